@@ -1,0 +1,57 @@
+"""Problems with known answers: ``names()`` lists them, ``get(name)`` builds one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import ProblemError
+from ..problem import ControlProblem
+from .lqr import lqr
+from .manufactured import manufactured
+from .merton import merton
+
+_BUILDERS: dict[str, Callable[..., ControlProblem]] = {
+    "lqr": lqr,
+    "merton": merton,
+    "manufactured": manufactured,
+}
+
+
+def names() -> list[str]:
+    """Names that `get` knows."""
+    return list(_BUILDERS)
+
+
+def describe(name: str) -> str:
+    """The first line of the builder's documentation."""
+    return (_BUILDERS[name].__doc__ or "").strip().splitlines()[0]
+
+
+def get(name: str, **parameters: Any) -> ControlProblem:
+    """The catalogue problem `name`, with its parameters changed as given.
+
+    Raises
+    ------
+    ProblemError
+        An unknown name (the nearest is suggested) or an unknown parameter.
+    """
+    if name not in _BUILDERS:
+        near = difflib.get_close_matches(name, _BUILDERS, n=1, cutoff=0.4)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ProblemError(
+            f"catalogue: no problem is called {name!r}.{hint} Known: "
+            f"{', '.join(_BUILDERS)}."
+        )
+    builder = _BUILDERS[name]
+    known = builder.__kwdefaults__ or {}
+    for parameter in parameters:
+        if parameter not in known:
+            near = difflib.get_close_matches(parameter, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ProblemError(
+                f"catalogue: {name!r} has no parameter {parameter!r}.{hint} It has: "
+                f"{', '.join(known)}."
+            )
+    return builder(**parameters)

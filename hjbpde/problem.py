@@ -1,0 +1,332 @@
+"""The one problem class; its fields say which rows the system has.
+
+With ``reward=`` the value V maximises, with ``cost=`` it minimises, the expected
+discounted integral along ``dX = f(X, a) dt + sigma(X, a) dW``::
+
+    rho V = sup_a { r + f . grad V + 1/2 tr(sigma sigma^T hess V) }      (reward)
+    rho V = inf_a { l + f . grad V + 1/2 tr(sigma sigma^T hess V) }      (cost)
+
+(Fleming and Soner, Controlled Markov Processes and Viscosity Solutions, 2nd ed.,
+equation IV.5.8 with the sign of the payoff as stated here.)
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .arrays import constant, namespace
+from .boundary import (
+    BoundaryRule,
+    Dirichlet,
+    Extrapolate,
+    Face,
+    Reflecting,
+    Robin,
+    StateConstraint,
+)
+from .errors import ProblemError
+from .grid import Grid
+from .sets import Box, ControlSet, Finite
+
+_RULES = (Dirichlet, Reflecting, Robin, Extrapolate, StateConstraint)
+_NOT_YET = (
+    "horizon",
+    "terminal",
+    "exit",
+    "stop",
+    "adversary",
+    "modes",
+    "jumps",
+    "impulse",
+)
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A known answer, for tests and pictures; no solver, bar or verdict reads it.
+
+    Parameters
+    ----------
+    value : callable, x (..., d) -> (...)
+    gradient : callable, x (..., d) -> (..., d), optional
+    control : callable, x (..., d) -> (..., m), optional
+    source : str
+        Where the closed form comes from.
+    """
+
+    value: Callable[[Any], Any]
+    gradient: Callable[[Any], Any] | None = None
+    control: Callable[[Any], Any] | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class ControlProblem:
+    """A controlled diffusion and what its controller is paid.
+
+    Parameters
+    ----------
+    drift : callable
+        ``f(x, a) -> (..., d)``.
+    diffusion : callable, float, array (d, k) or None
+        ``sigma(x, a) -> (..., d, k)``; a number s means s times the identity; an
+        array is constant; None is deterministic.
+    reward, cost : callable
+        ``r(x, a) -> (...)``; give exactly one: reward maximises, cost minimises.
+    controls : Box, Finite or None
+        The admissible controls; None means there are none (a is ``(..., 0)``).
+    domain : Box
+        The states, with periodic axes marked.
+    discount : float or callable
+        rho >= 0, or ``rho(x) -> (...)``, a rate per unit of time.
+    boundary : rule, mapping or None
+        One rule for every face, or ``{(axis, "low" | "high"): rule}``; a face
+        without a rule is artificial (see ``hjbpde.boundary``).
+    best_control : callable, optional
+        ``best_control(x, p, hess) -> (..., m)``, a maximiser of the Hamiltonian
+        (minimiser with cost); checked against candidates, the better is used.
+    exact : Exact, optional
+    scale : float or callable, optional
+        What errors are relative to; default sup|V| over the region.
+    suggested_grid : Grid, optional
+        A sensible default grid, set by the catalogue.
+
+    Raises
+    ------
+    ProblemError
+        Anything unusable, naming the field and the remedy; also any field whose
+        method does not exist yet.
+    """
+
+    drift: Callable[..., Any]
+    diffusion: Any = None
+    reward: Callable[..., Any] | None = None
+    cost: Callable[..., Any] | None = None
+    controls: ControlSet | None = None
+    domain: Box | None = None
+    discount: Any = 0.0
+    horizon: float | None = None
+    terminal: Any = None
+    boundary: BoundaryRule | Mapping[Face, BoundaryRule | None] | None = None
+    exit: Any = None
+    stop: Any = None
+    adversary: Any = None
+    modes: Any = None
+    jumps: Any = None
+    impulse: Any = None
+    average: bool = False
+    best_control: Callable[..., Any] | None = None
+    exact: Exact | None = None
+    scale: Any = None
+    name: str = ""
+    suggested_grid: Grid | None = None
+
+    def __post_init__(self) -> None:
+        self._refuse_missing_methods()
+        self._check_functions()
+        self._check_domain()
+        self._check_discount()
+        object.__setattr__(self, "_faces", self._faces_of(self.boundary))
+
+    def _fail(self, text: str) -> None:
+        label = f" {self.name!r}" if self.name else ""
+        raise ProblemError(f"ControlProblem{label}: {text}")
+
+    def _refuse_missing_methods(self) -> None:
+        for field in _NOT_YET:
+            if getattr(self, field) is not None:
+                self._fail(
+                    f"no method takes the field '{field}' yet; the discounted "
+                    "stationary problem without it can be solved."
+                )
+        if self.average:
+            self._fail("no method takes the field 'average' yet; use discount > 0.")
+
+    def _check_functions(self) -> None:
+        if (self.reward is None) == (self.cost is None):
+            self._fail("give exactly one of reward= (maximise) and cost= (minimise).")
+        for field in ("drift", "reward", "cost", "best_control"):
+            function = getattr(self, field)
+            if function is not None and not callable(function):
+                self._fail(f"'{field}' must be a function, got {type(function)}.")
+        for field in ("drift", "diffusion", "reward", "cost", "discount"):
+            function = getattr(self, field)
+            named = _keywords(function)
+            if "t" in named:
+                self._fail(
+                    f"'{field}' names t, but the problem has no horizon: "
+                    "time-dependent data need horizon=T and terminal=g."
+                )
+        diffusion = self.diffusion
+        if diffusion is not None and not callable(diffusion):
+            array = np.asarray(diffusion, dtype=float)
+            if array.ndim not in (0, 2) or not np.isfinite(array).all():
+                self._fail(
+                    "'diffusion' must be a finite number, a (d, k) array, a function "
+                    f"or None; got shape {array.shape}."
+                )
+        if self.controls is not None and not isinstance(self.controls, Box | Finite):
+            self._fail("'controls' must be Box, Finite or None.")
+        if isinstance(self.controls, Box) and any(self.controls.periodic or ()):
+            self._fail("a control box cannot be periodic.")
+
+    def _check_domain(self) -> None:
+        domain = self.domain
+        if not isinstance(domain, Box) or domain.varies:
+            self._fail("'domain' must be a Box with constant bounds.")
+        assert isinstance(domain, Box)
+        if not (np.isfinite(domain.low).all() and np.isfinite(domain.high).all()):
+            self._fail(
+                f"the domain {domain} is unbounded: cut it where the state rarely "
+                "goes and leave that face without a rule (artificial)."
+            )
+        if self.diffusion is not None and not callable(self.diffusion):
+            shape = np.shape(self.diffusion)
+            if shape and shape[0] != domain.dimension:
+                self._fail(
+                    f"'diffusion' has {shape[0]} rows for {domain.dimension} states."
+                )
+
+    def _check_discount(self) -> None:
+        if callable(self.discount):
+            return
+        rho = float(self.discount)
+        if not np.isfinite(rho) or rho < 0:
+            self._fail(f"'discount' must be a finite rate >= 0, got {rho:g}.")
+        if rho == 0:
+            self._fail(
+                "'discount' is 0 without horizon, exit or average: the value would "
+                "be infinite. Give discount > 0."
+            )
+
+    def _faces_of(self, boundary: Any) -> dict[Face, BoundaryRule | None]:
+        assert self.domain is not None and self.domain.periodic is not None
+        periodic = tuple(self.domain.periodic)
+        open_faces = [
+            (axis, side)
+            for axis in range(len(periodic))
+            for side in ("low", "high")
+            if not periodic[axis]
+        ]
+        if boundary is None or isinstance(boundary, _RULES):
+            return dict.fromkeys(open_faces, boundary)
+        if not isinstance(boundary, Mapping):
+            self._fail("'boundary' must be None, one rule, or a mapping of faces.")
+        faces: dict[Face, BoundaryRule | None] = dict.fromkeys(open_faces)
+        for face, rule in boundary.items():
+            if face not in faces:
+                self._fail(
+                    f"'boundary' names the face {face!r}; the faces are {open_faces} "
+                    "(a periodic axis has none)."
+                )
+            if rule is not None and not isinstance(rule, _RULES):
+                self._fail(f"the rule of face {face!r} is {rule!r}, not a rule.")
+            faces[face] = rule
+        return faces
+
+    # --- what every reader of the problem asks -------------------------------
+
+    @property
+    def dimension(self) -> int:
+        """Number of states d."""
+        assert self.domain is not None
+        return self.domain.dimension
+
+    @property
+    def n_controls(self) -> int:
+        """Number of controls m."""
+        return 0 if self.controls is None else self.controls.dimension
+
+    @property
+    def sign(self) -> float:
+        """+1 with reward, -1 with cost: ``sign * V`` is always maximised."""
+        return 1.0 if self.reward is not None else -1.0
+
+    @property
+    def faces(self) -> dict[Face, BoundaryRule | None]:
+        """The rule of every face of a non-periodic axis, None where artificial."""
+        return dict(self.__dict__["_faces"])
+
+    @property
+    def artificial_axes(self) -> tuple[bool, ...]:
+        """For every axis, whether one of its faces is artificial."""
+        return tuple(
+            any(rule is None for (k, _), rule in self.faces.items() if k == axis)
+            for axis in range(self.dimension)
+        )
+
+    def drift_at(self, x: Any, a: Any) -> Any:
+        """f(x, a), broadcast to ``(..., d)``."""
+        return self._shaped("drift", self.drift(x, a), x, (self.dimension,))
+
+    def payoff_at(self, x: Any, a: Any) -> Any:
+        """The running reward or cost, in its own sign, shape ``(...)``."""
+        field = "reward" if self.reward is not None else "cost"
+        return self._shaped(field, getattr(self, field)(x, a), x, ())
+
+    def diffusion_at(self, x: Any, a: Any) -> Any:
+        """sigma(x, a), shape ``(..., d, k)``."""
+        xp, d = namespace(x), self.dimension
+        sigma = self.diffusion
+        if callable(sigma):
+            out = sigma(x, a)
+            shape = tuple(getattr(out, "shape", ()))
+            if len(shape) < 2 or shape[-2] != d:
+                self._fail(
+                    f"'diffusion' returned shape {shape} for states of shape "
+                    f"{tuple(x.shape)}; it must be (..., {d}, k), one column a noise."
+                )
+            return self._shaped("diffusion", out, x, shape[-2:])
+        matrix = np.zeros((d, 1)) if sigma is None else np.asarray(sigma, dtype=float)
+        if matrix.ndim == 0:
+            matrix = float(matrix) * np.eye(d)
+        return xp.broadcast_to(
+            constant(matrix, like=x), (*tuple(x.shape[:-1]), *matrix.shape)
+        )
+
+    def discount_at(self, x: Any) -> Any:
+        """rho(x), shape ``(...)``."""
+        xp = namespace(x)
+        if callable(self.discount):
+            return self._shaped("discount", self.discount(x), x, ())
+        return xp.full(tuple(x.shape[:-1]), float(self.discount), dtype=x.dtype)
+
+    def _shaped(self, field: str, out: Any, x: Any, tail: tuple[int, ...]) -> Any:
+        xp, lead = namespace(x), tuple(x.shape[:-1])
+        if not hasattr(out, "shape"):
+            out = constant(out, like=x)
+        shape, wanted = tuple(out.shape), (*lead, *tail)
+        if shape == wanted:
+            return out
+        column = (
+            not tail and shape == (*lead, 1) and not (len(lead) == 0 or lead[-1] == 1)
+        )
+        try:
+            if column:
+                raise ValueError
+            return xp.broadcast_to(out, wanted)
+        except (ValueError, RuntimeError):
+            hint = (
+                " A scalar function must not keep a last axis of length 1: index "
+                "with x[..., 0]."
+                if column
+                else ""
+            )
+            self._fail(
+                f"'{field}' returned shape {shape} for states of shape "
+                f"{tuple(x.shape)}; expected {wanted}.{hint}"
+            )
+
+
+def _keywords(function: Any) -> set[str]:
+    if not callable(function):
+        return set()
+    try:
+        return set(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return set()
