@@ -1,0 +1,129 @@
+"""One-dimensional systems without cancellation, and Howard's iteration fused in.
+
+The elimination carries ``e = 1 - c'`` instead of ``c'``: no small difference of
+large numbers is ever formed, so the error stays at round-off for any number of
+nodes (Grassmann, Taksar and Heyman's device, Oper. Res. 33 (1985) 1107).
+"""
+
+import numpy as np
+from numba import njit
+
+from .upwind import HYBRID, best_in_regimes
+
+
+@njit(cache=True)
+def thomas(c, lower, upper, rhs, ratio, out):
+    """Solve (c + lower + upper) V - lower V_- - upper V_+ = rhs; `ratio` is scratch.
+
+    NumPy: np.linalg.solve of the matrix with those three diagonals.
+    """
+    n = out.size
+    s = 1 if c.size > 1 else 0
+    excess, value = 1.0, 0.0
+    for i in range(n):
+        m = c[i * s] + lower[i] * excess
+        inverse = 1.0 / (m + upper[i])
+        excess = m * inverse
+        ratio[i] = upper[i] * inverse
+        value = (rhs[i] + lower[i] * value) * inverse
+        out[i] = value
+    for i in range(n - 2, -1, -1):
+        out[i] += ratio[i] * out[i + 1]
+
+
+@njit(cache=True)
+def howard_sweep(scheme, V, hm, hp, ends, tables, boxes, limits, c, a, ratio, new):
+    """One policy improvement and its exact evaluation, in two passes.
+
+    ``ends`` is (2, 5): fixed?, value or C, A, B of the ghost V_g = A V_in + B V + C
+    at either end, and A + B - 1. ``tables`` as in `improve_separable` with d = 1.
+    Writes the control a (N) and the new value; returns the largest change, the
+    largest HJB residual of V, and the first node without a control or -1.
+    """
+    f0, b, D, r0, r1, R = tables
+    low, high = boxes
+    fmin, fmax = limits
+    n = V.size
+    s_D = 1 if D.size > 1 else 0
+    s_b = 1 if b.size > 1 else 0
+    s_1 = 1 if r1.size > 1 else 0
+    s_R = 1 if R.size > 1 else 0
+    s_lo = 1 if low.size > 1 else 0
+    s_hi = 1 if high.size > 1 else 0
+    s_c = 1 if c.size > 1 else 0
+    excess, value, worst = 1.0, 0.0, 0.0
+    ghost = ends[0, 2] * V[1] + ends[0, 3] * V[0] + ends[0, 1]
+    dm = ghost - V[0]
+    for i in range(n):
+        here = V[i]
+        if i < n - 1:
+            dp = V[i + 1] - here
+        else:
+            dp = ends[1, 2] * V[n - 2] + ends[1, 3] * here + ends[1, 1] - here
+        m, p = hm[i], hp[i]
+        gain, noise = b[i * s_b], D[i * s_D]
+        linear, square = r1[i * s_1], R[i * s_R]
+        act = best_in_regimes(
+            scheme,
+            a[i],
+            f0[i],
+            gain,
+            noise,
+            linear,
+            square,
+            low[i * s_lo],
+            high[i * s_hi],
+            fmin[i],
+            fmax[i],
+            dm,
+            dp,
+            m,
+            p,
+        )
+        if np.isnan(act):
+            return 0.0, 0.0, i
+        a[i] = act
+        drift = f0[i] + gain * act
+        rhs = r0[i] + (linear - 0.5 * square * act) * act
+        rate = c[i * s_c]
+        noise *= 2.0
+        if scheme == HYBRID:
+            lo = max(noise - drift * p, 0.0) / (m * (m + p))
+            up = max(noise + drift * m, 0.0) / (p * (m + p))
+            lo = -drift / m if -drift * m > noise else lo
+            up = drift / p if drift * p > noise else up
+        else:
+            lo = noise / (m * (m + p)) + max(-drift, 0.0) / m
+            up = noise / (p * (m + p)) + max(drift, 0.0) / p
+        residual = rhs + lo * dm + up * dp - rate * here
+        if i == 0 or i == n - 1:
+            side = 0 if i == 0 else 1
+            if ends[side, 0] == 1.0:
+                lo, up, rate, rhs, residual = 0.0, 0.0, 1.0, ends[side, 1], 0.0
+            elif side == 0:
+                up, rate, rhs, lo = (
+                    up + ends[0, 2] * lo,
+                    rate - ends[0, 4] * lo,
+                    rhs + ends[0, 1] * lo,
+                    0.0,
+                )
+            else:
+                lo, rate, rhs, up = (
+                    lo + ends[1, 2] * up,
+                    rate - ends[1, 4] * up,
+                    rhs + ends[1, 1] * up,
+                    0.0,
+                )
+        worst = max(worst, abs(residual))
+        mass = rate + lo * excess
+        inverse = 1.0 / (mass + up)
+        excess = mass * inverse
+        ratio[i] = up * inverse
+        value = (rhs + lo * value) * inverse
+        new[i] = value
+        dm = -dp
+    change = abs(new[n - 1] - V[n - 1])
+    for i in range(n - 2, -1, -1):
+        new[i] += ratio[i] * new[i + 1]
+        change = max(change, abs(new[i] - V[i]))
+    return change, worst, -1

@@ -1,0 +1,314 @@
+"""Howard's policy iteration on nested grids, evaluation inexact but watched.
+
+On each grid: improve the policy through the scheme's own weights, take the HJB
+residual under it, reduce it by the ladder of linear engines, repeat. With a monotone
+scheme the residual bounds the algebraic error: ``|V - V_h| <= max|R_h(V)| / min rho``
+(comparison principle of the discrete equation). Each finer grid starts from the
+coarser one, whose solution also feeds the error bar.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import NotConverged
+from ..faces import Faces
+from ..grid import Grid
+from ..improvement import MonotoneStencil, improve, initial_policy, no_control
+from ..kernels.tridiagonal import howard_sweep
+from ..kernels.upwind import assemble, monotone_residual
+from ..linear import Ladder, Rows, default_ladder
+from ..multigrid import Transfer, spacings
+from ..probe import Coefficients
+from ..schemes import Hybrid, Scheme
+from ..tabulate import QuadraticTables, Tables
+
+Array = NDArray[np.float64]
+EPS = float(np.finfo(float).eps)
+
+
+@dataclass(frozen=True)
+class PolicyIteration:
+    """Policy iteration for discounted stationary problems, 1 to 4 dimensions.
+
+    Parameters
+    ----------
+    scheme : Upwind or Hybrid
+        The monotone scheme. First order, or second where the noise allows.
+    order : {1, 2, 4}
+        1 returns the monotone scheme's own solution; 2 and 4 correct it towards
+        central differences of that order wherever the value is smooth enough.
+    richardson : bool
+        Extrapolate from the grid and its coarsening (order 1 only).
+    max_policies : int
+        Policies on one grid before giving up.
+    """
+
+    scheme: Scheme = field(default_factory=Hybrid)
+    order: int = 2
+    richardson: bool = False
+    max_policies: int = 200
+
+    @property
+    def name(self) -> str:
+        """The method in words."""
+        label = type(self.scheme).__name__.lower()
+        text = f"policy iteration, {label} scheme"
+        if self.richardson:
+            return text + " + Richardson extrapolation"
+        if self.order > 1:
+            text += f" + defect correction to order {self.order}"
+        return text
+
+
+@dataclass(eq=False)
+class GridState:
+    """Everything known on one grid; fields fill up as the solve goes on."""
+
+    grid: Grid
+    faces: Faces
+    tables: Tables
+    scheme: int
+    V: Array
+    a: Array
+    ladder: Ladder
+    bounds: list[float] = field(default_factory=list)
+    status: str = ""
+    under: Coefficients | None = None
+
+    @property
+    def rho_min(self) -> float:
+        """Smallest discount rate."""
+        return float(np.min(self.tables.rho))
+
+    @property
+    def scale(self) -> float:
+        """sup |V|."""
+        return float(np.max(np.abs(self.V))) or 1.0
+
+    def spread_rho(self) -> Array:
+        """The discount on every node, a fresh array."""
+        return np.array(np.broadcast_to(self.tables.rho, (self.grid.size,)))
+
+    def rows(self, under: Coefficients) -> tuple[Rows, Array, Array]:
+        """Rows before folding, and the weights that folding will change."""
+        d, n = under.f.shape
+        lower, upper = np.empty((d, n)), np.empty((d, n))
+        shape = np.array(self.grid.shape, np.int64)
+        assemble(
+            self.scheme, shape, *spacings(self.grid), under.f, under.D, lower, upper
+        )
+        rows = Rows(
+            self.grid, self.faces, lower, upper, self.spread_rho(), under.f, under.D,
+            self.scheme,
+        )  # fmt: skip
+        return rows, lower, upper
+
+    def folded(self, under: Coefficients) -> tuple[Rows, Array]:
+        """Rows with the faces folded in, and their right-hand side."""
+        rows, lower, upper = self.rows(under)
+        rhs = under.r.copy()
+        self.faces.fold(lower, upper, rows.c, rhs)
+        return rows, rhs
+
+
+def make_state(
+    problem_faces: Faces,
+    tables: Tables,
+    scheme: int,
+    V: Array | None = None,
+    a: Array | None = None,
+) -> GridState:
+    """A state at V (0 by default) and policy a."""
+    grid = problem_faces.grid
+    if V is None:
+        V = np.zeros(grid.shape)
+        problem_faces.set_fixed(V)
+    if a is None:
+        a = initial_policy(tables, grid.size)
+    return GridState(grid, problem_faces, tables, scheme, V, a, default_ladder(grid))
+
+
+def residual_of(state: GridState, scan: bool) -> tuple[Array, Rows]:
+    """Improve the policy, and the HJB residual of V under it with its rows."""
+    stencil = MonotoneStencil.of(state.faces, state.scheme, state.V)
+    under = improve(state.tables, stencil, state.a, scan)
+    state.under = under
+    rows, lower, upper = state.rows(under)
+    out = np.empty(state.grid.size)
+    monotone_residual(
+        stencil.padded.ravel(), rows.shape, lower, upper, state.tables.rho, under.r,
+        out,
+    )  # fmt: skip
+    if state.faces.fixed_mask is not None:
+        out[state.faces.fixed_mask.ravel()] = 0.0
+    state.faces.fold(lower, upper, rows.c, None)
+    return out, rows
+
+
+def round_off_floor(state: GridState, rows: Rows) -> float:
+    """What rounding leaves of the residual bound: eps |V| max weight / rho."""
+    weight = float(np.max(rows.lower.sum(0) + rows.upper.sum(0) + rows.c))
+    return 4 * EPS * state.scale * weight / state.rho_min
+
+
+def iterate(
+    state: GridState,
+    tolerance: float,
+    max_policies: int,
+    deadline: float = np.inf,
+    slope_updates: int = 4,
+    after: Callable[[GridState], None] | None = None,
+) -> None:
+    """Policies until the residual bound is below tolerance * scale, in place.
+
+    Ends with status "converged", "stagnated" (round-off floor) or "not converged".
+    """
+    exact = state.grid.dimension == 1 and not state.grid.periodic[0]
+    floor, stalled = 0.0, 0
+    for n in range(max_policies):
+        state.faces.set_fixed(state.V)
+        if (
+            n < slope_updates
+            and state.faces.artificial
+            and (n > 0 or slope_updates > 8)
+        ):
+            state.faces.continue_slopes(state.V)
+        residual, rows = residual_of(state, scan=n == 0)
+        bound = float(np.max(np.abs(residual))) / state.rho_min
+        if not np.isfinite(bound):
+            _fail_non_finite(state, residual)
+        best = min(state.bounds[-6:], default=np.inf) if n else np.inf
+        state.bounds.append(bound)
+        floor = round_off_floor(state, rows)
+        settled = n >= slope_updates or not state.faces.artificial
+        if settled and bound <= max(tolerance * state.scale, 0.0):
+            state.status = "converged"
+            return
+        stalled = stalled + 1 if bound > 0.5 * best else 0
+        if stalled >= 3 and bound <= 20 * floor:
+            state.status = "stagnated"
+            return
+        if stalled >= 25 or time.monotonic() > deadline:
+            break
+        state.ladder.prepare(rows)
+        correction, ratio = state.ladder.correct(residual, 1e-12 if exact else 0.05)
+        if ratio >= 1.0 and bound > 20 * floor:
+            break
+        state.V = state.V + correction.reshape(state.grid.shape)
+        if after is not None:
+            after(state)
+    state.status = "stagnated" if state.bounds[-1] <= 100 * floor else "not converged"
+
+
+def iterate_fused(state: GridState, tolerance: float, max_policies: int) -> bool:
+    """The one-dimensional fast path; False where the tables do not fit it.
+
+    Improvement and exact evaluation in two passes over the nodes. Stops when the
+    change between values stops halving, which is the round-off floor, or is below
+    tolerance * scale.
+    """
+    tables, grid = state.tables, state.grid
+    if not fits_fused(state):
+        return False
+    assert isinstance(tables, QuadraticTables)
+    m = tables.n_controls
+    zero, wide = np.zeros(1), np.array([np.inf])
+    b = np.ascontiguousarray(tables.B[0, 0]) if m else zero
+    r1 = tables.r1[0] if m else zero
+    R = np.ascontiguousarray(tables.R[0, 0]) if m else np.ones(1)
+    parts = (tables.f0[0], b, tables.D[0], tables.r0, r1, R)
+    boxes = (tables.low[0], tables.high[0]) if m else (-wide, wide)
+    a = state.a[0] if m else np.zeros(grid.size)
+    hm, hp = grid.spacing(0)
+    fmin, fmax = state.faces.limits()
+    limits = (fmin[0], fmax[0])
+    ratio, V, new = np.empty(grid.size), state.V.copy(), np.empty(grid.size)
+    changes: list[float] = []
+    for n in range(max_policies):
+        if n < 30 and state.faces.artificial:
+            state.faces.continue_slopes(V)
+        change, worst, bad = howard_sweep(
+            state.scheme, V, hm, hp, state.faces.ends(), parts, boxes, limits,
+            tables.rho, a, ratio, new,
+        )  # fmt: skip
+        if bad >= 0:
+            raise no_control(grid, bad)
+        if not np.isfinite(change):
+            state.V = V
+            _fail_non_finite(state, np.array([np.nan]))
+        V, new = new, V
+        state.bounds.append(worst / state.rho_min)
+        scale = float(np.max(np.abs(V))) or 1.0
+        changes.append(change)
+        small = change <= tolerance * scale
+        halting = n > 3 and change > 0.5 * min(changes[:-1]) and change < 1e-6 * scale
+        if small or halting:
+            break
+    state.V = V
+    if m:
+        state.a[0] = a
+    return True
+
+
+def fits_fused(state: GridState) -> bool:
+    """One axis, not periodic, at most one control, closed form."""
+    tables, grid = state.tables, state.grid
+    return (
+        grid.dimension == 1
+        and not grid.periodic[0]
+        and isinstance(tables, QuadraticTables)
+        and tables.n_controls <= 1
+    )
+
+
+def _fail_non_finite(state: GridState, residual: Array) -> None:
+    bad = int(np.flatnonzero(~np.isfinite(residual))[0])
+    place = state.grid.nodes_of(np.array([bad % state.grid.size]))[0]
+    raise NotConverged(
+        f"the iterate on the grid {state.grid.shape} is not finite, first at "
+        f"x = {place}. Likely the value itself is infinite (discount too small for "
+        "the growth of the payoff) or a Robin rule with the wrong sign."
+    )
+
+
+def prolonged(coarse: Array, fine: Grid) -> Array:
+    """Values of the coarsened grid on `fine`, multilinear."""
+    values, shape = coarse.ravel(), list(coarse.shape)
+    for axis in range(fine.dimension):
+        transfer = Transfer.of(fine, axis, (False, False))
+        values = transfer.prolong(values, tuple(shape))
+        shape[axis] = fine.shape[axis]
+    return values.reshape(fine.shape)
+
+
+def prolonged_policy(a: Array, coarse: Grid, fine: Grid) -> Array:
+    """The control of the nearest coarse node below, (m, N)."""
+    index = [
+        np.searchsorted(fine.kept(k), np.arange(fine.shape[k]), side="right") - 1
+        for k in range(fine.dimension)
+    ]
+    return (
+        np.stack([row.reshape(coarse.shape)[np.ix_(*index)].ravel() for row in a])
+        if len(a)
+        else np.zeros((0, fine.size))
+    )
+
+
+def nested_grids(grid: Grid, least: int = 9) -> list[Grid]:
+    """Grids from coarse to `grid`, each the coarsening of the next."""
+    grids = [grid]
+    while min(grids[0].shape) >= 2 * least - 1 and grids[0].size > 3 * least:
+        grids.insert(0, grids[0].coarsened())
+    return grids
+
+
+def kept_nodes(fine: Grid) -> NDArray[np.intp]:
+    """Flat numbers of the nodes that `fine.coarsened` keeps."""
+    index = np.ix_(*[fine.kept(k) for k in range(fine.dimension)])
+    return np.arange(fine.size).reshape(fine.shape)[index].ravel()

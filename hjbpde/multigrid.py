@@ -1,0 +1,349 @@
+"""Geometric multigrid on nested node sets, for the rows of a monotone scheme.
+
+Every coarse grid keeps a subset of the nodes, whatever the shape. Coarse operators
+are the same monotone scheme on drift and noise averaged from the finer grid, the
+finer grid's numerical noise included: otherwise the coarse grid would see a less
+viscous problem and the cycle diverge where drift dominates. Axes are coarsened only
+where they are coupled strongly, so anisotropy does not stop the smoother.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse.linalg
+from numpy.typing import NDArray
+
+from .faces import Faces
+from .grid import MIN_NODES, Grid
+from .kernels.multigrid import (
+    effective_noise,
+    line_factors,
+    line_sweep,
+    prolong_axis,
+    restrict_axis,
+    rows_residual,
+)
+from .kernels.upwind import HYBRID, assemble
+from .linear import Rows, measured
+
+Array = NDArray[np.float64]
+COARSEST = 90
+"""Nodes solved directly; 3^4 = 81 is the smallest four-dimensional grid."""
+STRONG = 0.2
+"""An axis is coarsened when its mean weight is this share of the strongest."""
+
+
+def spacings(grid: Grid) -> tuple[Array, Array]:
+    """Distances to lower and upper neighbours by axis and index, (d, max n)."""
+    width = max(grid.shape)
+    hm, hp = np.ones((grid.dimension, width)), np.ones((grid.dimension, width))
+    for k, n in enumerate(grid.shape):
+        hm[k, :n], hp[k, :n] = grid.spacing(k)
+    return hm, hp
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Linear interpolation along one axis and its normalised transpose."""
+
+    axis: int
+    source: NDArray[np.int64]
+    weight: Array
+    gather: NDArray[np.int64]
+    gather_weight: Array
+
+    @classmethod
+    def of(cls, fine: Grid, axis: int, fixed: tuple[bool, bool]) -> Transfer:
+        """The transfer that belongs to ``fine.kept(axis)``."""
+        n, kept, periodic = fine.shape[axis], fine.kept(axis), fine.periodic[axis]
+        x = fine.axes[axis]
+        left = np.searchsorted(kept, np.arange(n), side="right") - 1
+        right = np.minimum(left + 1, kept.size - 1)
+        position = np.r_[x[kept], x[kept[-1]]]
+        end = position[right]
+        if periodic:
+            right = np.where(left == kept.size - 1, 0, left + 1)
+            wrapped = x[0] + fine.domain.width[axis]
+            end = np.where(left == kept.size - 1, wrapped, x[kept][right])
+        gap = end - x[kept][left]
+        weight = np.where(gap > 0, (x - x[kept][left]) / np.where(gap > 0, gap, 1), 0)
+        source = np.stack([left, right], 1).astype(np.int64)
+        gather = np.stack([kept - 1, kept, kept + 1], 1)
+        share = np.zeros((kept.size, 3))
+        share[:, 1] = 1.0
+        for c in range(kept.size):
+            for q, i in ((0, gather[c, 0]), (2, gather[c, 2])):
+                i = i % n if periodic else i
+                if 0 <= i < n and i not in kept[[c]]:
+                    w = (source[i, 0] == c) * (1 - weight[i])
+                    share[c, q] = w + (source[i, 1] == c) * weight[i]
+        for end_node, is_fixed in ((0, fixed[0]), (-1, fixed[1])):
+            if not periodic:
+                inner = 2 if end_node == 0 else 0
+                share[end_node, inner] *= 0.0 if is_fixed else 2.0
+        share /= share.sum(1, keepdims=True)
+        gather = gather % n if periodic else np.clip(gather, 0, n - 1)
+        return cls(axis, source, weight, gather.astype(np.int64), share)
+
+    def restrict(self, fine: Array, shape: tuple[int, ...]) -> Array:
+        """Averages on the coarse axis; returns the coarser array, flat."""
+        outer, inner = _around(shape, self.axis)
+        out = np.empty(outer * len(self.gather) * inner)
+        restrict_axis(
+            fine, outer, shape[self.axis], inner, self.gather, self.gather_weight, out
+        )
+        return out
+
+    def prolong(self, coarse: Array, shape: tuple[int, ...], add: Array | None = None):
+        """Interpolate along the axis; `shape` is the coarse shape."""
+        outer, inner = _around(shape, self.axis)
+        out = np.empty(outer * self.weight.size * inner) if add is None else add
+        prolong_axis(
+            coarse, outer, shape[self.axis], inner, self.source, self.weight,
+            add is not None, out,
+        )  # fmt: skip
+        return out
+
+
+def _around(shape: tuple[int, ...], axis: int) -> tuple[int, int]:
+    return int(np.prod(shape[:axis])), int(np.prod(shape[axis + 1 :]))
+
+
+def coarsened_along(grid: Grid, axes: list[int]) -> Grid:
+    """The grid with every second node dropped on `axes`."""
+    return grid._like(
+        [x[grid.kept(k)] if k in axes else x for k, x in enumerate(grid.axes)]
+    )
+
+
+@dataclass(eq=False)
+class Level:
+    """One grid of the hierarchy with its rows, factors and scratch."""
+
+    grid: Grid
+    faces: Faces
+    transfers: list[Transfer] = field(default_factory=list)
+    arrays: dict[str, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.shape = np.array(self.grid.shape, np.int64)
+        self.periodic = np.array(self.grid.periodic, bool)
+        self.spacing = spacings(self.grid)
+        n, d = self.grid.size, self.grid.dimension
+        for name in ("c", "inverse", "ratio", "b", "x", "res"):
+            self.arrays[name] = np.zeros(n)
+        self.acc = np.empty(self.grid.shape[-1])
+        self.lower, self.upper = np.empty((d, n)), np.empty((d, n))
+
+    def restrict(self, values: Array) -> Array:
+        """To the next coarser grid."""
+        shape = self.grid.shape
+        for transfer in self.transfers:
+            values = transfer.restrict(values, shape)
+            shape = _with(shape, transfer.axis, len(transfer.gather))
+        return values
+
+    def prolong_into(self, coarse: Array, x: Array) -> None:
+        """x += interpolation of the next coarser grid's values."""
+        shapes = [self.grid.shape]
+        for t in self.transfers:
+            shapes.append(_with(shapes[-1], t.axis, len(t.gather)))
+        for i in range(len(self.transfers) - 1, 0, -1):
+            coarse = self.transfers[i].prolong(coarse, shapes[i + 1])
+        self.transfers[0].prolong(coarse, shapes[1], add=x)
+
+    def sweep(self, flips: int) -> None:
+        """One pass of the smoother on this level's own equation."""
+        a = self.arrays
+        line_sweep(
+            self.shape, self.periodic, self.lower, self.upper, a["inverse"],
+            a["ratio"], a["b"], a["x"], flips, self.acc,
+        )  # fmt: skip
+
+
+def _with(shape: tuple[int, ...], axis: int, n: int) -> tuple[int, ...]:
+    return (*shape[:axis], n, *shape[axis + 1 :])
+
+
+@dataclass(eq=False)
+class Multigrid:
+    """V-cycles; watched by the ladder."""
+
+    sweeps: int = 1
+    max_cycles: int = 12
+    name: str = "multigrid"
+    rows: Rows | None = None
+    levels: list[Level] = field(default_factory=list)
+    direct: Any = None
+
+    def prepare(self, rows: Rows) -> None:
+        """Coarsen the rows; grids are chosen once and kept."""
+        self.rows = rows
+        if not self.levels or self.levels[0].grid is not rows.grid:
+            self._build(rows)
+        top = self.levels[0]
+        top.lower, top.upper, top.arrays["c"] = rows.lower, rows.upper, rows.c
+        _factor(top)
+        f, c = rows.f, rows.c
+        noise = np.empty_like(rows.f)
+        effective_noise(rows.scheme, top.shape, *top.spacing, f, rows.D, noise)
+        for fine, coarse in zip(self.levels, self.levels[1:], strict=False):
+            f = np.stack([fine.restrict(row) for row in f])
+            noise = np.stack([fine.restrict(row) for row in noise])
+            c = _injected(fine, c)
+            assemble(
+                HYBRID, coarse.shape, *coarse.spacing, f, noise,
+                coarse.lower, coarse.upper,
+            )  # fmt: skip
+            coarse.arrays["c"][:] = c
+            coarse.faces.fold(coarse.lower, coarse.upper, coarse.arrays["c"], None)
+            raw = noise
+            noise = np.empty_like(f)
+            effective_noise(HYBRID, coarse.shape, *coarse.spacing, f, raw, noise)
+            _factor(coarse)
+        self._factor_coarsest()
+
+    def _build(self, rows: Rows) -> None:
+        self.levels = [Level(rows.grid, rows.faces)]
+        weight = rows.lower + rows.upper
+        strength = np.array([float(np.mean(w)) for w in weight])
+        while True:
+            level = self.levels[-1]
+            grid = level.grid
+            can = [k for k in range(grid.dimension) if grid.kept(k).size >= MIN_NODES]
+            can = [k for k in can if grid.kept(k).size < grid.shape[k]]
+            if grid.size <= COARSEST or not can:
+                return
+            top = max(strength[k] for k in can)
+            axes = [k for k in can if strength[k] >= STRONG * top]
+            level.transfers = [
+                Transfer.of(grid, k, _fixed_ends(level.faces, k)) for k in axes
+            ]
+            coarse = coarsened_along(grid, axes)
+            self.levels.append(Level(coarse, level.faces.coarsened(coarse)))
+            strength = np.array(
+                [s / 4 if k in axes else s for k, s in enumerate(strength)]
+            )
+
+    def _factor_coarsest(self) -> None:
+        level = self.levels[-1]
+        if level.grid.size > 4 * COARSEST:
+            self.direct = None
+            return
+        rows = Rows(
+            level.grid, level.faces, level.lower, level.upper, level.arrays["c"],
+            level.lower, level.lower, HYBRID,
+        )  # fmt: skip
+        matrix = rows.matrix().toarray()
+        ok = np.isfinite(matrix).all()
+        self.direct = scipy.linalg.lu_factor(matrix) if ok else None
+
+    def cycle(self, at: int = 0) -> None:
+        """One V-cycle from level `at` for its arrays b and x."""
+        level = self.levels[at]
+        a = level.arrays
+        if at == len(self.levels) - 1:
+            if self.direct is not None:
+                a["x"][:] = scipy.linalg.lu_solve(
+                    self.direct, a["b"], check_finite=False
+                )
+                return
+            for sweep in range(40):
+                level.sweep(sweep % (1 << (level.grid.dimension - 1)))
+            return
+        orders = 1 << (level.grid.dimension - 1)
+        for s in range(self.sweeps):
+            level.sweep(s % orders)
+        rows_residual(
+            level.shape, level.periodic, level.lower, level.upper, a["c"], a["b"],
+            a["x"], a["res"],
+        )  # fmt: skip
+        below = self.levels[at + 1]
+        below.arrays["b"][:] = level.restrict(a["res"])
+        below.faces.set_fixed(below.arrays["b"].reshape(below.grid.shape), 0.0)
+        below.arrays["x"][:] = 0.0
+        self.cycle(at + 1)
+        level.prolong_into(below.arrays["x"], a["x"])
+        for s in range(self.sweeps):
+            level.sweep(orders - 1 - s % orders)
+
+    def correct(self, residual: Array, target: float) -> tuple[Array, float]:
+        """Cycles until the target ratio, stopped early when they do not pay."""
+        rows = self.rows
+        assert rows is not None
+        top = self.levels[0].arrays
+        top["b"], top["x"] = residual, np.zeros_like(residual)
+        ratio = 1.0
+        for n in range(self.max_cycles):
+            before = ratio
+            self.cycle()
+            ratio = measured(rows, top["x"], residual)
+            if ratio <= target or not np.isfinite(ratio):
+                break
+            if n >= 2 and ratio > 0.7 * before:
+                break
+        return top["x"], ratio
+
+
+@dataclass(eq=False)
+class Krylov:
+    """BiCGStab preconditioned by one V-cycle."""
+
+    max_steps: int = 60
+    name: str = "multigrid-preconditioned Krylov"
+    multigrid: Multigrid = field(default_factory=Multigrid)
+
+    def prepare(self, rows: Rows) -> None:
+        """Coarsen the rows."""
+        self.multigrid.prepare(rows)
+
+    def correct(self, residual: Array, target: float) -> tuple[Array, float]:
+        """Solve to the target or the step limit; a breakdown is ratio infinity."""
+        rows, n = self.multigrid.rows, residual.size
+        assert rows is not None
+        zero = np.zeros(n)
+
+        def apply(x: Array) -> Array:
+            return -rows.residual(np.ascontiguousarray(x).ravel(), zero)
+
+        def precondition(b: Array) -> Array:
+            top = self.multigrid.levels[0].arrays
+            top["b"], top["x"] = np.ascontiguousarray(b).ravel(), np.zeros(n)
+            self.multigrid.cycle()
+            return top["x"]
+
+        operator = scipy.sparse.linalg.LinearOperator((n, n), matvec=apply)
+        helper = scipy.sparse.linalg.LinearOperator((n, n), matvec=precondition)
+        with np.errstate(all="ignore"):
+            x, _ = scipy.sparse.linalg.bicgstab(
+                operator,
+                residual,
+                rtol=0.3 * target,
+                atol=0.0,
+                maxiter=self.max_steps,
+                M=helper,
+            )
+        return x, measured(rows, x, residual)
+
+
+def _factor(level: Level) -> None:
+    a = level.arrays
+    line_factors(
+        level.shape, level.lower, level.upper, a["c"], a["inverse"], a["ratio"]
+    )
+
+
+def _injected(level: Level, values: Array) -> Array:
+    kept: list[Any] = [np.arange(n) for n in level.grid.shape]
+    for t in level.transfers:
+        kept[t.axis] = level.grid.kept(t.axis)
+    return values.reshape(level.grid.shape)[np.ix_(*kept)].ravel()
+
+
+def _fixed_ends(faces: Faces, axis: int) -> tuple[bool, bool]:
+    ends = {f.side: f.fixed for f in faces.faces if f.axis == axis}
+    return ends.get("low", False), ends.get("high", False)
