@@ -206,10 +206,12 @@ def no_control(grid: Grid, node: int) -> ProblemError:
     )
 
 
-def greedy(tables: Tables, slopes: SmoothSlopes, a: Array) -> Coefficients:
+def greedy(
+    tables: Tables, slopes: SmoothSlopes, a: Array, scan: bool = False
+) -> Coefficients:
     """The maximiser of r + f . p + D . q, written into a (m, n)."""
     if isinstance(tables, GeneralTables):
-        return _search(tables, slopes, a, scan=False)
+        return _search(tables, slopes, a, scan)
     if tables.n_controls:
         smooth_coupled(
             slopes.p, (tables.B, tables.r1, tables.R), (tables.low, tables.high), a

@@ -1,0 +1,266 @@
+"""Defect correction: second and fourth order where the value is smooth.
+
+With M the monotone rows and R_k the residual of the HJB equation under central
+differences of order k,
+
+    V <- V + M^-1 R_k(V)
+
+moves the monotone solution to the order-k one (Stetter, Numer. Math. 29 (1978) 425).
+Central differences are not monotone, so the result is only ever offered: the caller
+keeps the monotone value at nodes where the offer is not believed. Anderson mixing of
+the last steps (Walker and Ni, SIAM J. Numer. Anal. 49 (2011) 1715, algorithm AA)
+covers grids on which the plain iteration would diverge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .faces import FaceNodes, Faces
+from .grid import Grid
+from .improvement import SmoothSlopes, greedy
+from .kernels.differentiate import differentiate
+from .methods.state import GridState
+from .multigrid import _around
+
+Array = NDArray[np.float64]
+DEPTH = 5
+"""Steps that Anderson mixing remembers."""
+
+
+def finite_difference_weights(x: Array, at: float, derivative: int) -> Array:
+    """Weights of a derivative at `at` of the polynomial through points x.
+
+    Fornberg, Math. Comp. 51 (1988) 699, as the solution of the moment equations.
+    """
+    scale = float(np.max(np.abs(x - at)))
+    powers = np.arange(x.size)
+    matrix = ((x[None, :] - at) / scale) ** powers[:, None]
+    rhs = np.zeros(x.size)
+    rhs[derivative] = float(np.prod(np.arange(1, derivative + 1)))
+    return np.linalg.solve(matrix, rhs) / scale**derivative
+
+
+@dataclass(frozen=True)
+class AxisStencil:
+    """Sources (n, width) and weights of both derivatives at every index."""
+
+    source: NDArray[np.int64]
+    first: Array
+    second: Array
+
+    @classmethod
+    def of(cls, grid: Grid, axis: int, order: int) -> AxisStencil:
+        """Central stencils of even order, one-sided of the same order near faces."""
+        x, n, periodic = grid.axes[axis], grid.shape[axis], grid.periodic[axis]
+        half, width = order // 2, order + 2
+        if n < width + 1:
+            half, width = 1, 3 if n < 4 else 4
+        source = np.zeros((n, width), np.int64)
+        first, second = np.zeros((n, width)), np.zeros((n, width))
+        step = np.diff(x)
+        uniform = np.ptp(step) < 1e-12 * step[0]
+        done: dict[tuple[int, int], tuple[Array, Array]] = {}
+        for i in range(n):
+            central = periodic or half <= i < n - half
+            count = 2 * half + 1 if central else width
+            start = i - half if central else min(max(i - half, 0), n - count)
+            window = np.arange(start, start + count)
+            key = (i - start, count)
+            if not (uniform and key in done):
+                places = _coordinates(x, grid.domain.width[axis], window)
+                centre = float(x[i])
+                done[key] = tuple(  # type: ignore[assignment]
+                    finite_difference_weights(places, centre, k) for k in (1, 2)
+                )
+            source[i, :count] = window % n
+            first[i, :count], second[i, :count] = done[key]
+        return cls(source, first, second)
+
+
+def _coordinates(x: Array, period: float, window: NDArray[np.int64]) -> Array:
+    turns, index = np.divmod(window, x.size)
+    return x[index] + period * turns
+
+
+def along(
+    grid: Grid, axis: int, stencil: AxisStencil, V: Array
+) -> tuple[Array, Array]:
+    """First and second derivative of V along an axis, shaped like V."""
+    outer, inner = _around(grid.shape, axis)
+    flat = np.ascontiguousarray(V).ravel()
+    p, q = np.empty_like(flat), np.empty_like(flat)
+    differentiate(
+        flat, outer, grid.shape[axis], inner, stencil.source, stencil.first,
+        stencil.second, p, q,
+    )  # fmt: skip
+    return p.reshape(V.shape), q.reshape(V.shape)
+
+
+@dataclass(eq=False)
+class HighOrder:
+    """Derivatives of order 2 or 4 with the faces' rules built in."""
+
+    faces: Faces
+    order: int
+    stencils: list[AxisStencil] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        grid = self.faces.grid
+        self.stencils = [
+            AxisStencil.of(grid, k, self.order) for k in range(grid.dimension)
+        ]
+
+    def slopes(self, V: Array) -> SmoothSlopes:
+        """Gradient and pure second derivatives at the nodes, both (d, N)."""
+        grid = self.faces.grid
+        p, q = np.empty((grid.dimension, grid.size)), np.empty(
+            (grid.dimension, grid.size)
+        )
+        flat = np.ascontiguousarray(V).ravel()
+        for k, stencil in enumerate(self.stencils):
+            p[k], q[k] = along(grid, k, stencil, flat)
+        for face in self.faces.faces:
+            if not face.fixed and not face.inward_only:
+                self._impose(face, V, p, q)
+        return SmoothSlopes(p, q)
+
+    def _impose(self, face: FaceNodes, V: Array, p: Array, q: Array) -> None:
+        """The slope the rule prescribes, and the curvature that goes with it."""
+        grid, k = self.faces.grid, face.axis
+        shape, n = grid.shape, grid.shape[face.axis]
+        slab = self.faces.slab(face, 0)
+        outward = np.asarray(face.C) / (2 * face.step) - face.kappa * V[slab]
+        slope = outward if face.side == "high" else -outward
+        count = 2 if self.order == 2 else min(4, n)
+        x = grid.axes[k]
+        layers = [face.at(i, n) for i in range(count)]
+        weights, on_slope = hermite_curvature(x[layers] - x[layers[0]])
+        bend = on_slope * slope
+        for w, layer in zip(weights, layers, strict=True):
+            bend = bend + w * V.take(layer, axis=k)
+        p[k].reshape(shape)[slab] = slope
+        q[k].reshape(shape)[slab] = bend
+
+
+def hermite_curvature(x: Array) -> tuple[Array, float]:
+    """Second derivative at x[0] = 0 from values at x and the slope at 0."""
+    scale = float(np.max(np.abs(x)))
+    powers = np.arange(x.size + 1)
+    matrix = np.zeros((x.size + 1, x.size + 1))
+    matrix[:, :-1] = (x[None, :] / scale) ** powers[:, None]
+    matrix[1, -1] = 1.0
+    rhs = np.zeros(x.size + 1)
+    rhs[2] = 2.0
+    weights = np.linalg.solve(matrix, rhs)
+    return weights[:-1] / scale**2, float(weights[-1]) / scale
+
+
+def smooth_residual(
+    state: GridState, high: HighOrder, V: Array, a: Array
+) -> tuple[Array, SmoothSlopes]:
+    """R_k(V) with the greedy control of the order-k slopes, written into a.
+
+    Zero on fixed nodes and on faces that only admit inward drift, where the
+    monotone equation is kept.
+    """
+    slopes = high.slopes(V)
+    under = greedy(state.tables, slopes, a)
+    out = under.r - np.broadcast_to(state.tables.rho, under.r.shape) * V.ravel()
+    for k in range(len(under.f)):
+        out += under.f[k] * slopes.p[k] + under.D[k] * slopes.q[k]
+    shaped = out.reshape(V.shape)
+    for face in state.faces.faces:
+        if face.fixed or face.inward_only:
+            shaped[state.faces.slab(face, 0)] = 0.0
+    return out, slopes
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A corrected value (*shape) and its control (m, N).
+
+    ``remaining`` estimates how far the iteration still is from its limit;
+    ``settled`` says whether it got close enough to be offered.
+    """
+
+    V: Array
+    a: Array
+    order: int
+    steps: int
+    remaining: float
+    settled: bool
+
+
+def correct(
+    state: GridState,
+    order: int,
+    start: Array,
+    a: Array,
+    max_steps: int = 40,
+    accuracy: float = 1e-3,
+) -> Correction:
+    """Defect correction from `start` towards order 2 or 4.
+
+    Stops when the remaining change is below `accuracy` of the total change, at the
+    round-off floor, or when it does not get smaller.
+    """
+    high, V, a = HighOrder(state.faces, order), start.copy(), a.copy()
+    assert state.under is not None
+    rows, _ = state.folded(state.under)
+    state.ladder.prepare(rows)
+    residual, _ = smooth_residual(state, high, V, a)
+    mixing, best, size = _Anderson(DEPTH), np.inf, np.inf
+    kept, remaining, rate = (V, a.copy()), np.inf, 1.0
+    scale, steps = float(np.max(np.abs(start))) or 1.0, 0
+    for steps in range(1, max_steps + 1):
+        step, ratio = state.ladder.correct(residual, 0.1)
+        before, size = size, float(np.max(np.abs(step)))
+        if not np.isfinite(size) or ratio >= 1.0 or size > 1e3 * max(best, 1e-300):
+            break
+        rate = min(size / before, 0.9) if np.isfinite(before) and before > 0 else 0.9
+        if size < best:
+            best, kept, remaining = size, (V, a.copy()), size * rate / (1 - rate)
+        total = float(np.max(np.abs(V - start)))
+        done = steps > 3 and remaining <= accuracy * total
+        if done or remaining <= 1e-13 * scale:
+            break
+        V = mixing.next(V.ravel(), step).reshape(V.shape)
+        residual, _ = smooth_residual(state, high, V, a)
+        if not np.isfinite(residual).all():
+            break
+    V, a = kept
+    total = float(np.max(np.abs(V - start)))
+    settled = remaining <= max(0.05 * total, 1e-12 * scale)
+    return Correction(V, a, order, steps, remaining, settled)
+
+
+class _Anderson:
+    """The next iterate V + step, mixed with the last few by least squares."""
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        self.values: list[Array] = []
+        self.steps: list[Array] = []
+
+    def next(self, V: Array, step: Array) -> Array:
+        """Walker and Ni, algorithm AA, in difference form."""
+        self.values.append(V.copy())
+        self.steps.append(step.copy())
+        del self.values[: -self.depth - 1], self.steps[: -self.depth - 1]
+        k = len(self.steps) - 1
+        plain = V + step
+        if k == 0:
+            return plain
+        dF = [self.steps[i + 1] - self.steps[i] for i in range(k)]
+        gram = np.array([[np.dot(a, b) for a in dF] for b in dF])
+        rhs = np.array([np.dot(a, step) for a in dF])
+        ridge = 1e-12 * np.trace(gram) / k + 1e-300
+        gamma = np.linalg.solve(gram + ridge * np.eye(k), rhs)
+        for i in range(k):
+            move = self.values[i + 1] - self.values[i] + dF[i]
+            plain = plain - gamma[i] * move
+        return plain

@@ -1,0 +1,346 @@
+"""The solution on a grid: arrays, evaluators between nodes, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from .errors import ProblemError
+from .faces import Faces
+from .greedy import greedy_control
+from .grid import Grid
+from .interpolation import Interpolant
+from .methods.state import GridState, make_state
+from .problem import ControlProblem
+from .report import Report
+from .schemes import Hybrid, Scheme, Upwind
+from .sets import Box
+from .simulate import Paths, simulate
+from .storage import read_arrays, write_arrays
+from .tabulate import fixed_policy_tables
+
+Array = NDArray[np.float64]
+LABEL = "hjbpde solution"
+GRADIENT_SAFETY = 1.5
+SWITCH = 0.25
+"""Share of the control's range beyond which neighbours count as a switch."""
+
+
+@dataclass(frozen=True, eq=False)
+class GridSolution:
+    """Value, control and error bar on the nodes, and between them.
+
+    Parameters
+    ----------
+    problem : ControlProblem or None
+        None after loading without it: arrays and evaluators still work.
+    grid : Grid
+    value, error_bar : (*shape)
+        In the units of V and in the problem's own sense (costs are costs).
+    control : (*shape, m)
+    report : Report
+    second_opinion : (*shape), optional
+        The better value that the discretisation part was measured against.
+    """
+
+    problem: ControlProblem | None
+    grid: Grid
+    value: Array
+    control: Array
+    error_bar: Array
+    report: Report
+    scheme: Scheme
+    second_opinion: Array | None = None
+    artificial_axes: tuple[bool, ...] = ()
+
+    @property
+    def region(self) -> Box:
+        """Where the answer is meant to hold: the inner 75 % along artificial axes."""
+        return self.grid.domain.inner(0.75, self.artificial_axes)
+
+    @cached_property
+    def _value(self) -> Interpolant:
+        return Interpolant(self.grid, self.value)
+
+    @cached_property
+    def _bar(self) -> Interpolant:
+        return Interpolant(self.grid, self.error_bar)
+
+    @cached_property
+    def _opinion(self) -> Interpolant | None:
+        if self.second_opinion is None:
+            return None
+        return Interpolant(self.grid, self.second_opinion)
+
+    def value_at(self, x: Any) -> Array:
+        """V at x (..., d), shape (...): local cubic interpolation.
+
+        Raises
+        ------
+        ProblemError
+            A point outside the domain or not finite.
+        """
+        return self._value.cubic(np.asarray(x, dtype=float))
+
+    def gradient_at(self, x: Any) -> Array:
+        """grad V at x (..., d), shape (..., d): gradient of the local cubic."""
+        return self._value.gradient(np.asarray(x, dtype=float))
+
+    def error_at(self, x: Any) -> Array:
+        """The error bar at x (..., d): nodes' bar plus interpolation's own."""
+        x = np.asarray(x, dtype=float)
+        return self._bar.linear(x) + self._value.uncertainty(x)
+
+    def gradient_error_at(self, x: Any) -> Array:
+        """A bar of the gradient at x (..., d), shape (..., d); an estimate.
+
+        Distance to the gradient of the better value, plus what the local cubic
+        itself leaves open; where there is no better value, the bar of V over h.
+        """
+        x = np.asarray(x, dtype=float)
+        steps = np.array([np.median(np.diff(axis)) for axis in self.grid.axes])
+        cubic = 2.0 * self._value.uncertainty(x)[..., None] / steps
+        if self._opinion is None:
+            return self._bar.linear(x)[..., None] / steps + cubic
+        apart = np.abs(self._opinion.gradient(x) - self.gradient_at(x))
+        return GRADIENT_SAFETY * apart + cubic
+
+    def control_at(self, x: Any) -> Array:
+        """The policy at x (..., d), shape (..., m).
+
+        Maximised anew with the interpolated gradient; controls are never averaged
+        across a switch. Without the problem: see `interpolated_control`.
+        """
+        x = np.asarray(x, dtype=float)
+        near = self.interpolated_control(x)
+        if self.problem is None or self.problem.controls is None:
+            return near
+        flat = self.grid.domain.wrap(x.reshape(-1, self.grid.dimension))
+        m = near.shape[-1]
+        a = greedy_control(
+            self.problem,
+            flat,
+            self.gradient_at(flat),
+            self._hessian_at(flat) if callable(self.problem.diffusion) else None,
+            near.reshape(-1, m),
+        )
+        return a.reshape(near.shape)
+
+    def _hessian_at(self, x: Array) -> Array:
+        """Pure second derivatives on the diagonal, (n, d, d)."""
+        d = self.grid.dimension
+        out = np.zeros((len(x), d, d))
+        for k, bends in enumerate(self._bends):
+            out[:, k, k] = bends.cubic(x)
+        return out
+
+    @cached_property
+    def _bends(self) -> list[Interpolant]:
+        from .defect import AxisStencil, along
+
+        return [
+            Interpolant(
+                self.grid,
+                along(self.grid, k, AxisStencil.of(self.grid, k, 4), self.value)[1],
+            )
+            for k in range(self.grid.dimension)
+        ]
+
+    def interpolated_control(self, x: Any) -> Array:
+        """Node controls at x: linear where neighbours agree, else the nearest."""
+        x = np.asarray(x, dtype=float)
+        m = self.control.shape[-1]
+        if m == 0:
+            return np.zeros((*x.shape[:-1], 0))
+        smooth = np.stack([part.linear(x) for part in self._controls], -1)
+        flat = self.grid.domain.wrap(x.reshape(-1, self.grid.dimension))
+        index = []
+        for k, axis in enumerate(self.grid.axes):
+            right = np.clip(np.searchsorted(axis, flat[:, k]), 1, axis.size - 1)
+            left_is_near = flat[:, k] - axis[right - 1] <= axis[right] - flat[:, k]
+            index.append(np.where(left_is_near, right - 1, right))
+        nearest = self.control[tuple(index)].reshape(smooth.shape)
+        span = np.ptp(self.control.reshape(-1, m), axis=0)
+        jump = (np.abs(smooth - nearest) > SWITCH * span).any(-1, keepdims=True)
+        return np.where(jump, nearest, smooth)
+
+    @cached_property
+    def _controls(self) -> list[Interpolant]:
+        return [
+            Interpolant(self.grid, np.ascontiguousarray(self.control[..., i]))
+            for i in range(self.control.shape[-1])
+        ]
+
+    def _need_problem(self, what: str) -> ControlProblem:
+        if self.problem is None:
+            raise ProblemError(
+                f"{what} needs the problem: hjb.load(path, problem=...)."
+            )
+        return self.problem
+
+    def _state(self, what: str) -> GridState:
+        problem = self._need_problem(what)
+        faces = Faces.of(problem, self.grid)
+        a = self.control.reshape(self.grid.size, -1)
+        tables = fixed_policy_tables(problem, self.grid, faces, a)
+        state = make_state(faces, tables, self.scheme.code, problem.sign * self.value)
+        faces.continue_slopes(state.V)
+        return state
+
+    def generator(self) -> sp.csr_matrix:
+        """L^a of the optimally controlled process, (N, N) CSR, C-order nodes.
+
+        Always the monotone operator: off-diagonal entries are rates >= 0. Fixed
+        (Dirichlet) nodes are absorbing: their rows are zero.
+        """
+        state = self._state("generator")
+        assert state.tables is not None
+        rows, _ = state.folded(state.tables.under(state.a))
+        matrix = sp.diags(state.spread_rho()) - rows.matrix()
+        if state.faces.fixed_mask is not None:
+            keep = (~state.faces.fixed_mask.ravel()).astype(float)
+            matrix = sp.diags(keep) @ matrix
+        return sp.csr_matrix(matrix)
+
+    def stationary_density(self) -> Array:
+        """Density of the controlled process in the long run, (*shape).
+
+        Solves ``L' m = 0`` for the chain of the monotone scheme; integrates to 1
+        with the trapezoidal volumes of the nodes.
+
+        Raises
+        ------
+        ProblemError
+            A face where the process ends (Dirichlet), or no unique density.
+        """
+        problem = self._need_problem("stationary_density")
+        faces = Faces.of(problem, self.grid)
+        if faces.fixed_mask is not None:
+            raise ProblemError(
+                "stationary_density: the process ends on a Dirichlet face, so there "
+                "is no stationary density."
+            )
+        L = self.generator()
+        n = self.grid.size
+        system = sp.csc_matrix(sp.vstack([L.T.tocsr()[1:], sp.csr_matrix(np.ones(n))]))
+        mass = sp.linalg.spsolve(system, np.r_[np.zeros(n - 1), 1.0])
+        if not np.isfinite(mass).all() or mass.min() < -1e-8:
+            raise ProblemError(
+                "stationary_density: the controlled process has no unique stationary "
+                "density (it may split into parts that never meet)."
+            )
+        return np.maximum(mass, 0.0).reshape(self.grid.shape) / self.node_volumes()
+
+    def node_volumes(self) -> Array:
+        """Trapezoidal volume of every node, (*shape); sums to the domain's volume."""
+        out = np.ones(self.grid.shape)
+        for k, periodic in enumerate(self.grid.periodic):
+            hm, hp = self.grid.spacing(k)
+            width = 0.5 * (hm + hp)
+            if not periodic:
+                width[0], width[-1] = 0.5 * hp[0], 0.5 * hm[-1]
+            view = [1] * self.grid.dimension
+            view[k] = -1
+            out = out * width.reshape(view)
+        return out
+
+    def simulate(
+        self, x0: Any, horizon: float, dt: float, paths: int, seed: int
+    ) -> Paths:
+        """Sample paths under this policy, see `hjbpde.simulate`."""
+        problem = self._need_problem("simulate")
+        return simulate(
+            problem, self.interpolated_control, x0, horizon, dt, paths, seed
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """One labelled file: arrays, grid and report; atomically, no pickle."""
+        arrays = {
+            "value": self.value,
+            "control": self.control,
+            "error_bar": self.error_bar,
+            **{f"axis{k}": axis for k, axis in enumerate(self.grid.axes)},
+            "low": np.asarray(self.grid.domain.low),
+            "high": np.asarray(self.grid.domain.high),
+        }
+        if self.second_opinion is not None:
+            arrays["second_opinion"] = self.second_opinion
+        problem = self.problem
+        header = {
+            "periodic": list(self.grid.periodic),
+            "artificial_axes": list(self.artificial_axes),
+            "scheme": type(self.scheme).__name__,
+            "sense": None if problem is None else problem.sign,
+            "problem": "" if problem is None else problem.name,
+            "report": self.report.to_dict(),
+        }
+        return write_arrays(path, LABEL, arrays, header)
+
+    def to_xarray(self) -> Any:
+        """value, error_bar and control as an xarray Dataset (if installed)."""
+        import xarray  # optional: a convenience for those who have it
+
+        names = [f"x{k}" for k in range(self.grid.dimension)]
+        return xarray.Dataset(
+            {
+                "value": (names, self.value),
+                "error_bar": (names, self.error_bar),
+                "control": ([*names, "control_index"], self.control),
+            },
+            coords=dict(zip(names, self.grid.axes, strict=True)),
+        )
+
+    def plot(self) -> Any:
+        """A figure: value with its bar, control, error bar."""
+        from .plotting import plot_solution
+
+        return plot_solution(self)
+
+    def __repr__(self) -> str:
+        name = self.problem.name if self.problem is not None else "loaded"
+        return f"GridSolution({name!r}, shape={self.grid.shape})\n{self.report}"
+
+
+def load(path: str | Path, problem: ControlProblem | None = None) -> GridSolution:
+    """A solution from `GridSolution.save`; with `problem`, all of its methods.
+
+    Raises
+    ------
+    ProblemError
+        A truncated or foreign file, or a problem of another domain.
+    """
+    arrays, header = read_arrays(path, LABEL)
+    periodic: Mapping[str, Any] | Any = header["periodic"]
+    domain = Box(arrays["low"], arrays["high"], periodic)
+    axes = [arrays[f"axis{k}"] for k in range(len(periodic))]
+    grid = Grid.from_axes(axes, domain)
+    if problem is not None:
+        assert problem.domain is not None
+        if not (
+            problem.dimension == grid.dimension
+            and np.array_equal(problem.domain.low, domain.low)
+            and np.array_equal(problem.domain.high, domain.high)
+        ):
+            raise ProblemError(
+                f"load: {path} was solved on {domain}, the problem given lives on "
+                f"{problem.domain}."
+            )
+    scheme = {"Upwind": Upwind, "Hybrid": Hybrid}.get(header["scheme"], Hybrid)()
+    return GridSolution(
+        problem=problem,
+        grid=grid,
+        value=arrays["value"],
+        control=arrays["control"],
+        error_bar=arrays["error_bar"],
+        report=Report.from_dict(header["report"]),
+        scheme=scheme,
+        second_opinion=arrays.get("second_opinion"),
+        artificial_axes=tuple(header["artificial_axes"]),
+    )

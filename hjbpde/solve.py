@@ -1,0 +1,236 @@
+"""solve: probe, pick, check the fit, run, bound the error. Nothing numerical."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import MemoryBudgetError, MethodMismatch, NotConverged, ProblemError
+from .grid import Grid
+from .methods.nested import RunOptions, run, run_fixed
+from .methods.policy_iteration import PolicyIteration
+from .problem import ControlProblem
+from .schemes import Hybrid, Upwind
+from .solution import GridSolution
+
+MAX_DIMENSION = 4
+
+
+def default_method(problem: ControlProblem, grid: Grid) -> PolicyIteration:
+    """The method `solve` picks: policy iteration, hybrid scheme, order 2."""
+    return PolicyIteration()
+
+
+def solve(
+    problem: ControlProblem,
+    grid: Grid | int | Sequence[int] | None = None,
+    method: PolicyIteration | None = None,
+    *,
+    guess: Any = None,
+    times: Any = None,
+    tolerance: float | None = None,
+    budget: float | None = None,
+    checkpoint: str | Path | None = None,
+    strict: bool = True,
+    progress: bool = False,
+) -> GridSolution:
+    """Solve a control problem on a grid, with an error bar.
+
+    Parameters
+    ----------
+    problem : ControlProblem
+    grid : Grid, int or shape, optional
+        Default: the problem's suggested grid.
+    method : PolicyIteration, optional
+        Default: ``default_method(problem, grid)``.
+    guess : callable or array, optional
+        A first value, ``guess(x) -> (...)`` or (*shape).
+    tolerance : float
+        Algebraic tolerance relative to sup|V| (default 1e-9).
+    budget : float, optional
+        Seconds after which the solve gives up.
+    checkpoint : path, optional
+        Where each finished grid's value is kept; an interrupted solve resumes there.
+    strict : bool
+        Raise NotConverged (carrying the solution) or return the solution as it is.
+    progress : bool
+        Show a bar on the terminal.
+
+    Returns
+    -------
+    GridSolution
+
+    Raises
+    ------
+    ProblemError, MethodMismatch, StabilityError, MemoryBudgetError, NotConverged
+        Each naming what, where, the likely cause and the remedy.
+    """
+    grid = _grid_of(problem, grid)
+    if times is not None:
+        raise ProblemError("solve: times= needs a problem with a horizon.")
+    method = method or default_method(problem, grid)
+    check_fit(problem, grid, method)
+    check_memory(grid, problem)
+    options = RunOptions.of(
+        guess=_guess_on(guess, grid),
+        tolerance=tolerance,
+        budget=budget,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    return _returned(run(problem, grid, method, options), strict)
+
+
+def evaluate(
+    problem: ControlProblem,
+    grid: Grid | int | Sequence[int] | None,
+    control: Callable[[Any], Any] | Any,
+    method: PolicyIteration | None = None,
+    *,
+    strict: bool = True,
+) -> GridSolution:
+    """The value of a fixed policy: ``rho V = r(x, a(x)) + L^{a(x)} V``.
+
+    Parameters
+    ----------
+    control : callable x (..., d) -> (..., m), or array (*shape, m)
+        The policy; it is not projected on the control set.
+    method : PolicyIteration, optional
+        Default: the monotone hybrid scheme alone (order 1), so that values of two
+        policies on one grid compare without discretisation noise.
+
+    Raises
+    ------
+    ProblemError
+        A policy of the wrong shape, or not finite, naming the node.
+    """
+    grid = _grid_of(problem, grid)
+    method = method or PolicyIteration(order=1)
+    check_fit(problem, grid, method)
+    check_memory(grid, problem)
+    a = _policy_on(control, grid, problem.n_controls)
+    return _returned(run_fixed(problem, grid, a, method), strict)
+
+
+def _returned(solution: GridSolution, strict: bool) -> GridSolution:
+    report = solution.report
+    if strict and not report.converged:
+        last = report.residuals[-1] if report.residuals else np.nan
+        raise NotConverged(
+            f"{report.method} stopped after {report.iterations} policies with a "
+            f"residual bound of {last:.3g} (in the units of V). Likely a policy that "
+            "keeps switching between equal controls, an inadmissible problem (value "
+            "infinite), or a budget too small. Try hjb.Upwind(), a larger tolerance "
+            "or budget; strict=False returns the last iterate, and this exception "
+            "carries it as .solution.",
+            solution,
+        )
+    return solution
+
+
+def _grid_of(problem: ControlProblem, grid: Any) -> Grid:
+    assert problem.domain is not None
+    if grid is None:
+        if problem.suggested_grid is None:
+            raise ProblemError("solve: give a grid or a shape, e.g. solve(problem, 401).")
+        return problem.suggested_grid
+    if not isinstance(grid, Grid):
+        return Grid(problem.domain, grid)
+    same = (
+        grid.dimension == problem.dimension
+        and np.allclose(grid.domain.low, problem.domain.low)
+        and np.allclose(grid.domain.high, problem.domain.high)
+        and grid.periodic == Grid(problem.domain, 3).periodic
+    )
+    if not same:
+        raise ProblemError(
+            f"solve: the grid covers {grid.domain}, the problem {problem.domain}; "
+            "build the grid from problem.domain."
+        )
+    return grid
+
+
+def check_fit(problem: ControlProblem, grid: Grid, method: Any) -> None:
+    """Refuse a method that cannot take the problem, naming what fits."""
+    if not isinstance(method, PolicyIteration):
+        raise MethodMismatch(
+            f"solve: {method!r} is not a method; hjb.PolicyIteration fits this problem."
+        )
+    if problem.dimension > MAX_DIMENSION:
+        raise MethodMismatch(
+            f"policy iteration on a grid takes 1 to {MAX_DIMENSION} dimensions, the "
+            f"problem has {problem.dimension}; neural.solve takes more."
+        )
+    if not isinstance(method.scheme, Upwind | Hybrid):
+        raise MethodMismatch("PolicyIteration: scheme must be hjb.Upwind or hjb.Hybrid.")
+    if method.order not in (1, 2, 4):
+        raise MethodMismatch(f"PolicyIteration: order is {method.order}; use 1, 2 or 4.")
+    if method.richardson and method.order != 1:
+        raise MethodMismatch(
+            "PolicyIteration: richardson=True extrapolates the monotone scheme; "
+            "combine it with order=1."
+        )
+
+
+def bytes_needed(grid: Grid, problem: ControlProblem) -> float:
+    """Memory of tables, rows, hierarchy and mixing, an upper estimate."""
+    d, m = problem.dimension, problem.n_controls
+    tables = 2 * d + d * m + 3 * m + 4
+    rows = 4 * d + 8
+    work = 2 * d + 18
+    return 8.0 * grid.size * (tables + 2 * rows + work)
+
+
+def check_memory(grid: Grid, problem: ControlProblem) -> None:
+    """Refuse, before allocating, a grid that would not fit in memory."""
+    need, have = bytes_needed(grid, problem), available_memory()
+    if need > 0.9 * have:
+        raise MemoryBudgetError(
+            f"a grid of shape {grid.shape} ({grid.size:.3g} nodes) needs about "
+            f"{need / 1e9:.1f} GB, {have / 1e9:.1f} GB are free. Use a coarser grid: "
+            "accuracy comes cheaper from order=4 than from nodes."
+        )
+
+
+def available_memory() -> float:
+    """Bytes of memory that are free now."""
+    try:
+        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return 8e9
+
+
+def _guess_on(guess: Any, grid: Grid) -> Any:
+    if guess is None:
+        return None
+    values = guess(grid.nodes()) if callable(guess) else guess
+    values = np.asarray(values, dtype=float)
+    if values.shape != grid.shape or not np.isfinite(values).all():
+        raise ProblemError(
+            f"solve: guess has shape {values.shape} for a grid of shape {grid.shape}, "
+            "or is not finite."
+        )
+    return values
+
+
+def _policy_on(control: Any, grid: Grid, m: int) -> Any:
+    nodes = grid.nodes()
+    values = control(nodes) if callable(control) else control
+    values = np.asarray(values, dtype=float)
+    if values.shape != (*grid.shape, m):
+        raise ProblemError(
+            f"evaluate: the policy has shape {values.shape}; expected "
+            f"{(*grid.shape, m)}, one control of {m} entries a node."
+        )
+    flat = values.reshape(grid.size, m)
+    bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
+    if bad.size:
+        place = grid.nodes_of(bad[:1])[0]
+        raise ProblemError(
+            f"evaluate: the policy is {flat[bad[0]]} at x = {place}: not finite."
+        )
+    return flat
