@@ -12,8 +12,15 @@ from .errors import (
     StabilityError,
 )
 from .grid import Grid
+from .methods.policy_iteration import PolicyIteration
 from .problem import ControlProblem, Exact
+from .protocol import Solution
+from .report import Report
+from .schemes import Hybrid, Upwind
 from .sets import Box, Finite
+from .simulate import Paths, simulate
+from .solution import GridSolution, load
+from .solve import default_method, evaluate, solve
 
 __all__ = [
     "Box",
@@ -23,16 +30,28 @@ __all__ = [
     "Extrapolate",
     "Finite",
     "Grid",
+    "GridSolution",
     "HJBError",
+    "Hybrid",
     "MemoryBudgetError",
     "MethodMismatch",
     "NotConverged",
+    "Paths",
+    "PolicyIteration",
     "ProblemError",
     "Reflecting",
+    "Report",
     "Robin",
+    "Solution",
     "StabilityError",
     "StateConstraint",
+    "Upwind",
     "catalogue",
     "constant",
+    "default_method",
+    "evaluate",
+    "load",
     "namespace",
+    "simulate",
+    "solve",
 ]
