@@ -234,7 +234,7 @@ def settle(
 ) -> None:
     """Solve one grid: the fused kernel where it fits, then watched iteration."""
     updates = 30 if first else 4
-    if iterate_fused(state, 1e-13, method.max_policies):
+    if iterate_fused(state, 1e-13, method.max_policies, updates):
         updates = 0
     iterate(state, options.tolerance, method.max_policies, options.deadline, updates)
 

@@ -101,24 +101,22 @@ def iterate(
     Ends with status "converged", "stagnated" (round-off floor) or "not converged".
     """
     exact = state.grid.dimension == 1 and not state.grid.periodic[0]
+    closing = _Closing(slope_updates if state.faces.artificial else 0)
     floor, stalled = 0.0, 0
     for n in range(max_policies):
         state.faces.set_fixed(state.V)
-        if (
-            n < slope_updates
-            and state.faces.artificial
-            and (n > 0 or slope_updates > 8)
-        ):
-            state.faces.continue_slopes(state.V)
         residual, rows = residual_of(state, scan=n == 0)
         bound = float(np.max(np.abs(residual))) / state.rho_min
+        if closing.due(bound / state.scale):
+            closing.update(state)
+            residual, rows = residual_of(state, scan=False)
+            bound = float(np.max(np.abs(residual))) / state.rho_min
         if not np.isfinite(bound):
             _fail_non_finite(state, residual)
         best = min(state.bounds[-6:], default=np.inf) if n else np.inf
         state.bounds.append(bound)
         floor = round_off_floor(state, rows)
-        settled = n >= slope_updates or not state.faces.artificial
-        if settled and bound <= max(tolerance * state.scale, 0.0):
+        if closing.done and bound <= tolerance * state.scale:
             state.status = "converged"
             return
         stalled = stalled + 1 if bound > 0.5 * best else 0
@@ -137,7 +135,39 @@ def iterate(
     state.status = "stagnated" if state.bounds[-1] <= 100 * floor else "not converged"
 
 
-def iterate_fused(state: GridState, tolerance: float, max_policies: int) -> bool:
+@dataclass(eq=False)
+class _Closing:
+    """When to continue slopes through artificial faces, and when to stop.
+
+    Only a settled value is continued: on the way there it may belong to policies
+    whose value on the whole space is infinite, and the closure would keep them.
+    """
+
+    left: int
+    tolerance: float = 1e-4
+    settled: float = 1e-3
+
+    @property
+    def done(self) -> bool:
+        """Whether the slopes stay as they are from now on."""
+        return self.left <= 0
+
+    def due(self, relative: float) -> bool:
+        """Whether a value with this relative residual or change may be continued."""
+        return self.left > 0 and relative <= self.settled
+
+    def update(self, state: GridState) -> None:
+        """Continue the slopes once; the last time when they hardly change."""
+        self.left -= 1
+        change = state.faces.continue_slopes(state.V)
+        widths = np.asarray(state.grid.domain.width)
+        if change * float(np.min(widths)) <= self.tolerance * state.scale:
+            self.left = 0
+
+
+def iterate_fused(
+    state: GridState, tolerance: float, max_policies: int, slope_updates: int = 4
+) -> bool:
     """The one-dimensional fast path; False where the tables do not fit it.
 
     Improvement and exact evaluation in two passes over the nodes. Stops when the
@@ -161,9 +191,8 @@ def iterate_fused(state: GridState, tolerance: float, max_policies: int) -> bool
     limits = (fmin[0], fmax[0])
     ratio, V, new = np.empty(grid.size), state.V.copy(), np.empty(grid.size)
     changes: list[float] = []
+    closing = _Closing(slope_updates if state.faces.artificial else 0)
     for n in range(max_policies):
-        if n < 30 and state.faces.artificial:
-            state.faces.continue_slopes(V)
         change, worst, bad = howard_sweep(
             state.scheme, V, hm, hp, state.faces.ends(), parts, boxes, limits,
             tables.rho, a, ratio, new,
@@ -177,8 +206,14 @@ def iterate_fused(state: GridState, tolerance: float, max_policies: int) -> bool
         state.bounds.append(worst / state.rho_min)
         scale = float(np.max(np.abs(V))) or 1.0
         changes.append(change)
+        if closing.due(change / scale):
+            state.V = V
+            closing.update(state)
+            changes.clear()
+            continue
         small = change <= tolerance * scale
-        halting = n > 3 and change > 0.5 * min(changes[:-1]) and change < 1e-6 * scale
+        best = min(changes[:-1], default=np.inf)
+        halting = change > 0.5 * best and change < 1e-6 * scale
         if small or halting:
             break
     state.V = V
