@@ -1,0 +1,33 @@
+"""What every test shares: one thread, strict floating point, repeatable examples."""
+
+import importlib.util
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+settings.register_profile("house", deadline=None, derandomize=True, max_examples=25)
+settings.load_profile("house")
+
+collect_ignore = [] if importlib.util.find_spec("torch") else ["neural"]
+
+
+@pytest.fixture(autouse=True)
+def strict_floating_point():
+    """Division by zero, overflow and NaN raise, in NumPy code at least."""
+    with np.errstate(divide="raise", over="raise", invalid="raise"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    """No figure survives its test."""
+    yield
+    import sys
+
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
