@@ -29,6 +29,7 @@ from ..report import Report
 from ..schemes import HYBRID
 from ..solution import GridSolution
 from ..tabulate import GeneralTables, Tables, fixed_policy_tables, tabulate
+from .admissible import admissible_start, may_lose_inverse, watch_inverse
 from .policy_iteration import (
     PolicyIteration,
     iterate,
@@ -185,7 +186,10 @@ def solve_nested(
             V = saved[i]
         del level
         state = make_state(faces, nested[i], method.scheme.code, V, a)
+        if V is None and may_lose_inverse(state):
+            admissible_start(state)
         settle(state, method, options, first=not states)
+        watch_inverse(state)
         states.append(state)
         if state.status == "not converged" and time.monotonic() > options.deadline:
             break
@@ -390,7 +394,7 @@ def algebraic_part(
     fine: GridState, corrections: Corrections, method: PolicyIteration
 ) -> float:
     """What the iterations left: the residual bound, or the last corrections' rest."""
-    left = fine.bounds[-1]
+    left = fine.algebraic()
     if method.order > 1 and corrections.accepted is not None:
         chosen = corrections.second if method.order == 2 else corrections.fourth[-1]
         assert chosen is not None

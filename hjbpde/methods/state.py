@@ -33,11 +33,20 @@ class GridState:
     bounds: list[float] = field(default_factory=list)
     status: str = ""
     under: Coefficients | None = None
+    amplification: float | None = None
+    """max w of A w = 1 where it was solved for; 1 / rho_min bounds it elsewhere."""
 
     @property
     def rho_min(self) -> float:
         """Smallest discount rate."""
         return float(np.min(self.tables.rho))
+
+    def algebraic(self) -> float:
+        """Bound of |V - V_h| from the last residual."""
+        last = self.bounds[-1]
+        if self.amplification is None:
+            return last
+        return last * self.rho_min * self.amplification
 
     @property
     def scale(self) -> float:
