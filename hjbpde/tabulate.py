@@ -162,6 +162,7 @@ def tabulate(
             tables, note = _quadratic(problem, x, skip, rng)
         if tables is not None:
             _check_bounded(problem, tables, x)
+            _check_noiseless(grid, faces, tables.D)
             return tables
     else:
         note = structure.note
@@ -307,6 +308,26 @@ def _check_bounded(problem: ControlProblem, tables: QuadraticTables, x: Array) -
         )
 
 
+def _check_noiseless(grid: Grid, faces: Faces, D: Array) -> None:
+    """Refuse noise across a state-constrained face: no control can keep it in."""
+    for face in faces.faces:
+        if not face.noiseless:
+            continue
+        noise = np.broadcast_to(D[face.axis], (grid.size,)).reshape(grid.shape)
+        slab = faces.slab(face, 0)
+        bad = np.argwhere(noise[slab] > 0)
+        if bad.size:
+            where: list[int] = bad[0].tolist()
+            where.insert(face.axis, face.at(0, grid.shape[face.axis]))
+            x = np.array([axis[i] for axis, i in zip(grid.axes, where, strict=True)])
+            raise ProblemError(
+                f"StateConstraint on face {(face.axis, face.side)}: the noise across "
+                f"it is {np.sqrt(2 * noise[tuple(where)]):.3g} at x = {x}, so no "
+                "control keeps the state inside. Let the diffusion vanish there, or "
+                "use Reflecting()."
+            )
+
+
 def fixed_policy_tables(
     problem: ControlProblem, grid: Grid, faces: Faces, a: Array
 ) -> QuadraticTables:
@@ -316,7 +337,8 @@ def fixed_policy_tables(
     low = high = np.zeros((0, 1))
     general = GeneralTables(problem, x, low, high, np.zeros(1), skip)
     under = general.under(np.ascontiguousarray(a.T))
-    n, d = x.shape
+    _check_noiseless(grid, faces, under.D)
+    d = x.shape[1]
     rho = discount_of(problem, x)
     empty = np.zeros((0, 1))
     return QuadraticTables(
