@@ -316,7 +316,7 @@ def _check_noiseless(grid: Grid, faces: Faces, D: Array) -> None:
         noise = np.broadcast_to(D[face.axis], (grid.size,)).reshape(grid.shape)
         slab = faces.slab(face, 0)
         bad = np.argwhere(noise[slab] > 0)
-        if bad.size:
+        if len(bad):
             where: list[int] = bad[0].tolist()
             where.insert(face.axis, face.at(0, grid.shape[face.axis]))
             x = np.array([axis[i] for axis, i in zip(grid.axes, where, strict=True)])
