@@ -19,29 +19,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from .closure import target_slopes
 from .faces import FaceNodes, Faces
 from .grid import Grid
 from .improvement import SmoothSlopes, greedy
 from .kernels.differentiate import differentiate
 from .methods.state import GridState
+from .mixing import Anderson
 from .multigrid import _around
+from .weights import finite_difference_weights
 
 Array = NDArray[np.float64]
 DEPTH = 5
 """Steps that Anderson mixing remembers."""
-
-
-def finite_difference_weights(x: Array, at: float, derivative: int) -> Array:
-    """Weights of a derivative at `at` of the polynomial through points x.
-
-    Fornberg, Math. Comp. 51 (1988) 699, as the solution of the moment equations.
-    """
-    scale = float(np.max(np.abs(x - at)))
-    powers = np.arange(x.size)
-    matrix = ((x[None, :] - at) / scale) ** powers[:, None]
-    rhs = np.zeros(x.size)
-    rhs[derivative] = float(np.prod(np.arange(1, derivative + 1)))
-    return np.linalg.solve(matrix, rhs) / scale**derivative
 
 
 @dataclass(frozen=True)
@@ -135,7 +125,7 @@ class HighOrder:
         slab = self.faces.slab(face, 0)
         outward = np.asarray(face.C) / (2 * face.step) - face.kappa * V[slab]
         slope = outward if face.side == "high" else -outward
-        count = 2 if self.order == 2 else min(4, n)
+        count = min(3 if self.order == 2 else 4, n)
         x = grid.axes[k]
         layers = [face.at(i, n) for i in range(count)]
         weights, on_slope = hermite_curvature(x[layers] - x[layers[0]])
@@ -179,6 +169,12 @@ def smooth_residual(
     return out, slopes
 
 
+def close_faces(state: GridState, V: Array) -> None:
+    """Continue V through artificial faces, so that the limit closes itself."""
+    if state.faces.artificial:
+        state.faces.set_slopes(target_slopes(state.faces, V, choose=False))
+
+
 @dataclass(frozen=True)
 class Correction:
     """A corrected value (*shape) and its control (m, N).
@@ -212,8 +208,9 @@ def correct(
     assert state.under is not None
     rows, _ = state.folded(state.under)
     state.ladder.prepare(rows)
+    close_faces(state, V)
     residual, _ = smooth_residual(state, high, V, a)
-    mixing, best, size = _Anderson(DEPTH), np.inf, np.inf
+    mixing, best, size = Anderson(DEPTH), np.inf, np.inf
     kept, remaining, rate = (V, a.copy()), np.inf, 1.0
     scale, steps = float(np.max(np.abs(start))) or 1.0, 0
     for steps in range(1, max_steps + 1):
@@ -229,6 +226,7 @@ def correct(
         if done or remaining <= 1e-13 * scale:
             break
         V = mixing.next(V.ravel(), step).reshape(V.shape)
+        close_faces(state, V)
         residual, _ = smooth_residual(state, high, V, a)
         if not np.isfinite(residual).all():
             break
@@ -236,31 +234,3 @@ def correct(
     total = float(np.max(np.abs(V - start)))
     settled = remaining <= max(0.05 * total, 1e-12 * scale)
     return Correction(V, a, order, steps, remaining, settled)
-
-
-class _Anderson:
-    """The next iterate V + step, mixed with the last few by least squares."""
-
-    def __init__(self, depth: int) -> None:
-        self.depth = depth
-        self.values: list[Array] = []
-        self.steps: list[Array] = []
-
-    def next(self, V: Array, step: Array) -> Array:
-        """Walker and Ni, algorithm AA, in difference form."""
-        self.values.append(V.copy())
-        self.steps.append(step.copy())
-        del self.values[: -self.depth - 1], self.steps[: -self.depth - 1]
-        k = len(self.steps) - 1
-        plain = V + step
-        if k == 0:
-            return plain
-        dF = [self.steps[i + 1] - self.steps[i] for i in range(k)]
-        gram = np.array([[np.dot(a, b) for a in dF] for b in dF])
-        rhs = np.array([np.dot(a, step) for a in dF])
-        ridge = 1e-12 * np.trace(gram) / k + 1e-300
-        gamma = np.linalg.solve(gram + ridge * np.eye(k), rhs)
-        for i in range(k):
-            move = self.values[i + 1] - self.values[i] + dF[i]
-            plain = plain - gamma[i] * move
-        return plain

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
-from .faces import FaceNodes, continued_slope
+from .closure import slope_error, target_slopes
+from .faces import Faces
 from .grid import Grid
 from .linear import Rows, default_ladder
 from .methods.policy_iteration import prolonged
@@ -111,34 +112,12 @@ def truncation_bar(state: GridState, V: Array) -> Array:
         slab = faces.slab(face, 0)
         push = outside.reshape(grid.shape)[slab] * 2 * face.step
         unit[slab] += push
-        weighted[slab] += push * slope_error(grid, face, V)
+        weighted[slab] += push * _line_maximum(slope_error(grid, face, V))
     faces.fold(lower, upper, rows.c, None)
     z = _solve(rows, faces, unit, grid)
-    gain = max(_feedback(grid, face, z) for face in faces.artificial)
+    gain = _feedback(grid, faces, V, z)
     bar = _solve(rows, faces, weighted, grid)
     return np.abs(bar) / (1.0 - min(gain, 0.98))
-
-
-def slope_error(grid: Grid, face: FaceNodes, V: Array) -> Array:
-    """How far continuing slopes is off, tested at layers where V is known.
-
-    The rule is applied at 1/8 and 1/4 of the width inside and compared with the
-    slope there; the larger miss is carried to the face by its own growth.
-    """
-    n, k = grid.shape[face.axis], face.axis
-    x = grid.axes[k]
-    misses = []
-    for share in (0.125, 0.25):
-        start = min(max(1, round(share * (n - 1))), n - 2)
-        near, far = face.at(start - 1, n), face.at(start + 1, n)
-        across = abs(x[near] - x[far])
-        slope = (V.take(near, axis=k) - V.take(far, axis=k)) / across
-        guess = np.asarray(continued_slope(grid, face, V, start))
-        misses.append(_line_maximum(np.abs(guess - slope)))
-    first, second = misses
-    growth = np.clip(first / np.maximum(second, 1e-300), 1.0, 4.0)
-    mismatch = np.abs(np.asarray(continued_slope(grid, face, V)) - face.slope)
-    return np.maximum(first, second) * growth + mismatch
 
 
 def _line_maximum(values: Array) -> Array:
@@ -148,10 +127,16 @@ def _line_maximum(values: Array) -> Array:
     return out
 
 
-def _feedback(grid: Grid, face: FaceNodes, z: Array) -> float:
+def _feedback(grid: Grid, faces: Faces, V: Array, z: Array) -> float:
     """Slope that a unit slope error at the faces feeds back through continuation."""
-    returned = np.abs(np.asarray(continued_slope(grid, face, z)))
-    return float(np.median(returned))
+    size = 1e-4 * float(np.max(np.abs(V))) / max(float(np.max(np.abs(z))), 1e-300)
+    before = target_slopes(faces, V, choose=False)
+    after = target_slopes(faces, V + size * z, choose=False)
+    gains = [
+        float(np.max(np.abs(np.asarray(b) - np.asarray(a)))) / size
+        for a, b in zip(before, after, strict=True)
+    ]
+    return max(gains)
 
 
 def _solve(rows: Rows, faces: object, rhs: Array, grid: Grid) -> Array:

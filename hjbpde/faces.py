@@ -4,7 +4,7 @@ Every rule but Dirichlet gives the ghost node beyond a face the value
 ``V_ghost = A V_inside + B V_face + C``; folding the ghost's weight w into the face
 row adds ``A w`` to the inner neighbour, ``-w (A + B - 1)`` to the discount and
 ``w C`` to the payoff. An artificial face is a Robin face whose slope is continued
-from inside (``continue_slopes``).
+from inside (see closure.py).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class FaceNodes:
     kappa: float = 0.0
     C: Any = 0.0
     artificial: bool = False
+    geometric: bool = False
     step: float = 0.0
     slope: Any = 0.0
     inward_only: bool = False
@@ -190,57 +191,11 @@ class Faces:
             )
         return rows
 
-    def continue_slopes(self, V: Array) -> float:
-        """Outward slope of V at artificial faces, continued from inside.
-
-        The cubic through four nodes at about 1/16, 2/16, 3/16, 4/16 of the width
-        gives the slope at the face: physical distances, so that the closure has a
-        limit as the grid is refined. Returns the largest change of a slope.
-        """
-        change = 0.0
-        for face in self.artificial:
-            slope = continued_slope(self.grid, face, V)
-            change = max(change, float(np.max(np.abs(slope - face.slope))))
+    def set_slopes(self, slopes: list[Any]) -> None:
+        """Outward slopes of V on the artificial faces, in their order."""
+        for face, slope in zip(self.artificial, slopes, strict=True):
             face.slope = slope
             face.C = 2.0 * face.step * slope
-        return change
-
-
-def continued_slope(grid: Grid, face: FaceNodes, V: Array, start: int = 0) -> Any:
-    """Outward slope at a node layer of V by the cubic through four layers inside.
-
-    `start` shifts face and layers inside, which tests the rule where V is known.
-    """
-    x = grid.axes[face.axis]
-    n = x.size
-    layers = continuation_layers(n, start)
-    origin = x[face.at(start, n)]
-    points = np.array([x[face.at(i, n)] for i in layers]) - origin
-    weights = slope_weights(points)
-    taken = [V.take(face.at(i, n), axis=face.axis) for i in layers]
-    total = sum(w * layer for w, layer in zip(weights, taken, strict=True))
-    return total if face.side == "high" else -np.asarray(total)
-
-
-def continuation_layers(n: int, start: int = 0) -> list[int]:
-    """Numbers of the layers that `continued_slope` reads, fewer on small grids."""
-    step = max(1, round((n - 1) / 16))
-    count = min(4, (n - 1 - start) // step)
-    return [start + step * (i + 1) for i in range(max(count, 1))]
-
-
-def slope_weights(points: Array) -> Array:
-    """Weights of the derivative at 0 of the polynomial through `points`.
-
-    With one point the slope is taken as 0 (a reflecting closure).
-    """
-    if points.size == 1:
-        return np.zeros(1)
-    powers = np.arange(points.size)
-    scale = np.max(np.abs(points))
-    matrix = (points[None, :] / scale) ** powers[:, None]
-    rhs = (powers == 1).astype(float)
-    return np.linalg.solve(matrix, rhs) / scale
 
 
 def _layer(core: tuple[slice, ...], axis: int, end: int) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from .errors import ProblemError
+from .closure import target_slopes
 from .faces import Faces
 from .greedy import greedy_control
 from .grid import Grid
@@ -191,7 +192,7 @@ class GridSolution:
         a = self.control.reshape(self.grid.size, -1)
         tables = fixed_policy_tables(problem, self.grid, faces, a)
         state = make_state(faces, tables, self.scheme.code, problem.sign * self.value)
-        faces.continue_slopes(state.V)
+        faces.set_slopes(target_slopes(faces, state.V, choose=True))
         return state
 
     def generator(self) -> sp.csr_matrix:

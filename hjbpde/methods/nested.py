@@ -30,6 +30,7 @@ from ..schemes import HYBRID
 from ..solution import GridSolution
 from ..tabulate import GeneralTables, Tables, fixed_policy_tables, tabulate
 from .admissible import admissible_start, may_lose_inverse, watch_inverse
+from .inward import inward_start
 from .policy_iteration import (
     PolicyIteration,
     iterate,
@@ -188,6 +189,8 @@ def solve_nested(
         state = make_state(faces, nested[i], method.scheme.code, V, a)
         if V is None and may_lose_inverse(state):
             admissible_start(state)
+        if V is None and faces.artificial:
+            inward_start(state)
         settle(state, method, options, first=not states)
         watch_inverse(state)
         states.append(state)
@@ -219,6 +222,7 @@ def _reaching(
 
 def _carry_slope(face: Any, coarse: Any, faces: Faces, grid: Grid) -> None:
     """Start an artificial face from the slope found on the coarser grid."""
+    face.geometric = coarse.geometric
     if not face.artificial or np.ndim(coarse.slope) == 0:
         if face.artificial:
             face.slope = coarse.slope

@@ -16,12 +16,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ..closure import target_slopes
 from ..errors import NotConverged
 from ..grid import Grid
 from ..improvement import MonotoneStencil, improve, no_control
 from ..kernels.tridiagonal import howard_sweep
 from ..kernels.upwind import monotone_residual
 from ..linear import Rows
+from ..mixing import Anderson
 from ..multigrid import Transfer
 from ..schemes import Hybrid, Scheme
 from ..tabulate import QuadraticTables
@@ -101,14 +103,14 @@ def iterate(
     Ends with status "converged", "stagnated" (round-off floor) or "not converged".
     """
     exact = state.grid.dimension == 1 and not state.grid.periodic[0]
-    closing = _Closing(slope_updates if state.faces.artificial else 0)
+    closing = _Closing(state, slope_updates)
     floor, stalled = 0.0, 0
     for n in range(max_policies):
         state.faces.set_fixed(state.V)
         residual, rows = residual_of(state, scan=n == 0)
         bound = float(np.max(np.abs(residual))) / state.rho_min
         if closing.due(bound / state.scale):
-            closing.update(state)
+            closing.update()
             residual, rows = residual_of(state, scan=False)
             bound = float(np.max(np.abs(residual))) / state.rho_min
         if not np.isfinite(bound):
@@ -135,7 +137,6 @@ def iterate(
     state.status = "stagnated" if state.bounds[-1] <= 100 * floor else "not converged"
 
 
-@dataclass(eq=False)
 class _Closing:
     """When to continue slopes through artificial faces, and when to stop.
 
@@ -143,9 +144,14 @@ class _Closing:
     whose value on the whole space is infinite, and the closure would keep them.
     """
 
-    left: int
-    tolerance: float = 1e-4
-    settled: float = 1e-3
+    tolerance = 1e-7
+    settled = 1e-4
+
+    def __init__(self, state: GridState, updates: int) -> None:
+        self.state = state
+        self.left = updates if state.faces.artificial else 0
+        self.choices = 6
+        self.mixing = Anderson(3)
 
     @property
     def done(self) -> bool:
@@ -156,12 +162,29 @@ class _Closing:
         """Whether a value with this relative residual or change may be continued."""
         return self.left > 0 and relative <= self.settled
 
-    def update(self, state: GridState) -> None:
+    def update(self) -> None:
         """Continue the slopes once; the last time when they hardly change."""
+        state = self.state
         self.left -= 1
-        change = state.faces.continue_slopes(state.V)
+        self.choices -= 1
+        before = [
+            np.broadcast_to(face.slope, state.V[state.faces.slab(face, 0)].shape)
+            for face in state.faces.artificial
+        ]
+        after = target_slopes(state.faces, state.V, choose=self.choices > 0)
+        if self.choices == 0:
+            self.mixing = Anderson(3)
+        old = np.concatenate([np.ravel(s) for s in before])
+        step = np.concatenate([np.ravel(s) for s in after]) - old
+        new = self.mixing.next(old, step) if self.choices < 0 else old + step
+        cuts = np.cumsum([s.size for s in before])[:-1]
+        parts = np.split(new, cuts)
+        state.faces.set_slopes(
+            [p.reshape(s.shape) for p, s in zip(parts, before, strict=True)]
+        )
         widths = np.asarray(state.grid.domain.width)
-        if change * float(np.min(widths)) <= self.tolerance * state.scale:
+        size = float(np.max(np.abs(step))) * float(np.min(widths))
+        if self.choices <= 0 and size <= self.tolerance * state.scale:
             self.left = 0
 
 
@@ -191,7 +214,7 @@ def iterate_fused(
     limits = (fmin[0], fmax[0])
     ratio, V, new = np.empty(grid.size), state.V.copy(), np.empty(grid.size)
     changes: list[float] = []
-    closing = _Closing(slope_updates if state.faces.artificial else 0)
+    closing = _Closing(state, slope_updates)
     for n in range(max_policies):
         change, worst, bad = howard_sweep(
             state.scheme, V, hm, hp, state.faces.ends(), parts, boxes, limits,
@@ -208,7 +231,7 @@ def iterate_fused(
         changes.append(change)
         if closing.due(change / scale):
             state.V = V
-            closing.update(state)
+            closing.update()
             changes.clear()
             continue
         small = change <= tolerance * scale

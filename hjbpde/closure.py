@@ -1,0 +1,122 @@
+"""Closing artificial faces: the slope of V continued from inside.
+
+Nothing is known beyond an artificial face, so its outward slope is guessed from the
+slopes at layers 1/8 and 2/8 of the width inside: linearly (exact for quadratic V) or
+geometrically (exact for exponential V, power laws on a log axis), whichever predicts
+the slope at 1/8 better from those at 2/8 and 3/8. Layers at physical distances give
+the closure a limit as the grid is refined, and wide, low-order rules feed little of
+the guess's own error back into the guess.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .grid import Grid
+from .weights import finite_difference_weights
+
+if TYPE_CHECKING:
+    from .faces import FaceNodes, Faces
+
+Array = NDArray[np.float64]
+LAYER = 0.125
+"""Distance between layers in widths of the axis."""
+STEEPEST = 8.0
+"""Largest ratio of slopes between layers that is continued geometrically."""
+
+
+def layers(grid: Grid, face: FaceNodes) -> list[int]:
+    """Node numbers of the layers at 1/8, 2/8 and 3/8 of the width, as depths."""
+    x = grid.axes[face.axis]
+    n = x.size
+    inside = np.abs(x - x[face.at(0, n)])
+    if face.side == "high":
+        inside = inside[::-1]
+    found = [int(np.argmin(np.abs(inside - k * LAYER * inside[-1]))) for k in (1, 2, 3)]
+    return sorted({max(1, depth) for depth in found})
+
+
+def outward_slope(grid: Grid, face: FaceNodes, V: Array, depth: int) -> Array:
+    """dV/dn on the layer `depth` nodes inside, by up to five points."""
+    x = grid.axes[face.axis]
+    n = x.size
+    width = min(5, n)
+    start = min(max(depth - width // 2, 0), n - width)
+    index = [face.at(i, n) for i in range(start, start + width)]
+    at = x[face.at(depth, n)]
+    weights = finite_difference_weights(x[index], float(at), 1)
+    total = np.tensordot(weights, V.take(index, axis=face.axis), (0, face.axis))
+    return total if face.side == "high" else -total
+
+
+def continued(near: Array, far: Array, share: float, geometric: bool) -> Array:
+    """The slope `share` layer distances beyond `near`, seen from near and far."""
+    line = near + share * (near - far)
+    if not geometric:
+        return line
+    safe = np.where(far == 0, 1.0, far)
+    ratio = np.where(far == 0, -1.0, near / safe)
+    usable = (ratio > 1 / STEEPEST) & (ratio < STEEPEST)
+    return np.where(usable, near * np.where(usable, ratio, 1.0) ** share, line)
+
+
+class Continuation:
+    """Slopes on three layers of one face and what either rule makes of them."""
+
+    def __init__(self, grid: Grid, face: FaceNodes, V: Array) -> None:
+        x, n = grid.axes[face.axis], grid.shape[face.axis]
+        depths = layers(grid, face)
+        self.slopes = [outward_slope(grid, face, V, k) for k in depths]
+        at = np.abs(np.array([x[face.at(k, n)] for k in depths]) - x[face.at(0, n)])
+        self.at = at
+
+    def slope(self, geometric: bool, first: int = 0) -> Array:
+        """The slope at the face (first=0), or at the layer before `first`."""
+        if len(self.slopes) < first + 2:
+            return np.asarray(self.slopes[-1])
+        near, far = self.slopes[first], self.slopes[first + 1]
+        target = 0.0 if first == 0 else self.at[first - 1]
+        share = (self.at[first] - target) / (self.at[first + 1] - self.at[first])
+        return continued(near, far, float(share), geometric)
+
+    def miss(self, geometric: bool) -> Array:
+        """How wrong the rule is at the first layer, from the other two."""
+        if len(self.slopes) < 3:
+            return np.abs(self.slopes[0] - self.slopes[-1])
+        return np.abs(self.slope(geometric, first=1) - self.slopes[0])
+
+    def prefers_geometric(self) -> bool:
+        """Whether the geometric rule predicts the first layer clearly better."""
+        line, power = np.mean(self.miss(False)), np.mean(self.miss(True))
+        return bool(power < 0.7 * line)
+
+
+def target_slopes(faces: Faces, V: Array, choose: bool) -> list[Any]:
+    """The slopes V itself suggests at every artificial face; may pick their rules."""
+    found = []
+    for face in faces.artificial:
+        shape = Continuation(faces.grid, face, V)
+        if choose:
+            face.geometric = shape.prefers_geometric()
+        found.append(shape.slope(face.geometric))
+    return found
+
+
+def slope_error(grid: Grid, face: FaceNodes, V: Array) -> Array:
+    """How far the continued slope can be off: its miss at the first layer, grown.
+
+    The miss of a rule of order two grows with the third difference of slopes; it is
+    carried to the face by the growth of the slope's own second differences.
+    """
+    shape = Continuation(grid, face, V)
+    miss = shape.miss(face.geometric)
+    growth = 1.0
+    if len(shape.slopes) == 3:
+        near, mid, far = (np.abs(s) for s in shape.slopes)
+        growth = np.clip(near / np.maximum(mid, 1e-300), 1.0, 4.0)
+        del far
+    mismatch = np.abs(shape.slope(face.geometric) - face.slope)
+    return np.asarray(miss * growth + mismatch)
