@@ -1,0 +1,227 @@
+"""What is judged: a value, a policy, or both, asked through one small object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hjbpde import Box, ControlProblem, ProblemError, Report
+from hjbpde.greedy import greedy_control
+
+from .differences import first_derivatives, second_derivatives
+
+Array = NDArray[np.float64]
+Function = Callable[[Array], Any]
+
+VALUE_STEP = 1e-4
+"""Difference step for gradients, as a share of the region's width."""
+CURVE_STEP = 2e-3
+"""Step for second differences, wider because they divide round-off by its square."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An answer given as plain functions.
+
+    Parameters
+    ----------
+    value : callable, x (..., d) -> (...), optional
+        In the problem's own sense: with ``cost=`` it is a cost. Without a value the
+        policy alone is judged.
+    control : callable, x (..., d) -> (..., m), optional
+        The policy. Without one the greedy control of the value is judged.
+    gradient : callable, x (..., d) -> (..., d), optional
+        grad V; without one, fourth-order differences of the value.
+    stop : callable, optional
+        Where the controller stops; no method takes stopping problems yet.
+
+    Raises
+    ------
+    ProblemError
+        Neither value nor control, or something that is not a function.
+    """
+
+    value: Function | None = None
+    control: Function | None = None
+    gradient: Function | None = None
+    stop: Function | None = None
+
+    def __post_init__(self) -> None:
+        if self.value is None and self.control is None:
+            raise ProblemError(
+                "Candidate: neither value= nor control= is given, so there is nothing "
+                "to judge. Give the value, the policy, or both."
+            )
+        for name in ("value", "control", "gradient", "stop"):
+            function = getattr(self, name)
+            if function is not None and not callable(function):
+                raise ProblemError(
+                    f"Candidate: {name}= must be a function of points (..., d), got "
+                    f"{type(function).__name__}. Wrap arrays in an interpolation."
+                )
+        if self.gradient is not None and self.value is None:
+            raise ProblemError("Candidate: gradient= without value= judges nothing.")
+        if self.stop is not None:
+            raise ProblemError(
+                "Candidate: stop= belongs to optimal stopping, which no method takes "
+                "yet; leave it out."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A candidate made ready: every question takes points (n, d) and is checked.
+
+    Parameters
+    ----------
+    problem : ControlProblem
+    box : Box
+        Where the functions may be asked; difference stencils stay inside.
+    functions : Candidate
+    region : Box or None
+        Where the candidate itself claims to hold.
+    report : Report or None
+        Of a candidate that is a Solution.
+    """
+
+    problem: ControlProblem
+    box: Box
+    functions: Candidate
+    region: Box | None = None
+    report: Report | None = None
+    derived: tuple[str, ...] = field(default=())
+
+    @property
+    def has_value(self) -> bool:
+        """Whether a value is judged, not the policy alone."""
+        return self.functions.value is not None
+
+    def value(self, x: Array) -> Array:
+        """V at x (n, d), shape (n,); may hold NaN, which the verdict judges."""
+        assert self.functions.value is not None
+        return checked(self.functions.value(x), (len(x),), "value")
+
+    def gradient(self, x: Array) -> Array:
+        """grad V at x (n, d), shape (n, d)."""
+        if self.functions.gradient is not None:
+            return checked(self.functions.gradient(x), x.shape, "gradient")
+        return first_derivatives(self.value, x, self.box, VALUE_STEP)
+
+    def curvature(self, x: Array) -> Array:
+        """Second derivatives along the axes, shape (n, d)."""
+        slope = self.functions.gradient
+        if slope is None:
+            return second_derivatives(self.value, x, self.box, CURVE_STEP)
+        columns = [
+            first_derivatives(
+                lambda y, k=k: checked(slope(y), y.shape, "gradient")[:, k],
+                x,
+                self.box,
+                CURVE_STEP,
+                axes=(k,),
+            )[:, 0]
+            for k in range(x.shape[1])
+        ]
+        return np.stack(columns, axis=1)
+
+    def raw_control(self, x: Array) -> Array:
+        """The policy at x (n, d), shape (n, m), before projection on its set."""
+        if self.functions.control is not None:
+            shape = (len(x), self.problem.n_controls)
+            return checked(self.functions.control(x), shape, "control")
+        return self.greedy(x)
+
+    def greedy(self, x: Array) -> Array:
+        """The maximiser of the Hamiltonian with this value's derivatives."""
+        p = self.gradient(x)
+        hess = None
+        if callable(self.problem.diffusion):
+            hess = np.einsum("ni,ij->nij", self.curvature(x), np.eye(x.shape[1]))
+        bad = ~np.isfinite(p).all(axis=1)
+        if hess is not None:
+            bad |= ~np.isfinite(hess).all(axis=(1, 2))
+        a = np.full((len(x), self.problem.n_controls), np.nan)
+        good = ~bad
+        a[good] = greedy_control(
+            self.problem, x[good], p[good], None if hess is None else hess[good]
+        )
+        return a
+
+    def control(self, x: Array) -> tuple[Array, Array]:
+        """The policy projected on its set, and how far each entry moved, (n, m)."""
+        raw = self.raw_control(x)
+        controls = self.problem.controls
+        if controls is None:
+            return raw, np.zeros_like(raw)
+        if isinstance(controls, Box):
+            low, high = controls.bounds_at(x)
+            projected = np.clip(raw, np.asarray(low), np.asarray(high))
+        else:
+            projected = np.where(np.isfinite(raw), controls.clip(raw), raw)
+        return projected, np.abs(projected - raw)
+
+
+def checked(answer: Any, shape: tuple[int, ...], what: str) -> Array:
+    """`answer` as a float64 array of exactly `shape`.
+
+    Raises
+    ------
+    ProblemError
+        Naming the function and both shapes.
+    """
+    array = np.asarray(answer, dtype=float)
+    if array.shape == shape:
+        return array
+    hint = ""
+    if array.shape == (*shape, 1):
+        hint = " A scalar function must drop its last axis of length 1."
+    raise ProblemError(
+        f"candidate: {what} returned shape {array.shape} for {shape[0]} points; "
+        f"expected {shape}.{hint}"
+    )
+
+
+def subject_of(candidate: Any, problem: ControlProblem) -> Subject:
+    """A Solution, a Candidate or a torch module, made ready to be judged.
+
+    Raises
+    ------
+    ProblemError
+        Anything else, saying what would do.
+    """
+    assert problem.domain is not None
+    if isinstance(candidate, Candidate):
+        return Subject(problem, problem.domain, candidate)
+    if hasattr(candidate, "value_at") and hasattr(candidate, "control_at"):
+        functions = Candidate(
+            candidate.value_at, candidate.control_at, candidate.gradient_at
+        )
+        region = candidate.region
+        return Subject(problem, region, functions, region, candidate.report)
+    if _is_torch_module(candidate):
+        import neural  # only a torch module brings torch in
+
+        wrapped = neural.as_candidate(candidate)
+        functions = Candidate(
+            value=getattr(wrapped, "value", None),
+            control=getattr(wrapped, "control", None),
+            gradient=getattr(wrapped, "gradient", None),
+        )
+        return Subject(problem, problem.domain, functions)
+    raise ProblemError(
+        f"cross_check: the candidate is a {type(candidate).__name__}; give a Solution, "
+        "verification.Candidate(value=, control=) of functions on (..., d), or a torch "
+        "module mapping (n, d) to the value."
+    )
+
+
+def _is_torch_module(candidate: Any) -> bool:
+    # By name, so that asking does not import torch.
+    return any(
+        kind.__module__.startswith("torch.nn") and kind.__name__ == "Module"
+        for kind in type(candidate).__mro__
+    )

@@ -1,0 +1,136 @@
+"""Does the policy keep the state where the reference keeps it?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import qmc
+
+import hjbpde as hjb
+from hjbpde import Box, ControlProblem, Finite, Grid, Paths, StateConstraint
+
+Array = NDArray[np.float64]
+
+PATHS = 256
+SHOWN = 24
+LIFETIMES = 2.0
+"""Horizon in units of 1/rho: what happens later hardly counts."""
+MOST_STEPS = 600
+ALLOWED = 0.1
+"""Share of the paths that may leave beyond the reference's own share."""
+
+
+@dataclass(frozen=True, eq=False)
+class Excursion:
+    """Shares of paths that left the region through a face that is no part of it.
+
+    Both policies start at the same points and feel the same noise. `axes` are the
+    ones watched: a Dirichlet face may be met on purpose and is priced by the regret,
+    a reflecting one sends the state back. `shown` and `shown_reference` are a few
+    paths from one point, for pictures.
+    """
+
+    share: float
+    reference_share: float
+    axes: tuple[int, ...]
+    horizon: float
+    dt: float
+    shown: Paths
+    shown_reference: Paths
+
+    @property
+    def drives_out(self) -> bool:
+        """Whether clearly more paths leave than under the reference."""
+        excess = self.share - self.reference_share
+        noise = np.sqrt((self.share + self.reference_share) / PATHS)
+        return bool(excess > ALLOWED and excess > 4 * noise)
+
+
+@dataclass(frozen=True, eq=False)
+class GridPolicy:
+    """Node controls read between nodes: linear, or the nearest of a finite set."""
+
+    problem: ControlProblem
+    grid: Grid
+    control: Array
+
+    def __call__(self, x: Array) -> Array:
+        """Controls at x (n, d), shape (n, m)."""
+        inside = self.grid.domain.clip(x) if not any(self.grid.periodic) else x
+        parts = [
+            self.grid.interpolate(np.ascontiguousarray(self.control[..., i]), inside)
+            for i in range(self.control.shape[-1])
+        ]
+        a = np.stack(parts, axis=-1) if parts else np.zeros((len(x), 0))
+        controls = self.problem.controls
+        return controls.clip(a) if isinstance(controls, Finite) else a
+
+
+def excursion_of(
+    problem: ControlProblem,
+    grid: Grid,
+    policy: Array,
+    best_policy: Array,
+    region: Box,
+    seed: int,
+) -> Excursion | None:
+    """Simulate both node policies with common noise; None where one is not finite."""
+    if not (np.isfinite(policy).all() and np.isfinite(best_policy).all()):
+        return None
+    pair = [GridPolicy(problem, grid, a) for a in (policy, best_policy)]
+    horizon, dt = _steps(problem, region, pair)
+    start = Box(region.low, region.high).inner(0.6)
+    sobol = qmc.Sobol(problem.dimension, rng=np.random.default_rng(seed))
+    x0 = np.asarray(start.low) + sobol.random(PATHS) * start.width
+    axes = tuple(watched_axes(problem))
+    left = [
+        _left(hjb.simulate(problem, p, x0, horizon, dt, PATHS, seed), region, axes)
+        for p in pair
+    ]
+    corner = region.centre + 0.25 * region.width
+    shown = [
+        hjb.simulate(problem, p, corner, horizon, dt, SHOWN, seed + 1) for p in pair
+    ]
+    return Excursion(left[0], left[1], axes, horizon, dt, shown[0], shown[1])
+
+
+def watched_axes(problem: ControlProblem) -> list[int]:
+    """Axes with a face that is artificial or a state constraint."""
+    return sorted(
+        {
+            axis
+            for (axis, _), rule in problem.faces.items()
+            if rule is None or isinstance(rule, StateConstraint)
+        }
+    )
+
+
+def _left(paths: Paths, region: Box, axes: tuple[int, ...]) -> float:
+    if not axes:
+        return 0.0
+    low, high = np.asarray(region.low)[list(axes)], np.asarray(region.high)[list(axes)]
+    gap = 1e-9 * (high - low)
+    where = paths.states[:, :, list(axes)]
+    # A path that meets the domain's own face is stopped on it, hence the gap.
+    out = (where <= low + gap) | (where >= high - gap)
+    return float(out.any(axis=(1, 2)).mean())
+
+
+def _steps(
+    problem: ControlProblem, region: Box, pair: list[GridPolicy]
+) -> tuple[float, float]:
+    rng = np.random.default_rng(0)
+    x = np.asarray(region.low) + rng.random((512, region.dimension)) * region.width
+    rho = float(np.asarray(problem.discount_at(x)).mean())
+    rates = [1e-12]
+    for policy in pair:
+        a = policy(x)
+        drift = np.abs(np.asarray(problem.drift_at(x, a)))
+        rates.append(float((drift / region.width).max()))
+    horizon = LIFETIMES / rho
+    steps = int(np.clip(np.ceil(horizon * max(rates) / 0.02), 100, MOST_STEPS))
+    # Strong drift: rather a shorter horizon than steps that overshoot.
+    dt = min(horizon / steps, 0.1 / max(rates))
+    return steps * dt, dt

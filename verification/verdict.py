@@ -1,0 +1,141 @@
+"""The verdict: a status, its reasons, and every number behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hjbpde import Box
+
+from .evidence import Evidence
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What a cross-check found. Errors are relative to the problem's scale s.
+
+    Parameters
+    ----------
+    status : str
+        "agree", "differ" or "inconclusive".
+    reasons : tuple of str
+        Every rule that decided, with its number and place.
+    value_error : float or None
+        ``max e / s`` over all points, e = |candidate - reference|.
+    gradient_error : float or None
+        ``max_k |d_k e| width_k / osc V`` away from kinks.
+    control_error : float or None
+        ``max_i |a_i - a_i^ref| / range of a_i^ref``; shown, never decides.
+    regret : float or None
+        ``max (V - V^policy) / s`` on the nodes of the region (with cost: reversed).
+    residual : float or None
+        ``max |V - max_a H / rho| / s`` between the nodes; shown, never decides.
+    reference_error : float
+        ``max u / s``, u = the reference's error bar.
+    mean_removed_error : float or None
+        As value_error, after the mean error is removed.
+    where : array (d,) or None
+        The point that decided, or that of the largest value error.
+    resolution : array (d,)
+        A fault wider than this box cannot lie between the points.
+    tolerance, scale : float
+        Relative tolerance, and s (its largest value).
+    region : Box
+    n_points : int
+    details : mapping
+        Further numbers: regret bar, Hamiltonian gap, projection, exits, grid.
+    """
+
+    status: str
+    reasons: tuple[str, ...]
+    value_error: float | None
+    gradient_error: float | None
+    control_error: float | None
+    regret: float | None
+    residual: float | None
+    reference_error: float
+    mean_removed_error: float | None
+    where: Array | None
+    resolution: Array
+    tolerance: float
+    scale: float
+    region: Box
+    n_points: int
+    name: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        title = f"{self.name}: {self.status}" if self.name else self.status
+        lines = [f"{title} (tolerance {self.tolerance:g} of scale {self.scale:.4g})"]
+        lines += [f"  {reason}" for reason in self.reasons]
+        shown = (
+            ("value", self.value_error),
+            ("gradient", self.gradient_error),
+            ("control", self.control_error),
+            ("regret", self.regret),
+            ("residual", self.residual),
+            ("reference's own", self.reference_error),
+        )
+        lines.append("  errors: " + ", ".join(f"{k} {_short(v)}" for k, v in shown))
+        sides = " x ".join(f"{side:.2g}" for side in self.resolution)
+        lines.append(f"  {self.n_points} points; a fault narrower than {sides} can hide")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dictionaries; None where not finite."""
+        names = (
+            "name", "status", "reasons", "value_error", "gradient_error",
+            "control_error", "regret", "residual", "reference_error",
+            "mean_removed_error", "where", "resolution", "tolerance", "scale",
+            "n_points", "details",
+        )  # fmt: skip
+        out = {name: plain(getattr(self, name)) for name in names}
+        out["region"] = {"low": plain(self.region.low), "high": plain(self.region.high)}
+        return out
+
+    def plot(self) -> Any:
+        """A matplotlib figure: candidate against reference, error against its bar."""
+        from .report.figures import verdict_figure
+
+        return verdict_figure(self)
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write a self-contained page; returns its path."""
+        from .report.html import write_html
+
+        return write_html(self, path)
+
+    def to_json(self, path: str | Path) -> Path:
+        """Write `to_dict` as JSON; returns its path."""
+        from .report.json import write_json
+
+        return write_json(self.to_dict(), path)
+
+
+def plain(value: Any) -> Any:
+    """`value` in JSON's own types; numbers that are not finite become None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    return str(value)
+
+
+def _short(number: float | None) -> str:
+    return "-" if number is None else f"{number:.2g}"
