@@ -24,18 +24,21 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 LAYER = 0.125
 """Distance between layers in widths of the axis."""
+LAYERS = (1, 2, 3, 4)
+POOR = 0.05
+"""Relative miss beyond which the rule is not believed to converge towards the face."""
 STEEPEST = 8.0
 """Largest ratio of slopes between layers that is continued geometrically."""
 
 
 def layers(grid: Grid, face: FaceNodes) -> list[int]:
-    """Node numbers of the layers at 1/8, 2/8 and 3/8 of the width, as depths."""
+    """Node numbers of the layers at 1/8 to 4/8 of the width, as depths."""
     x = grid.axes[face.axis]
     n = x.size
     inside = np.abs(x - x[face.at(0, n)])
     if face.side == "high":
         inside = inside[::-1]
-    found = [int(np.argmin(np.abs(inside - k * LAYER * inside[-1]))) for k in (1, 2, 3)]
+    found = [int(np.argmin(np.abs(inside - k * LAYER * inside[-1]))) for k in LAYERS]
     return sorted({max(1, depth) for depth in found})
 
 
@@ -64,7 +67,7 @@ def continued(near: Array, far: Array, share: float, geometric: bool) -> Array:
 
 
 class Continuation:
-    """Slopes on three layers of one face and what either rule makes of them."""
+    """Slopes on four layers of one face and what either rule makes of them."""
 
     def __init__(self, grid: Grid, face: FaceNodes, V: Array) -> None:
         x, n = grid.axes[face.axis], grid.shape[face.axis]
@@ -82,11 +85,12 @@ class Continuation:
         share = (self.at[first] - target) / (self.at[first + 1] - self.at[first])
         return continued(near, far, float(share), geometric)
 
-    def miss(self, geometric: bool) -> Array:
-        """How wrong the rule is at the first layer, from the other two."""
-        if len(self.slopes) < 3:
+    def miss(self, geometric: bool, layer: int = 1) -> Array:
+        """How wrong the rule is at a layer (1, 2), from the two beyond it."""
+        if len(self.slopes) < layer + 2:
             return np.abs(self.slopes[0] - self.slopes[-1])
-        return np.abs(self.slope(geometric, first=1) - self.slopes[0])
+        here = self.slopes[layer - 1]
+        return np.abs(self.slope(geometric, first=layer) - here)
 
     def prefers_geometric(self) -> bool:
         """Whether the geometric rule predicts the first layer clearly better."""
@@ -108,15 +112,14 @@ def target_slopes(faces: Faces, V: Array, choose: bool) -> list[Any]:
 def slope_error(grid: Grid, face: FaceNodes, V: Array) -> Array:
     """How far the continued slope can be off: its miss at the first layer, grown.
 
-    The miss of a rule of order two grows with the third difference of slopes; it is
-    carried to the face by the growth of the slope's own second differences.
+    The miss grows towards the face as it grew from the second layer to the first; a
+    rule that is poor already at the first layer is not believed at all: its own size
+    is added, and the growth counts twice.
     """
     shape = Continuation(grid, face, V)
-    miss = shape.miss(face.geometric)
-    growth = 1.0
-    if len(shape.slopes) == 3:
-        near, mid, far = (np.abs(s) for s in shape.slopes)
-        growth = np.clip(near / np.maximum(mid, 1e-300), 1.0, 4.0)
-        del far
-    mismatch = np.abs(shape.slope(face.geometric) - face.slope)
-    return np.asarray(miss * growth + mismatch)
+    first, second = shape.miss(face.geometric), shape.miss(face.geometric, 2)
+    growth = np.clip(first / np.maximum(second, 1e-300), 1.0, 6.0)
+    guess = shape.slope(face.geometric)
+    poor = first > POOR * np.abs(shape.slopes[0])
+    miss = np.where(poor, first * growth**2 + np.abs(guess), first * growth)
+    return np.asarray(miss + np.abs(guess - face.slope))
