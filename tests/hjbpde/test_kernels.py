@@ -218,7 +218,9 @@ def test_improvement_finds_the_maximum_of_the_discrete_hamiltonian(
             assert (a[:, n] <= t["high"][:, 0] + 1e-12).all()
             assert np.allclose(f[:, n], t["f0"][:, n] + t["B"][..., n] @ a[:, n])
             reward = t["r0"][n] + t["r1"][:, n] @ a[:, n]
-            assert r[n] == pytest.approx(reward - a[:, n] @ t["R"][..., n] @ a[:, n] / 2)
+            assert r[n] == pytest.approx(
+                reward - a[:, n] @ t["R"][..., n] @ a[:, n] / 2
+            )
 
 
 @given(seed=SEEDS)
@@ -331,9 +333,7 @@ def test_the_row_residual_agrees_with_the_dense_matrix(periodic):
     shape = (4, 5)
     lower, upper, c = random_rows(rng, shape, periodic)
     x, b, out = rng.normal(size=20), rng.normal(size=20), np.empty(20)
-    rows_residual(
-        np.array(shape), np.array(periodic), lower, upper, c, b, x, out
-    )
+    rows_residual(np.array(shape), np.array(periodic), lower, upper, c, b, x, out)
     wanted = b - dense_rows(shape, periodic, lower, upper, c) @ x
     assert np.allclose(out, wanted, atol=1e-12)
 
@@ -362,7 +362,5 @@ def test_a_line_sweep_is_block_gauss_seidel(periodic, flips):
     inverse, ratio = np.empty(20), np.empty(20)
     sizes, wrap = np.array(shape), np.array(periodic)
     line_factors(sizes, lower, upper, c, inverse, ratio)
-    line_sweep(
-        sizes, wrap, lower, upper, inverse, ratio, b, x, flips, np.empty(5)
-    )
+    line_sweep(sizes, wrap, lower, upper, inverse, ratio, b, x, flips, np.empty(5))
     assert np.allclose(x, wanted, atol=1e-12)

@@ -129,7 +129,7 @@ def broken(function, bad):
 def test_a_value_that_is_not_finite_names_function_and_point(field, bad):
     fine = {
         "drift": lambda x, a: -x + a,
-        "reward": lambda x, a: -x[..., 0] ** 2 - a[..., 0] ** 2,
+        "reward": lambda x, a: -(x[..., 0] ** 2) - a[..., 0] ** 2,
         "diffusion": lambda x, a: 0.3 + 0 * x[..., None],
         "discount": lambda x: 0.5 + 0 * x[..., 0],
     }
@@ -185,7 +185,7 @@ def test_user_functions_are_never_called_outside_the_domain():
     def reward(x, a):
         seen[0] = min(seen[0], float(x.min()))
         seen[1] = max(seen[1], float(x.max()))
-        return -x[..., 0] ** 2 - a[..., 0] ** 2
+        return -(x[..., 0] ** 2) - a[..., 0] ** 2
 
     hjb.solve(hjb.ControlProblem(**parts(reward=reward)), 41)
     assert seen == [-1.0, 1.0]

@@ -1,0 +1,53 @@
+"""Systems of linear equations as the solver meets them."""
+
+import numpy as np
+import pytest
+
+import hjbpde as hjb
+from hjbpde.faces import Faces
+from hjbpde.linear import Rows
+from hjbpde.methods.state import make_state
+from hjbpde.tabulate import fixed_policy_tables
+
+
+@pytest.fixture
+def rows_of():
+    """`rows_of(problem, grid, policy, scheme)`: rows and right-hand side."""
+
+    def build(problem, grid, policy=None, scheme=None) -> tuple[Rows, np.ndarray]:
+        x = grid.nodes().reshape(-1, grid.dimension)
+        m = problem.n_controls
+        a = np.zeros((len(x), m)) if policy is None else policy(x)
+        faces = Faces.of(problem, grid)
+        tables = fixed_policy_tables(problem, grid, faces, a)
+        code = (scheme or hjb.Hybrid()).code
+        state = make_state(faces, tables, code)
+        return state.folded(tables.under(state.a))
+
+    return build
+
+
+@pytest.fixture
+def convection():
+    """`convection(shape, noise, periodic)`: a rotating drift with little noise."""
+
+    def build(shape, noise=0.3, periodic=None, boundary=None):
+        d = len(shape)
+        speed = 1.0 if periodic is None else np.pi
+
+        def drift(x, a):
+            turned = np.roll(x, 1, axis=-1) * np.where(np.arange(d) % 2, -1, 1)
+            return np.sin(speed * turned)
+
+        problem = hjb.ControlProblem(
+            drift=drift,
+            diffusion=noise,
+            reward=lambda x, a: np.cos(speed * x).sum(-1),
+            domain=hjb.Box([-1.0] * d, [1.0] * d, periodic=periodic),
+            discount=0.2,
+            boundary=boundary,
+        )
+        assert problem.domain is not None
+        return problem, hjb.Grid(problem.domain, shape)
+
+    return build
