@@ -192,7 +192,8 @@ def improve(
 
 def _gains(tables: QuadraticTables, axis_of: NDArray[np.int64]) -> Array:
     columns = [tables.B[max(k, 0), i] for i, k in enumerate(axis_of)]
-    return np.ascontiguousarray(np.array(columns).reshape(len(axis_of), -1))
+    n = tables.f0.shape[1]
+    return np.ascontiguousarray(np.array(columns).reshape(len(axis_of), n))
 
 
 def no_control(grid: Grid, node: int) -> ProblemError:

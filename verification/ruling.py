@@ -48,6 +48,10 @@ class Ruling:
         """What decided."""
         return self.faults or self.doubts
 
+    def doubt(self, text: str) -> None:
+        """Something that could not be judged."""
+        self.doubts.append(Finding(text))
+
     def judge_not_finite(self, what: str, values: Array, x: Array) -> bool:
         """A NaN or infinity is a fault; returns whether there was one."""
         flat = values.reshape(len(x), -1)

@@ -28,7 +28,8 @@ class Slopes:
 
     `error` and `bar` (n,), `excess` (n,) is the largest ``|d_k e| - bar_k`` over the
     axes, all in those units; NaN near a kink. `kinks` counts the kinks of the
-    reference met, `wrong_kinks` (k, d) are where the candidate bends the other way.
+    reference met, `wrong_kinks` (k, d) are where the candidate bends the other way;
+    `finite` (n,) holds NaN where the candidate's gradient is not finite.
     """
 
     x: Array
@@ -37,6 +38,7 @@ class Slopes:
     excess: Array
     kinks: int
     wrong_kinks: Array
+    finite: Array
 
 
 def compare_slopes(
@@ -50,12 +52,13 @@ def compare_slopes(
     places, axes, signs = find_kinks(reference, grid, region)
     error, worst_bar = gap.max(axis=1), bar.max(axis=1)
     excess = (gap - bar).max(axis=1)
+    finite = mine.sum(axis=1)
     near = _near(x, places, grid)
     for array in (error, worst_bar, excess):
         array[near] = np.nan
     bends = _bends(subject, places, axes, grid, region)
     wrong = places[signs * bends <= 0.0]
-    return Slopes(x, error, worst_bar, excess, len(places), wrong)
+    return Slopes(x, error, worst_bar, excess, len(places), wrong, finite)
 
 
 def _gradient_bar(reference: Any, x: Array) -> Array:
