@@ -24,9 +24,9 @@ from .methods.state import GridState
 
 Array = NDArray[np.float64]
 SAFETY = 1.25
-"""Factor on differences between values of one grid."""
+"""Factor on differences of one grid, or with an observed order (Roache's 1.25)."""
 NESTED_SAFETY = 1.5
-"""Factor on differences between grids."""
+"""Factor on differences between grids when the order was not observed."""
 
 
 @dataclass(frozen=True)
@@ -67,30 +67,32 @@ class NestedEstimate:
 
 
 def nested_estimate(
-    values: list[Array], grids: list[Grid], highest: float
+    values: list[Array], grids: list[Grid], highest: float, unseen: float = 1.0
 ) -> NestedEstimate:
     """Richardson's estimate with the order observed locally.
 
     `values` from coarse to fine. With differences ``d2 = |V_4h - V_2h|`` and
     ``d1 = |V_2h - V_h|`` the order is ``p = log2(d2 / d1)``, capped to
     [1, highest], and the error of V_h about ``d1 / (2^p - 1)`` (Roache, J. Fluids
-    Eng. 116 (1994) 405, equation 5). With two grids p = 1 is taken.
+    Eng. 116 (1994) 405, equation 5). With two grids p = `unseen`.
     """
     fine = grids[-1]
     if len(values) < 2:
         return NestedEstimate(np.zeros(fine.shape), None)
     near = coarse_difference(values[-1], values[-2], fine)
-    order: Array | float = 1.0
+    order: Array | float = unseen
     seen = None
     if len(values) > 2:
         far = coarse_difference(values[-2], values[-3], grids[-2])
-        far = prolonged(far, grids[-2])
+        far = prolonged(neighbour_maximum(far, grids[-3]), grids[-2])
+        wide = neighbour_maximum(near, grids[-2])
         tiny = 1e-14 * float(np.max(np.abs(values[-1]))) + 1e-300
-        ratio = (far + tiny) / (near + tiny)
+        ratio = (far + tiny) / (neighbour_maximum(wide, grids[-2]) + tiny)
         order = np.clip(np.log2(ratio), 1.0, highest)
         order = -neighbour_maximum(-np.asarray(order), grids[-2])
         seen = float(np.median(np.clip(np.log2(ratio), 0.0, 8.0)))
-    bar = NESTED_SAFETY * near / (2.0**order - 1.0)
+    safety = NESTED_SAFETY if seen is None else SAFETY
+    bar = safety * near / (2.0**order - 1.0)
     return NestedEstimate(prolonged(bar, fine), seen)
 
 

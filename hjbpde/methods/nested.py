@@ -44,6 +44,8 @@ from .state import GridState, make_state
 
 Array = NDArray[np.float64]
 LEVELS_FOR_BAR = 3
+CLOSABLE = 9
+"""Fewest nodes along an axis from which slopes are continued through its faces."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,8 @@ def solve_nested(
     options: RunOptions,
 ) -> list[GridState]:
     """The monotone solution on every nested grid, coarse to fine."""
-    grids, nested = nested_grids(grid), [tables]
+    least = CLOSABLE if any(rule is None for rule in problem.faces.values()) else 5
+    grids, nested = nested_grids(grid, least), [tables]
     for finer in reversed(grids[1:]):
         nested.insert(0, nested[0].taken(kept_nodes(finer)))
     states: list[GridState] = []
@@ -368,7 +371,7 @@ def bound(
         corrections.fourth.append(correct(fine, 4, fine.V, fine.a))
     better = corrections.fourth[-1]
     grids = [s.grid for s in states][-len(corrections.fourth) :]
-    limit = nested_estimate([c.V for c in corrections.fourth], grids, 4.0)
+    limit = nested_estimate([c.V for c in corrections.fourth], grids, 4.0, unseen=2.0)
     gap = neighbour_maximum(np.abs(value - better.V), fine.grid)
     smooth = SAFETY * gap + limit.bar + SAFETY * better.remaining
     rough = monotone_bar(states, value, better.V)

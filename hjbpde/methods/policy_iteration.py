@@ -289,10 +289,13 @@ def prolonged_policy(a: Array, coarse: Grid, fine: Grid) -> Array:
     )
 
 
-def nested_grids(grid: Grid, least: int = 9) -> list[Grid]:
-    """Grids from coarse to `grid`, each the coarsening of the next."""
+def nested_grids(grid: Grid, least: int = 5) -> list[Grid]:
+    """Grids from coarse to `grid`, each the coarsening of the next.
+
+    None has fewer than `least` nodes along an axis, unless `grid` itself has.
+    """
     grids = [grid]
-    while min(grids[0].shape) >= 2 * least - 1 and grids[0].size > 3 * least:
+    while min(grids[0].shape) >= 2 * least - 1:
         grids.insert(0, grids[0].coarsened())
     return grids
 

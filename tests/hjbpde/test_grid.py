@@ -70,7 +70,7 @@ def test_interpolation_sees_a_periodic_axis_as_closed(seed):
     rng = np.random.default_rng(seed)
     values = rng.normal(size=grid.shape)
     x = rng.random((10, 2)) * [1, 2]
-    shifted = x + [rng.integers(-3, 4), 0]
+    shifted = x + np.array([rng.integers(-3, 4), 0])
     gap = grid.interpolate(values, x) - grid.interpolate(values, shifted)
     assert np.abs(gap).max() < 1e-12
     seam = grid.interpolate(values, np.array([[1 - 1 / 14, 0.0]]))

@@ -20,7 +20,7 @@ from hjbpde.kernels.upwind import (
     improve_separable,
     monotone_residual,
 )
-from hjbpde.schemes import Hybrid, Upwind
+from hjbpde.schemes import Upwind
 
 SEEDS = st.integers(0, 2**32 - 1)
 CODES = [Upwind().code, HYBRID]
