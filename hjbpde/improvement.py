@@ -192,8 +192,10 @@ def improve(
 
 def _gains(tables: QuadraticTables, axis_of: NDArray[np.int64]) -> Array:
     columns = [tables.B[max(k, 0), i] for i, k in enumerate(axis_of)]
-    n = tables.f0.shape[1]
-    return np.ascontiguousarray(np.array(columns).reshape(len(axis_of), n))
+    n = tables.B.shape[-1]
+    if not columns:
+        return np.zeros((0, 1))
+    return np.ascontiguousarray(np.stack(columns))
 
 
 def no_control(grid: Grid, node: int) -> ProblemError:
