@@ -154,7 +154,7 @@ def initial_policy(tables: Tables, n: int) -> Array:
         np.nan_to_num(tables.high, posinf=1e3),
     )
     start = np.where((low <= 0) & (high >= 0), 0.0, 0.5 * (low + high))
-    return np.ascontiguousarray(np.broadcast_to(start, (tables.n_controls, n)))
+    return np.array(np.broadcast_to(start, (tables.n_controls, n)), order="C")
 
 
 def improve(
@@ -192,7 +192,6 @@ def improve(
 
 def _gains(tables: QuadraticTables, axis_of: NDArray[np.int64]) -> Array:
     columns = [tables.B[max(k, 0), i] for i, k in enumerate(axis_of)]
-    n = tables.B.shape[-1]
     if not columns:
         return np.zeros((0, 1))
     return np.ascontiguousarray(np.stack(columns))
