@@ -12,8 +12,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from .errors import ProblemError
 from .closure import target_slopes
+from .errors import ProblemError
 from .faces import Faces
 from .greedy import greedy_control
 from .grid import Grid

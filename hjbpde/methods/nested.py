@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from ..checkpoint import Checkpoint
 from ..defect import Correction, correct
 from ..error_bar import (
+    NESTED_SAFETY,
     SAFETY,
     ErrorBar,
+    NestedEstimate,
     neighbour_maximum,
     nested_estimate,
     truncation_bar,
@@ -372,10 +374,12 @@ def bound(
     better = corrections.fourth[-1]
     grids = [s.grid for s in states][-len(corrections.fourth) :]
     limit = nested_estimate([c.V for c in corrections.fourth], grids, 4.0, unseen=2.0)
+    if len(corrections.fourth) == 1:
+        limit = sequence_estimate(fine, corrections)
     gap = neighbour_maximum(np.abs(value - better.V), fine.grid)
     smooth = SAFETY * gap + limit.bar + SAFETY * better.remaining
     rough = monotone_bar(states, value, better.V)
-    usable = better.settled and len(corrections.fourth) > 1
+    usable = better.settled
     trusted = corrections.accepted
     if trusted is None:
         apart = neighbour_maximum(np.abs(better.V - fine.V), fine.grid)
@@ -385,7 +389,7 @@ def bound(
         part[fine.faces.fixed_mask] = 0.0
     cut = truncation_bar(fine, better.V if usable else fine.V)
     algebraic = algebraic_part(fine, corrections, method)
-    rounding = 8 * np.finfo(float).eps * fine.scale
+    rounding = 8 * float(np.finfo(float).eps) * fine.scale
     parts = {
         "discretisation": float(np.max(part)),
         "truncation": float(np.max(cut)),
@@ -395,6 +399,22 @@ def bound(
     order = limit.order if method.order == 4 else _monotone_order(states)
     notes = () if order is not None else ("order not observed: too few grids",)
     return ErrorBar(part + cut + algebraic + rounding, parts, order, notes)
+
+
+def sequence_estimate(fine: GridState, corrections: Corrections) -> NestedEstimate:
+    """The order-4 value's own error, from orders 1, 2 and 4 on one grid.
+
+    The corrections shrink by a ratio c, at least 1/10; were they to go on shrinking
+    so, the rest would be c / (1 - c) of the last. For grids whose coarsening does not
+    bear fourth order.
+    """
+    second, fourth = corrections.second, corrections.fourth[-1]
+    start = fine.V if second is None else second.V
+    last = neighbour_maximum(np.abs(fourth.V - start), fine.grid)
+    first = last if second is None else np.abs(second.V - fine.V)
+    first = neighbour_maximum(first, fine.grid)
+    share = np.clip(last / np.maximum(first, 1e-300), 0.1, 0.8)
+    return NestedEstimate(NESTED_SAFETY * share / (1 - share) * last, None)
 
 
 def algebraic_part(
