@@ -1,0 +1,262 @@
+"""The linear system of one policy: (rho - L^a) V = r inside, the rules on faces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import qr, solve_triangular
+
+from hjbpde.boundary import Dirichlet, Extrapolate, Face, Reflecting, Robin
+from hjbpde.errors import MethodMismatch, ProblemError
+from hjbpde.problem import ControlProblem
+
+from .features import FeatureBasis, FeatureTables, FeatureValue
+from .sampling import FacePoints, interior_points
+from .value_model import row_scale
+
+Array = NDArray[np.float64]
+Policy = Callable[[Array], Array]
+
+CLOSED = 25.0
+"""Decay of an artificial face's influence over half the box that shuts it off."""
+LAYER = 100.0
+"""The same for a slope rule, whose boundary layer is then too thin to resolve."""
+FACE_SHARE = 0.25
+"""Points on a face, as a share of the number of features, times 1 / d."""
+
+
+@dataclass(frozen=True, eq=False)
+class FaceTables:
+    """One face of the system: its points and the features there."""
+
+    face: Face
+    points: FacePoints
+    tables: FeatureTables
+    partner: FeatureTables | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Collocation:
+    """Points, features on them, and everything a new policy does not change."""
+
+    problem: ControlProblem
+    x: Array
+    tables: FeatureTables
+    values: Array
+    curvature: Array | None
+    held_out: Array
+    faces: tuple[FaceTables, ...]
+
+    @classmethod
+    def build(
+        cls,
+        problem: ControlProblem,
+        basis: FeatureBasis,
+        ratio: float,
+        rng: np.random.Generator,
+    ) -> Collocation:
+        """Draw points for `basis`, ``ratio`` of them a feature."""
+        box = problem.domain
+        assert box is not None
+        x = interior_points(box, round(ratio * basis.size), rng)
+        held_out = box.sample(rng, max(64, basis.size // 3))
+        tables = basis.at(x)
+        noise = None
+        if not callable(problem.diffusion):
+            nothing = np.zeros((1, problem.n_controls))
+            sigma = np.asarray(problem.diffusion_at(x[:1], nothing))
+            noise = tables.curvature(sigma)
+        n_face = max(4, round(FACE_SHARE * basis.size / box.dimension))
+        faces = [
+            FaceTables(face, points, basis.at(points.x))
+            for face in problem.faces
+            for points in [FacePoints.draw(box, face, n_face, rng)]
+        ]
+        faces += _periodic_pairs(problem, basis, n_face, rng)
+        return cls(problem, x, tables, tables.values(), noise, held_out, tuple(faces))
+
+    def solve(self, policy: Policy, a: Array, lam: float) -> PolicyFit:
+        """Weights of V and of the survival w ((rho - L)w = 1) under a policy.
+
+        `a` (n, m) are the policy's controls at `x`; `policy` is asked on the faces.
+        """
+        problem, x = self.problem, self.x
+        drift = np.asarray(problem.drift_at(x, a))
+        bend = self.curvature
+        if bend is None:
+            bend = self.tables.curvature(np.asarray(problem.diffusion_at(x, a)))
+        rho = np.asarray(problem.discount_at(x))
+        rows = rho[:, None] * self.values - self.tables.along(drift) - bend
+        payoff = np.asarray(problem.payoff_at(x, a))
+        weight = 1.0 / row_scale(problem, x, a)
+        matrices = [rows * weight[:, None]]
+        sides = [np.stack((payoff * weight, weight), -1)]
+        open_faces = []
+        for face in self.faces:
+            row, data, is_open = _face_rows(problem, face, policy)
+            if row is not None:
+                matrices.append(row)
+                # Any positive data keep w > 0; 1/rho makes no boundary layer.
+                held = isinstance(problem.faces.get(face.face), Dirichlet)
+                ends = np.full_like(data, float(held) / rho.mean())
+                sides.append(np.stack((data, ends), -1))
+            if is_open:
+                open_faces.append(face)
+        c = regularised_solve(np.vstack(matrices), np.vstack(sides), lam)
+        basis = self.tables.basis
+        value, survival = (FeatureValue(basis, c[:, i].copy()) for i in (0, 1))
+        return PolicyFit(value, survival, tuple(open_faces))
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyFit:
+    """V of one policy, its discounted time w, and the faces that matter."""
+
+    value: FeatureValue
+    survival: FeatureValue
+    open_faces: tuple[FaceTables, ...]
+
+
+def regularised_solve(A: Array, b: Array, lam: float) -> Array:
+    """argmin |A c - b|^2 + lam^2 |A|_F^2 |N c|^2, N the column norms; by QR."""
+    norms = np.linalg.norm(A, axis=0)
+    norms = np.where(norms > 0, norms, 1.0)
+    n = A.shape[1]
+    stacked = np.zeros((len(A) + n, n + b.shape[1]), order="F")
+    stacked[: len(A), :n] = A / norms
+    stacked[: len(A), n:] = b
+    stacked[len(A) + np.arange(n), np.arange(n)] = lam * np.sqrt(n)
+    R = qr(stacked, mode="r", overwrite_a=True, check_finite=False)[0]
+    return solve_triangular(R[:n, :n], R[:n, n:]) / norms[:, None]
+
+
+def _periodic_pairs(
+    problem: ControlProblem, basis: FeatureBasis, n: int, rng: np.random.Generator
+) -> list[FaceTables]:
+    box = problem.domain
+    assert box is not None and box.periodic is not None
+    pairs = []
+    for axis, periodic in enumerate(box.periodic):
+        if periodic:
+            low = FacePoints.draw(box, (axis, "low"), n, rng)
+            other = low.x.copy()
+            other[:, axis] = np.asarray(box.high)[axis]
+            face = FaceTables((axis, "low"), low, basis.at(low.x), basis.at(other))
+            pairs.append(face)
+    return pairs
+
+
+def _face_rows(
+    problem: ControlProblem, face: FaceTables, policy: Policy
+) -> tuple[Array | None, Array, bool]:
+    """Rows of one face, their data, and whether it is artificial and matters."""
+    points, tables = face.points, face.tables
+    assert problem.domain is not None
+    half = 0.5 * problem.domain.width[points.axis]
+    unit = np.zeros(problem.dimension)
+    unit[points.axis] = points.sign
+    n = len(points.x)
+    if face.partner is not None:
+        same = tables.values() - face.partner.values()
+        smooth = half * (tables.along(unit) - face.partner.along(unit))
+        return np.vstack([same, smooth]), np.zeros(2 * n), False
+    rule = problem.faces[face.face]
+    if isinstance(rule, Dirichlet):
+        return tables.values(), _data(rule.g, points.x, face.face), False
+    if isinstance(rule, Reflecting | Robin):
+        rate = influence_rate(problem, points, policy(points.x))
+        if np.median(rate) > LAYER:
+            # A layer of half / rate that no smooth feature resolves; its height is
+            # that thin too, and forcing it would spoil the fit everywhere.
+            return None, np.zeros(n), False
+    if isinstance(rule, Reflecting):
+        return half * tables.along(unit), np.zeros(n), False
+    if isinstance(rule, Robin):
+        size = abs(rule.alpha) + abs(rule.beta) / half
+        row = rule.alpha * tables.values() + rule.beta * tables.along(unit)
+        return row / size, _data(rule.g, points.x, face.face) / size, False
+    if isinstance(rule, Extrapolate):
+        return half**2 * 2.0 * tables.curvature(unit[None, :, None]), np.zeros(n), False
+    if rule is not None:
+        raise MethodMismatch(
+            f"LeastSquares: the face {face.face} has the rule {type(rule).__name__}, "
+            "whose value need not be smooth there. Solve this problem on a grid "
+            "(hjbpde.solve), or state the face with Dirichlet, Reflecting or Robin."
+        )
+    closing = _closing_rows(problem, points, tables, policy)
+    return closing, np.zeros(n), closing is not None
+
+
+def _data(g: float | Callable[..., Array], x: Array, face: Face) -> Array:
+    values = np.asarray(g(x) if callable(g) else g, dtype=float)
+    try:
+        values = np.broadcast_to(values, (len(x),))
+    except ValueError:
+        raise ProblemError(
+            f"the data of face {face} have shape {values.shape} for {len(x)} points; "
+            "expected one number a point."
+        ) from None
+    if not np.isfinite(values).all():
+        raise ProblemError(f"the data of face {face} are not finite everywhere.")
+    return values
+
+
+def influence_rate(problem: ControlProblem, points: FacePoints, a: Array) -> Array:
+    """Decay, over half the box, of what data on a face do inside it.
+
+    The root of ``D k^2 - f_in k - rho = 0`` with D half the normal variance and
+    f_in the drift away from the face, times half the width.
+    """
+    assert problem.domain is not None
+    axis = points.axis
+    half = 0.5 * problem.domain.width[axis]
+    inward = -points.sign * np.asarray(problem.drift_at(points.x, a))[:, axis] / half
+    sigma = np.asarray(problem.diffusion_at(points.x, a))[:, axis] / half
+    D = np.maximum(0.5 * (sigma**2).sum(-1), 1e-12)
+    rho = np.asarray(problem.discount_at(points.x))
+    return (inward + np.sqrt(inward**2 + 4 * D * rho)) / (2 * D)
+
+
+def _closing_rows(
+    problem: ControlProblem, points: FacePoints, tables: FeatureTables, policy: Policy
+) -> Array | None:
+    """An artificial face: V bends as the payoff does, r_n V_nn = r_nn V_n.
+
+    Exact for power and exponential growth, blind to constants. Left out where the
+    drift comes in so fast that the face has no say: a smooth fit then finds V alone.
+    """
+    a = policy(points.x)
+    if np.median(influence_rate(problem, points, a)) > CLOSED:
+        return None
+    slope, bend = payoff_slopes(problem, points, policy)
+    assert problem.domain is not None
+    half = 0.5 * problem.domain.width[points.axis]
+    unit = np.zeros(problem.dimension)
+    unit[points.axis] = points.sign * half
+    second = 2.0 * tables.curvature(unit[None, :, None])
+    size = np.hypot(slope, bend)
+    size = np.where(size > 0, size, 1.0)[:, None]
+    return (slope[:, None] * second - bend[:, None] * tables.along(unit)) / size
+
+
+def payoff_slopes(
+    problem: ControlProblem, points: FacePoints, policy: Policy
+) -> tuple[Array, Array]:
+    """First and second outward derivative of r(x, a) at fixed a, per half width.
+
+    Fixed: at a maximiser the derivative of the HJB equation does not see a move.
+    """
+    assert problem.domain is not None
+    h = 0.004
+    values, a = [], policy(points.x)
+    for step in range(4):
+        x = points.inside(problem.domain, 0.5 * h * step)
+        values.append(np.asarray(problem.payoff_at(x, a)))
+    r0, r1, r2, r3 = values
+    # One-sided, exact for cubics: no user function is called outside the box.
+    slope = (11 * r0 - 18 * r1 + 9 * r2 - 2 * r3) / (6 * h)
+    bend = (2 * r0 - 5 * r1 + 4 * r2 - r3) / h**2
+    return slope, bend

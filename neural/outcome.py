@@ -1,0 +1,66 @@
+"""What an evaluation hands back, and the policy a value implies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hjbpde.problem import ControlProblem
+
+from .value_model import ValueModel, greedy_policy
+
+Array = NDArray[np.float64]
+
+
+class PolicyModel(Protocol):
+    """A policy with weights, x (n, d) -> (n, m)."""
+
+    def __call__(self, x: Array) -> Array:
+        """Controls at x."""
+        ...
+
+    def arrays(self) -> dict[str, Array]:
+        """Everything needed to rebuild it."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class GreedyPolicy:
+    """The maximiser of r + L^a V."""
+
+    problem: ControlProblem
+    model: ValueModel
+
+    def __call__(self, x: Array) -> Array:
+        """Controls at x (n, d), shape (n, m)."""
+        return greedy_policy(self.problem, self.model, x)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A learned value and how it came about.
+
+    Parameters
+    ----------
+    model : ValueModel
+    actor : PolicyModel or None
+        The learned policy; None means the greedy one.
+    status : str
+        "converged", "stagnated", "not converged" or "diverged".
+    history : list of dict
+        One entry a policy: what a training plot shows.
+    """
+
+    model: ValueModel
+    actor: PolicyModel | None
+    status: str
+    history: list[dict[str, Any]]
+    residuals: tuple[float, ...]
+    checks: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,2 @@
+def probe(problem, seed):
+    return ()

@@ -1,0 +1,100 @@
+"""Learn a problem: check it, run the method, label the result."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from hjbpde.errors import ProblemError
+from hjbpde.problem import ControlProblem
+from hjbpde.report import Report
+from hjbpde.sets import Box
+
+from .outcome import Outcome
+from .policy_iteration import PolicyIteration
+from .probe import probe
+from .solution import LearnedSolution
+
+
+def solve(
+    problem: ControlProblem,
+    method: PolicyIteration | None = None,
+    *,
+    region: Box | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> LearnedSolution:
+    """Learn V and the policy of ``rho V = max_a { r + L^a V }``.
+
+    Parameters
+    ----------
+    problem : ControlProblem
+    method : PolicyIteration, optional
+        Default ``PolicyIteration(LeastSquares())``.
+    region : Box, optional
+        Where the answer is meant to hold; default the inner 75 % along axes with an
+        artificial face. Training always uses the whole domain.
+    seed : int
+        The same seed gives the same bits (at equal thread count and build).
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    LearnedSolution, whose report says why it stopped. A run that does not converge
+    is returned with that status: its best state is not lost.
+
+    Raises
+    ------
+    ProblemError
+        Unusable functions, region or starting policy.
+    """
+    if not isinstance(problem, ControlProblem):
+        raise ProblemError(
+            f"neural.solve takes a ControlProblem, got {type(problem).__name__}; a "
+            "model written in torch becomes one by neural.from_torch."
+        )
+    method = PolicyIteration() if method is None else method
+    region = _region(problem, region)
+    began = time.perf_counter()
+    checks = probe(problem, seed)
+    checked = time.perf_counter()
+    outcome = method.learn(problem, seed, progress)
+    report = _report(method, outcome, checks, checked - began)
+    assert problem.domain is not None
+    return LearnedSolution(
+        problem, problem.domain, region, report, outcome.model, outcome.actor
+    )
+
+
+def _region(problem: ControlProblem, region: Box | None) -> Box:
+    assert problem.domain is not None
+    if region is None:
+        return problem.domain.inner(0.75, problem.artificial_axes)
+    corners = np.stack([np.asarray(region.low), np.asarray(region.high)])
+    if corners.shape[1] != problem.dimension:
+        raise ProblemError(
+            f"neural.solve: region has {corners.shape[1]} axes, the problem "
+            f"{problem.dimension}."
+        )
+    if not problem.domain.contains(corners, 1e-12).all():
+        raise ProblemError(
+            f"neural.solve: region {region} reaches outside {problem.domain}."
+        )
+    return region
+
+
+def _report(
+    method: PolicyIteration, outcome: Outcome, checks: tuple[str, ...], probing: float
+) -> Report:
+    return Report(
+        status=outcome.status,
+        method=f"policy iteration, {method.evaluation}",
+        iterations=len(outcome.residuals),
+        residuals=outcome.residuals,
+        seconds={"probe": probing, **outcome.seconds},
+        checks=(*outcome.checks, *checks),
+        fallbacks=outcome.fallbacks,
+        details={**outcome.details, "history": outcome.history},
+    )
