@@ -296,7 +296,7 @@ def _details(
     regret, excursion = measured["regret"], measured["excursion"]
     if regret is not None and regret.bar is not None:
         out["regret_bar"] = regret.largest_bar() / scale
-        out["projected_control"] = regret.moved.max(initial=0.0)
+        out["projected_control"] = float(regret.moved.max(initial=0.0))
     if excursion is not None:
         out["paths_leaving"] = excursion.share
         out["paths_leaving_reference"] = excursion.reference_share

@@ -126,8 +126,8 @@ def policies_of(setting: Setting, points: SamplePoints) -> Policies | None:
         return None
     x = few(points.x, setting.seed)
     mine, theirs = subject.control(x)[0], np.asarray(reference.control_at(x))
-    span = np.maximum(np.ptp(theirs, axis=0), 1e-3 * np.abs(theirs).max(axis=0))
-    error = (np.abs(mine - theirs) / np.maximum(span, 1e-300)).max(axis=1)
+    size = np.maximum(np.abs(theirs).max(axis=0), 1e-300)
+    error = (np.abs(mine - theirs) / size).max(axis=1)
     truth = Subject(problem, problem.domain or setting.region, _as_functions(reference))
     p = truth.gradient(x)
     curve = truth.curvature(x) if callable(problem.diffusion) else np.zeros_like(p)

@@ -15,12 +15,12 @@ Array = NDArray[np.float64]
 
 PER_NODE = 16
 """Quasi-random points for each grid node, up to the largest number."""
-MOST_POINTS = 2**17
+MOST_POINTS = 2**18
 
 
 @dataclass(frozen=True, eq=False)
 class SamplePoints:
-    """Points of a region: nodes, cell centres, quasi-random ones, in this order.
+    """Points of a region: nodes, cell centres, half-cell nodes, quasi-random ones.
 
     x (n, d); the first `n_nodes` are grid nodes. `resolution` (d,) are the sides of
     a box: every box of that size inside the region holds at least one point, so a
@@ -33,19 +33,38 @@ class SamplePoints:
 
 
 def sample_points(grid: Grid, region: Box, seed: int) -> SamplePoints:
-    """Nodes and cell centres of `grid` inside `region`, and a scrambled Sobol net.
+    """Nodes, cell centres, half-cell nodes where they fit, and a scrambled Sobol net.
 
-    The net has a power of two points, `PER_NODE` a node up to `MOST_POINTS`.
+    Half-cell nodes (of the refined grid) bring the resolution below a cell; where they
+    would be more than `MOST_POINTS`, the net takes their place. The net has a power
+    of two points.
     """
     nodes = _inside(grid.nodes().reshape(-1, grid.dimension), region)
     centres = _inside(_centres(grid), region)
-    wanted = np.clip(PER_NODE * max(len(nodes), 64), 2**12, MOST_POINTS)
+    half = np.zeros((0, grid.dimension))
+    lattice = grid
+    if grid.size * 2**grid.dimension <= MOST_POINTS:
+        lattice = grid.refined()
+        half = _inside(lattice.nodes().reshape(-1, grid.dimension), region)
+    wanted = MOST_POINTS // 2 if len(half) == 0 else PER_NODE * len(nodes)
+    wanted = np.clip(wanted, 2**12, 2**14 if len(half) and grid.dimension > 1 else 2**16)
     net = qmc.Sobol(grid.dimension, scramble=True, rng=np.random.default_rng(seed))
     unit = net.random_base2(int(np.ceil(np.log2(wanted))))
     extra = np.asarray(region.low) + unit * region.width
-    corners = _corners(region)
-    x = np.concatenate([nodes, centres, corners, extra])
-    return SamplePoints(x, len(nodes), covering(x, region))
+    x = np.concatenate([nodes, centres, half, _corners(region), extra])
+    choices = (_gaps(lattice, region), covering(x, region))
+    resolution = min(choices, key=lambda sides: float(np.prod(sides)))
+    return SamplePoints(x, len(nodes), resolution)
+
+
+def _gaps(lattice: Grid, region: Box) -> Array:
+    """Sides of a box that always holds a point of the lattice."""
+    low, high = np.asarray(region.low), np.asarray(region.high)
+    sides = []
+    for k, axis in enumerate(lattice.axes):
+        inside = axis[(axis >= low[k]) & (axis <= high[k])]
+        sides.append(np.diff(np.r_[low[k], inside, high[k]]).max())
+    return np.array(sides)
 
 
 def covering(x: Array, region: Box) -> Array:

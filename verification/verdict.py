@@ -32,7 +32,7 @@ class Verdict:
     gradient_error : float or None
         ``max_k |d_k e| width_k / osc V`` away from kinks.
     control_error : float or None
-        ``max_i |a_i - a_i^ref| / range of a_i^ref``; shown, never decides.
+        ``max_i |a_i - a_i^ref| / max |a_i^ref|``; shown, never decides.
     regret : float or None
         ``max (V - V^policy) / s`` on the nodes of the region (with cost: reversed).
     residual : float or None
