@@ -8,7 +8,7 @@ nodes (Grassmann, Taksar and Heyman's device, Oper. Res. 33 (1985) 1107).
 import numpy as np
 from numba import njit
 
-from .upwind import HYBRID, best_in_regimes
+from .upwind import HYBRID, best_on_pieces, pieces_of
 
 
 @njit(cache=True)
@@ -32,15 +32,16 @@ def thomas(c, lower, upper, rhs, ratio, out):
 
 
 @njit(cache=True)
-def howard_sweep(scheme, V, hm, hp, ends, tables, boxes, limits, c, a, ratio, new):
+def howard_sweep(scheme, V, spacing, ends, tables, boxes, limits, c, a, ratio, new):
     """One policy improvement and its exact evaluation, in two passes.
 
-    ``ends`` is (2, 5): fixed?, value or C, A, B of the ghost V_g = A V_in + B V + C
+    ``spacing`` is hm, hp, 1/hm, 1/hp, 1/(hm + hp); ``ends`` is (2, 5): fixed?, value or C, A, B of the ghost V_g = A V_in + B V + C
     at either end, and A + B - 1. ``tables`` as in `improve_separable` with d = 1.
     Writes the control a (N) and the new value; returns the largest change, the
     largest HJB residual of V, and the first node without a control or -1.
     """
     f0, b, D, r0, r1, R = tables
+    hm, hp, im, ip, ih = spacing
     low, high = boxes
     fmin, fmax = limits
     n = V.size
@@ -63,23 +64,13 @@ def howard_sweep(scheme, V, hm, hp, ends, tables, boxes, limits, c, a, ratio, ne
         m, p = hm[i], hp[i]
         gain, noise = b[i * s_b], D[i * s_D]
         linear, square = r1[i * s_1], R[i * s_R]
-        act = best_in_regimes(
-            scheme,
-            a[i],
-            f0[i],
-            gain,
-            noise,
-            linear,
-            square,
-            low[i * s_lo],
-            high[i * s_hi],
-            fmin[i],
-            fmax[i],
-            dm,
-            dp,
-            m,
-            p,
+        back, fore, left, right, central, bend = pieces_of(
+            scheme, noise, dm, dp, im[i], ip[i], ih[i]
         )
+        act = best_on_pieces(
+            a[i], f0[i], gain, linear, square, low[i * s_lo], high[i * s_hi],
+            fmin[i], fmax[i], back, fore, left, right, central, bend,
+        )  # fmt: skip
         if np.isnan(act):
             return 0.0, 0.0, i
         a[i] = act
@@ -88,13 +79,13 @@ def howard_sweep(scheme, V, hm, hp, ends, tables, boxes, limits, c, a, ratio, ne
         rate = c[i * s_c]
         noise *= 2.0
         if scheme == HYBRID:
-            lo = max(noise - drift * p, 0.0) / (m * (m + p))
-            up = max(noise + drift * m, 0.0) / (p * (m + p))
-            lo = -drift / m if -drift * m > noise else lo
-            up = drift / p if drift * p > noise else up
+            lo = max(noise - drift * p, 0.0) * im[i] * ih[i]
+            up = max(noise + drift * m, 0.0) * ip[i] * ih[i]
+            lo = -drift * im[i] if -drift * m > noise else lo
+            up = drift * ip[i] if drift * p > noise else up
         else:
-            lo = noise / (m * (m + p)) + max(-drift, 0.0) / m
-            up = noise / (p * (m + p)) + max(drift, 0.0) / p
+            lo = (noise * ih[i] + max(-drift, 0.0)) * im[i]
+            up = (noise * ih[i] + max(drift, 0.0)) * ip[i]
         residual = rhs + lo * dm + up * dp - rate * here
         if i == 0 or i == n - 1:
             side = 0 if i == 0 else 1

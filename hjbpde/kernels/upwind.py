@@ -40,16 +40,34 @@ def unravel(row, shape, index):
         rest //= shape[k]
 
 
-@njit(cache=True)
-def best_in_regimes(
-    scheme, a_old, f0, b, D, r1, R, low, high, fmin, fmax, dm, dp, hm, hp
-):
-    """argmax over a in [low, high] of r1 a - R a^2/2 + axis_gain(f0 + b a).
+@njit(cache=True, inline="always")
+def pieces_of(scheme, D, dm, dp, im, ip, ih):
+    """What `best_on_pieces` needs of one axis, from reciprocal spacings.
 
-    The gain is linear in f on three pieces (down, central, up; upwind has two):
-    the maximiser of each piece, clipped to piece and box, is a candidate; the
-    candidates are compared by the gain itself. Returns NaN if no a keeps f in
-    [fmin, fmax]. NumPy: max over a fine array of a.
+    Slopes behind and ahead, where the drift leaves the central piece (0 upwind), the
+    central slope, and what curvature adds there. im = 1/hm, ip = 1/hp, ih = 1/(hm+hp).
+    """
+    back, fore = -dm * im, dp * ip
+    if scheme == HYBRID:
+        # (hm fore + hp back) / (hm + hp), with hm / (hm + hp) = 1 - hp / (hm + hp).
+        ahead = 0.5 if im == ip else ip / (im + ip)
+        central = ahead * fore + (1.0 - ahead) * back
+        return back, fore, -2.0 * D * im, 2.0 * D * ip, central, 2.0 * D * ih * (
+            fore - back
+        )
+    return back, fore, 0.0, 0.0, 0.0, 0.0
+
+
+@njit(cache=True)
+def best_on_pieces(
+    a_old, f0, b, r1, R, low, high, fmin, fmax, back, fore, left, right, central, bend
+):
+    """argmax over a in [low, high] of r1 a - R a^2/2 + gain(f0 + b a).
+
+    gain(f) = back f below `left`, fore f above `right`, central f + bend between.
+    Where back >= fore it is concave, and an interior central maximiser is the answer;
+    otherwise the maximiser of each piece, clipped to piece and box, is a candidate.
+    Returns NaN if no a keeps f in [fmin, fmax].
     """
     lo, hi = low, high
     if fmin > -np.inf or fmax < np.inf:
@@ -65,39 +83,56 @@ def best_in_regimes(
         if R > 0.0:
             return min(max(r1 / R, lo), hi)
         return hi if r1 > 0.0 else (lo if r1 < 0.0 else min(max(a_old, lo), hi))
-    best = min(max(a_old, lo), hi)
-    best_value = -np.inf
+    inverse_R = 1.0 / R if R > 0.0 else 0.0
+    if left < right and R > 0.0 and back >= fore:
+        a = (r1 + b * central) * inverse_R
+        f = f0 + b * a
+        if left <= f <= right and lo <= a <= hi:
+            return a
+    inverse_b = 1.0 / b
+    one, two = (left - f0) * inverse_b, (right - f0) * inverse_b
+    best, best_value = min(max(a_old, lo), hi), -np.inf
     for piece in range(3):
         if piece == 0:
-            slope, left, right = -dm / hm, -np.inf, -2.0 * D / hm
+            slope, flat = back, 0.0
+            p_lo, p_hi = (lo, min(hi, one)) if b > 0.0 else (max(lo, one), hi)
         elif piece == 1:
-            slope, left, right = dp / hp, 2.0 * D / hp, np.inf
+            slope, flat = fore, 0.0
+            p_lo, p_hi = (max(lo, two), hi) if b > 0.0 else (lo, min(hi, two))
         else:
-            slope = (hm * dp / hp - hp * dm / hm) / (hm + hp)
-            left, right = -2.0 * D / hm, 2.0 * D / hp
-        if scheme != HYBRID:
-            if piece == 0:
-                right = 0.0
-            elif piece == 1:
-                left = 0.0
-            else:
+            slope, flat = central, bend
+            p_lo, p_hi = max(lo, min(one, two)), min(hi, max(one, two))
+            if left >= right:
                 break
-        one, two = (left - f0) / b, (right - f0) / b
-        p_lo, p_hi = max(lo, min(one, two)), min(hi, max(one, two))
         if p_lo > p_hi:
             continue
         gain = r1 + b * slope
         if R > 0.0:
-            a = gain / R
+            a = gain * inverse_R
         else:
             a = p_hi if gain > 0.0 else (p_lo if gain < 0.0 else a_old)
         a = min(max(a, p_lo), p_hi)
-        value = (
-            r1 * a - 0.5 * R * a * a + axis_gain(scheme, f0 + b * a, D, dm, dp, hm, hp)
-        )
+        value = (r1 - 0.5 * R * a) * a + slope * (f0 + b * a) + flat
         if value > best_value:
             best_value, best = value, a
     return best
+
+
+@njit(cache=True)
+def best_in_regimes(
+    scheme, a_old, f0, b, D, r1, R, low, high, fmin, fmax, dm, dp, hm, hp
+):
+    """argmax over a in [low, high] of r1 a - R a^2/2 + axis_gain(f0 + b a).
+
+    NumPy: max over a fine array of a.
+    """
+    back, fore, left, right, central, bend = pieces_of(
+        scheme, D, dm, dp, 1.0 / hm, 1.0 / hp, 1.0 / (hm + hp)
+    )
+    return best_on_pieces(
+        a_old, f0, b, r1, R, low, high, fmin, fmax,
+        back, fore, left, right, central, bend,
+    )  # fmt: skip
 
 
 @njit(cache=True)

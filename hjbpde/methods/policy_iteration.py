@@ -210,6 +210,7 @@ def iterate_fused(
     boxes = (tables.low[0], tables.high[0]) if m else (-wide, wide)
     a = state.a[0] if m else np.zeros(grid.size)
     hm, hp = grid.spacing(0)
+    spacing = (hm, hp, 1 / hm, 1 / hp, 1 / (hm + hp))
     fmin, fmax = state.faces.limits()
     limits = (fmin[0], fmax[0])
     ratio, V, new = np.empty(grid.size), state.V.copy(), np.empty(grid.size)
@@ -217,7 +218,7 @@ def iterate_fused(
     closing = _Closing(state, slope_updates)
     for n in range(max_policies):
         change, worst, bad = howard_sweep(
-            state.scheme, V, hm, hp, state.faces.ends(), parts, boxes, limits,
+            state.scheme, V, spacing, state.faces.ends(), parts, boxes, limits,
             tables.rho, a, ratio, new,
         )  # fmt: skip
         if bad >= 0:
