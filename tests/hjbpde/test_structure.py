@@ -65,7 +65,7 @@ def test_structure_that_is_absent_is_not_claimed(changes, note):
 
 
 def test_structure_that_fails_at_one_place_is_dropped_there():
-    """A cubic control cost at one node of 2001: the probe misses it, the table does not."""
+    """A cubic control cost at one node of 2001: the probe misses it, tables do not."""
 
     def reward(x, a):
         y, b = x[..., 0], a[..., 0]
