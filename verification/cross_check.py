@@ -185,9 +185,10 @@ def judge(setting: Setting) -> Verdict:
     ):
         ruling.judge_gradient(slopes.excess, slopes.bar, setting.tolerance, values.x)
         ruling.judge_kinks(slopes.wrong_kinks)
-    regret, excursion = loss_of(setting) if finite else (None, None)
+    scale = float(values.scale.max())
+    regret, excursion = loss_of(setting, scale) if finite else (None, None)
     if regret is not None:
-        _rule_regret(ruling, regret, float(values.scale.max()), setting)
+        _rule_regret(ruling, regret, scale, setting)
     if excursion is not None:
         ruling.judge_excursion(
             excursion.share, excursion.reference_share, excursion.drives_out
@@ -295,6 +296,7 @@ def _details(
     }
     regret, excursion = measured["regret"], measured["excursion"]
     if regret is not None and regret.bar is not None:
+        out["regret_grid"] = list(regret.grid.shape)
         out["regret_bar"] = regret.largest_bar() / scale
         out["projected_control"] = float(regret.moved.max(initial=0.0))
     if excursion is not None:

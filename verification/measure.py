@@ -13,7 +13,7 @@ from hjbpde import Box, ControlProblem, Grid
 from .candidate import Subject
 from .excursion import Excursion, excursion_of
 from .points import SamplePoints, climb, sample_points
-from .regret import Regret, regret_of
+from .regret import Regret, decided_regret
 from .residual import hamiltonian_gap, value_residual
 from .slopes import Slopes, compare_slopes
 
@@ -161,14 +161,17 @@ def few(x: Array, seed: int) -> Array:
     return x[np.sort(keep)]
 
 
-def loss_of(setting: Setting) -> tuple[Regret | None, Excursion | None]:
+def loss_of(
+    setting: Setting, scale: float
+) -> tuple[Regret | None, Excursion | None]:
     """Regret and excursion of the policy; None without controls."""
-    problem, grid, region = setting.problem, setting.grid, setting.region
+    problem, region = setting.problem, setting.region
     if problem.n_controls == 0:
         return None, None
-    regret = regret_of(setting.subject, problem, grid, region)
+    allowed = setting.tolerance * scale
+    regret = decided_regret(setting.subject, problem, setting.grid, region, allowed)
     excursion = excursion_of(
-        problem, grid, regret.policy, regret.best_policy, region, setting.seed
+        problem, regret.grid, regret.policy, regret.best_policy, region, setting.seed
     )
     return regret, excursion
 

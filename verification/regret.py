@@ -17,6 +17,8 @@ Array = NDArray[np.float64]
 # Upwind differences, because there every policy meets one and the same operator, the
 # best policy's value is the largest node by node, and regret cannot be negative.
 OPERATOR = hjb.PolicyIteration(scheme=hjb.Upwind(), order=1)
+REFINEMENTS = 2
+MOST_NODES = 2**18
 TRUST = 1e-3
 """Largest algebraic residual, relative to sup|V|, of a policy value worth reading."""
 
@@ -47,15 +49,45 @@ class Regret:
         place = np.unravel_index(int(inside.argmax()), inside.shape)
         return float(inside[place]), self.grid.nodes()[place]
 
+    def undecided(self, allowed: float) -> bool:
+        """Whether `allowed` lies between regret - bar and regret + bar."""
+        if self.map is None:
+            return False
+        return abs(self.worst()[0] - allowed) < self.largest_bar()
+
     def largest_bar(self) -> float:
         """Largest bar in the region."""
         assert self.bar is not None
         return float(self.bar[self.inside].max())
 
 
-def regret_of(subject: Subject, problem: ControlProblem, grid: Grid, region: Box) -> (
-    Regret
-):
+def decided_regret(
+    subject: Subject,
+    problem: ControlProblem,
+    grid: Grid,
+    region: Box,
+    allowed: float,
+) -> Regret:
+    """`regret_of` on `grid`, refined while its bar hides which side of `allowed` it is.
+
+    At most `REFINEMENTS` times and up to `MOST_NODES`: the monotone operator is first
+    order, so its grid may have to be finer than the reference's.
+    """
+    regret = regret_of(subject, problem, grid, region)
+    for _ in range(REFINEMENTS):
+        if not regret.undecided(allowed) or grid.size * 2**grid.dimension > MOST_NODES:
+            break
+        grid = grid.refined()
+        finer = regret_of(subject, problem, grid, region)
+        if finer.map is None:
+            break
+        regret = finer
+    return regret
+
+
+def regret_of(
+    subject: Subject, problem: ControlProblem, grid: Grid, region: Box
+) -> Regret:
     """Regret of the subject's policy on `grid`, judged inside `region`.
 
     ``rho V^a = r(x, a(x)) + L^a V^a`` is solved once; the best value comes from policy
