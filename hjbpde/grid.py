@@ -59,11 +59,11 @@ class Grid:
                     f"Grid: axis {axis} has {n} nodes; give a whole number of at "
                     f"least {MIN_NODES}."
                 )
-        periodic = domain.periodic or (False,) * domain.dimension  # type: ignore[union-attr]
+        periodic = domain.periodic_axes or (False,) * domain.dimension
         self._set(
             domain,
             [
-                _axis_of(low[k], high[k], int(n), periodic[k])  # type: ignore[index]
+                _axis_of(low[k], high[k], int(n), periodic[k])
                 for k, n in enumerate(counts)
             ],
         )
@@ -138,7 +138,7 @@ class Grid:
     @property
     def periodic(self) -> tuple[bool, ...]:
         """Which axes close on themselves."""
-        return tuple(self.domain.periodic or (False,) * len(self.axes))  # type: ignore[arg-type]
+        return self.domain.periodic_axes or (False,) * len(self.axes)
 
     def spacing(self, axis: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Distance of every node to its lower and upper neighbour on `axis`.

@@ -172,7 +172,7 @@ class ControlProblem:
                 )
         if self.controls is not None and not isinstance(self.controls, Box | Finite):
             self._fail("'controls' must be Box, Finite or None.")
-        if isinstance(self.controls, Box) and any(self.controls.periodic or ()):
+        if isinstance(self.controls, Box) and any(self.controls.periodic_axes):
             self._fail("a control box cannot be periodic.")
 
     def _check_domain(self) -> None:
@@ -205,8 +205,8 @@ class ControlProblem:
             )
 
     def _faces_of(self, boundary: Any) -> dict[Face, BoundaryRule | None]:
-        assert self.domain is not None and self.domain.periodic is not None
-        periodic = tuple(self.domain.periodic)
+        assert self.domain is not None
+        periodic = self.domain.periodic_axes
         open_faces = [
             (axis, side)
             for axis in range(len(periodic))

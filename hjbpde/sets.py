@@ -101,6 +101,11 @@ class Box:
         )
 
     @property
+    def periodic_axes(self) -> tuple[bool, ...]:
+        """Whether each axis is periodic; empty where the bounds are functions."""
+        return self.periodic if isinstance(self.periodic, tuple) else ()
+
+    @property
     def width(self) -> NDArray[np.float64]:
         """``high - low``, shape (d,)."""
         return np.asarray(self.high) - np.asarray(self.low)
@@ -128,11 +133,11 @@ class Box:
         )
         if self.periodic is not None:
             inside = inside | np.asarray(self.periodic)
-        return inside.all(axis=-1)
+        return np.asarray(inside.all(axis=-1))
 
     def wrap(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
         """Points with periodic coordinates brought into ``[low, high)``."""
-        if self.periodic is None or not any(self.periodic):
+        if not any(self.periodic_axes):
             return y
         low, width = np.asarray(self.low), self.width
         return np.where(np.asarray(self.periodic), low + (y - low) % width, y)
@@ -158,7 +163,7 @@ class Box:
         if self.varies:
             return "Box(functions of x)"
         low, high = np.asarray(self.low).tolist(), np.asarray(self.high).tolist()
-        tail = f", periodic={self.periodic}" if any(self.periodic or ()) else ""
+        tail = f", periodic={self.periodic}" if any(self.periodic_axes) else ""
         return f"Box({low}, {high}{tail})"
 
 

@@ -126,7 +126,7 @@ def simulate(
         alive = alive & ~stopped
         states[:, n + 1] = x
     controls[:, steps] = _controls(policy, x, m)
-    times = dt * np.arange(steps + 1)
+    times = dt * np.arange(steps + 1, dtype=float)
     return Paths(times, states, controls, rewards, walls.exits)
 
 

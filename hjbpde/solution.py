@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -318,7 +317,7 @@ def load(path: str | Path, problem: ControlProblem | None = None) -> GridSolutio
         A truncated or foreign file, or a problem of another domain.
     """
     arrays, header = read_arrays(path, LABEL)
-    periodic: Mapping[str, Any] | Any = header["periodic"]
+    periodic: list[bool] = header["periodic"]
     domain = Box(arrays["low"], arrays["high"], periodic)
     axes = [arrays[f"axis{k}"] for k in range(len(periodic))]
     grid = Grid.from_axes(axes, domain)

@@ -136,7 +136,9 @@ def _grid_of(problem: ControlProblem, grid: Any) -> Grid:
     assert problem.domain is not None
     if grid is None:
         if problem.suggested_grid is None:
-            raise ProblemError("solve: give a grid or a shape, e.g. solve(problem, 401).")
+            raise ProblemError(
+                "solve: give a grid or a shape, e.g. solve(problem, 401)."
+            )
         return problem.suggested_grid
     if not isinstance(grid, Grid):
         return Grid(problem.domain, grid)
@@ -166,9 +168,13 @@ def check_fit(problem: ControlProblem, grid: Grid, method: Any) -> None:
             f"problem has {problem.dimension}; neural.solve takes more."
         )
     if not isinstance(method.scheme, Upwind | Hybrid):
-        raise MethodMismatch("PolicyIteration: scheme must be hjb.Upwind or hjb.Hybrid.")
+        raise MethodMismatch(
+            "PolicyIteration: scheme must be hjb.Upwind or hjb.Hybrid."
+        )
     if method.order not in (1, 2, 4):
-        raise MethodMismatch(f"PolicyIteration: order is {method.order}; use 1, 2 or 4.")
+        raise MethodMismatch(
+            f"PolicyIteration: order is {method.order}; use 1, 2 or 4."
+        )
     if method.richardson and method.order != 1:
         raise MethodMismatch(
             "PolicyIteration: richardson=True extrapolates the monotone scheme; "

@@ -11,7 +11,8 @@ Elsewhere `GeneralTables` evaluates the functions at whole arrays of controls.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ class QuadraticTables:
             return np.ascontiguousarray(table[..., nodes])
 
         names = ("f0", "B", "D", "r0", "r1", "R", "low", "high", "rho")
-        return QuadraticTables(*(part(getattr(self, n)) for n in names), self.note)
+        return replace(self, **{name: part(getattr(self, name)) for name in names})
 
     def under(self, a: Array) -> Coefficients:
         """Coefficients of the policy a (m, N)."""
@@ -220,7 +221,7 @@ def _constant_coefficients(
     return QuadraticTables(f0, B, D, r0, r1, R, low, high, rho)
 
 
-def _close(one: Array, two: Array, other: Array, keep: object) -> bool:
+def _close(one: Array, two: Array, other: Array, keep: Any) -> bool:
     scale = 1.0 + np.abs(two) + np.abs(other)
     return bool((np.abs(one - two) <= 1e-9 * scale)[..., keep].all())
 
