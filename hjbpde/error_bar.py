@@ -27,6 +27,8 @@ SAFETY = 1.25
 """Factor on differences of one grid, or with an observed order (Roache's 1.25)."""
 NESTED_SAFETY = 1.5
 """Factor on differences between grids when the order was not observed."""
+TRUNCATION_SAFETY = 1.5
+"""Factor on the truncation part, which rests on one linear solve."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ def nested_estimate(
     `values` from coarse to fine. With differences ``d2 = |V_4h - V_2h|`` and
     ``d1 = |V_2h - V_h|`` the order is ``p = log2(d2 / d1)``, capped to
     [1, highest], and the error of V_h about ``d1 / (2^p - 1)`` (Roache, J. Fluids
-    Eng. 116 (1994) 405, equation 5). With two grids p = `unseen`.
+    Eng. 116 (1994) 405, equation 5). A d1 below ``d2 / 2^highest`` is a coincidence
+    (a kink that lies alike on two grids) and is raised to it. With two grids p = `unseen`.
     """
     fine = grids[-1]
     if len(values) < 2:
@@ -87,6 +90,7 @@ def nested_estimate(
         far = prolonged(neighbour_maximum(far, grids[-3]), grids[-2])
         wide = neighbour_maximum(near, grids[-2])
         tiny = 1e-14 * float(np.max(np.abs(values[-1]))) + 1e-300
+        near = np.maximum(near, far / 2.0**highest)
         ratio = (far + tiny) / (neighbour_maximum(wide, grids[-2]) + tiny)
         order = np.clip(np.log2(ratio), 1.0, highest)
         order = -neighbour_maximum(-np.asarray(order), grids[-2])
@@ -119,7 +123,7 @@ def truncation_bar(state: GridState, V: Array) -> Array:
     z = _solve(rows, faces, unit, grid)
     gain = _feedback(grid, faces, V, z)
     bar = _solve(rows, faces, weighted, grid)
-    return np.abs(bar) / (1.0 - min(gain, 0.98))
+    return TRUNCATION_SAFETY * np.abs(bar) / (1.0 - min(gain, 0.98))
 
 
 def _line_maximum(values: Array) -> Array:

@@ -356,12 +356,48 @@ def fourth_orders(states: list[GridState]) -> list[Correction]:
 
 
 def monotone_room(states: list[GridState]) -> Array:
-    """How far the monotone value may be off: its change between two grids."""
+    """How far the monotone value may be off: its change between grids.
+
+    A kink can lie alike on two grids; the change before, halved, counts as well.
+    """
     fine = states[-1]
     if len(states) < 2:
         return np.full(fine.grid.shape, np.inf)
     gap = np.abs(fine.V - prolonged(states[-2].V, fine.grid))
-    return neighbour_maximum(gap, fine.grid)
+    room = neighbour_maximum(gap, fine.grid)
+    if len(states) < 3:
+        return room
+    middle = states[-2]
+    before = np.abs(middle.V - prolonged(states[-3].V, middle.grid))
+    return np.maximum(
+        room, 0.5 * prolonged(neighbour_maximum(before, middle.grid), fine.grid)
+    )
+
+
+def control_switches(states: list[GridState]) -> bool:
+    """Whether a control jumps: its largest step does not shrink with the grid.
+
+    There the value has a kink in its second derivative, and no scheme that differs
+    across it is better than second order.
+    """
+    if len(states) < 2 or not len(states[-1].a):
+        return False
+    fine, coarse = (largest_steps(s) for s in states[-1:-3:-1])
+    span = np.ptp(states[-1].a, axis=1)
+    return bool(((fine > 0.7 * coarse) & (fine > 0.05 * span)).any())
+
+
+def largest_steps(state: GridState) -> Array:
+    """Largest difference between neighbours of every control, (m,)."""
+    grid, steps = state.grid, np.zeros(len(state.a))
+    inside = tuple(slice(1, -1) for _ in grid.shape)
+    for i, row in enumerate(state.a):
+        field = row.reshape(grid.shape)[inside]
+        for axis in range(grid.dimension):
+            if field.shape[axis] > 1:
+                step = float(np.max(np.abs(np.diff(field, axis=axis))))
+                steps[i] = max(steps[i], step)
+    return steps
 
 
 def bound(
@@ -377,7 +413,9 @@ def bound(
         corrections.fourth.append(correct(fine, 4, fine.V, fine.a))
     better = corrections.fourth[-1]
     grids = [s.grid for s in states][-len(corrections.fourth) :]
-    limit = nested_estimate([c.V for c in corrections.fourth], grids, 4.0, unseen=2.0)
+    highest = 2.0 if control_switches(states) else 4.0
+    fourths = [c.V for c in corrections.fourth]
+    limit = nested_estimate(fourths, grids, highest, unseen=2.0)
     if len(corrections.fourth) == 1:
         limit = sequence_estimate(fine, corrections)
     gap = neighbour_maximum(np.abs(value - better.V), fine.grid)
@@ -449,15 +487,30 @@ def algebraic_part(
 def monotone_bar(states: list[GridState], value: Array, better: Array) -> Array:
     """Bar where the corrected values are not believed.
 
-    The full change between two grids (order 1 or better) times a safety factor, and
-    at least the distance to the corrected value.
+    The full change between grids (order 1 or better) times a safety factor, and at
+    least the distance to the corrected value: as far as that is plausible for a
+    first-order scheme, which can be off by a cell's variation of the payoff for ever
+    although nested grids agree (a state resting on the node nearest to a kink).
     """
     fine = states[-1]
     room = monotone_room(states)
     factor = 1.25 if fine.grid.dimension < 3 else 2.0
     room = np.where(np.isfinite(room), factor * room, fine.scale)
     apart = np.where(np.isfinite(better), np.abs(value - better), 0.0)
-    return np.maximum(room, np.minimum(neighbour_maximum(apart, fine.grid), 3 * room))
+    plausible = np.maximum(3 * room, payoff_steps(fine) / fine.rho_min)
+    return np.maximum(room, np.minimum(neighbour_maximum(apart, fine.grid), plausible))
+
+
+def payoff_steps(state: GridState) -> float:
+    """Largest difference of the payoff between neighbours under the policy."""
+    assert state.under is not None
+    r = state.under.r.reshape(state.grid.shape)
+    inside = r[tuple(slice(1, -1) for _ in r.shape)]
+    steps = [
+        float(np.max(np.abs(np.diff(inside, axis=k)))) if inside.shape[k] > 1 else 0.0
+        for k in range(r.ndim)
+    ]
+    return max(steps)
 
 
 def _monotone_order(states: list[GridState]) -> float | None:
