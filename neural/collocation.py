@@ -20,10 +20,8 @@ from .value_model import row_scale
 Array = NDArray[np.float64]
 Policy = Callable[[Array], Array]
 
-CLOSED = 25.0
-"""Decay of an artificial face's influence over half the box that shuts it off."""
-LAYER = 100.0
-"""The same for a slope rule, whose boundary layer is then too thin to resolve."""
+THIN = 100.0
+"""Decay of a face's influence over half the box that leaves it no say inside."""
 FACE_SHARE = 0.25
 """Points on a face, as a share of the number of features, times 1 / d."""
 
@@ -129,7 +127,7 @@ def regularised_solve(A: Array, b: Array, lam: float) -> Array:
     stacked[: len(A), :n] = A / norms
     stacked[: len(A), n:] = b
     stacked[len(A) + np.arange(n), np.arange(n)] = lam * np.sqrt(n)
-    R = qr(stacked, mode="r", overwrite_a=True, check_finite=False)[0]
+    R = np.asarray(qr(stacked, mode="r", overwrite_a=True, check_finite=False)[0])
     return solve_triangular(R[:n, :n], R[:n, n:]) / norms[:, None]
 
 
@@ -137,9 +135,9 @@ def _periodic_pairs(
     problem: ControlProblem, basis: FeatureBasis, n: int, rng: np.random.Generator
 ) -> list[FaceTables]:
     box = problem.domain
-    assert box is not None and box.periodic is not None
+    assert box is not None
     pairs = []
-    for axis, periodic in enumerate(box.periodic):
+    for axis, periodic in enumerate(np.broadcast_to(box.periodic, problem.dimension)):  # type: ignore[arg-type]
         if periodic:
             low = FacePoints.draw(box, (axis, "low"), n, rng)
             other = low.x.copy()
@@ -168,7 +166,7 @@ def _face_rows(
         return tables.values(), _data(rule.g, points.x, face.face), False
     if isinstance(rule, Reflecting | Robin):
         rate = influence_rate(problem, points, policy(points.x))
-        if np.median(rate) > LAYER:
+        if np.median(rate) > THIN:
             # A layer of half / rate that no smooth feature resolves; its height is
             # that thin too, and forcing it would spoil the fit everywhere.
             return None, np.zeros(n), False
@@ -229,7 +227,7 @@ def _closing_rows(
     drift comes in so fast that the face has no say: a smooth fit then finds V alone.
     """
     a = policy(points.x)
-    if np.median(influence_rate(problem, points, a)) > CLOSED:
+    if np.median(influence_rate(problem, points, a)) > THIN:
         return None
     slope, bend = payoff_slopes(problem, points, policy)
     assert problem.domain is not None

@@ -86,7 +86,7 @@ class LearnedSolution:
         """Sample paths under this policy, see `hjbpde.simulate`."""
         if self.problem is None:
             raise ProblemError(
-                "simulate needs the problem: neural.load(path, problem)."
+                "simulate needs the problem: neural.load(path, problem=...)."
             )
         return simulate(self.problem, self.control_at, x0, horizon, dt, paths, seed)
 

@@ -119,7 +119,7 @@ def linear_start(problem: ControlProblem) -> LinearPolicy | None:
     p = np.linalg.solve(closed, q + P @ f0 - gain.T @ s)
     base = _base_control(problem)
     offset = base - np.linalg.solve(R, s + B.T @ p)
-    return LinearPolicy(problem, problem.domain.centre, offset, gain)
+    return LinearPolicy(problem, problem.domain.centre, offset, np.asarray(gain, float))
 
 
 def _base_control(problem: ControlProblem) -> Array:

@@ -1,0 +1,115 @@
+"""Multilayer perceptrons whose derivatives are written out, not traced.
+
+For a layer ``h = s(W g + b)`` first and second derivatives go forward with the
+value: ``dh = s'(z) W dg`` and ``ddh = s'(z) W ddg + s''(z) (W dg)(W dg)'``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Activation:
+    """s with two derivatives.
+
+    `jet` maps z to (s, s', s''); sharing work between them is the point.
+    """
+
+    name: str
+    jet: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+def _tanh(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    s = torch.tanh(z)
+    first = 1.0 - s * s
+    return s, first, -2.0 * s * first
+
+
+def _sine(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    s = torch.sin(z)
+    return s, torch.cos(z), -s
+
+
+def _softplus(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    first = torch.sigmoid(z)
+    return torch.nn.functional.softplus(z), first, first * (1.0 - first)
+
+
+TANH = Activation("tanh", _tanh)
+SINE = Activation("sine", _sine)
+SOFTPLUS = Activation("softplus", _softplus)
+
+
+class MLP(nn.Module):
+    """x (n, inputs) -> (n, outputs), smooth, with a linear last layer.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+    hidden : sequence of int
+        Widths of the hidden layers.
+    activation : Activation
+        TANH, SINE or SOFTPLUS: twice differentiable, or L^a V would not exist.
+    generator : torch.Generator, optional
+        Source of the initial weights (normal, variance 1/inputs of each layer).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int = 1,
+        hidden: Sequence[int] = (64, 64),
+        activation: Activation = TANH,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        widths = [inputs, *hidden, outputs]
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for a, b in pairwise(widths):
+            scale = a**-0.5
+            W = torch.randn(b, a, generator=generator, dtype=torch.float64) * scale
+            bias = torch.rand(b, generator=generator, dtype=torch.float64) * 2 - 1
+            last = len(self.weights) == len(widths) - 2
+            self.weights.append(nn.Parameter(W))
+            self.biases.append(nn.Parameter(bias * 0.0 if last else bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The network's outputs, shape (n, outputs)."""
+        h = x
+        for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            h = self.activation.jet(torch.addmm(b, h, W.T))[0]
+        return torch.addmm(self.biases[-1], h, self.weights[-1].T)
+
+    def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """First output (n,) and its gradient (n, inputs): one sweep each way."""
+        h, slopes = x, []
+        for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            h, first, _ = self.activation.jet(torch.addmm(b, h, W.T))
+            slopes.append(first)
+        out = h @ self.weights[-1][0] + self.biases[-1][0]
+        back = self.weights[-1][0].expand(len(x), -1)
+        for W, first in zip(reversed(self.weights[:-1]), reversed(slopes), strict=True):
+            back = (back * first) @ W
+        return out, back
+
+    def jet(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """First output (n,), gradient (n, d), Hessian (n, d, d), going forward."""
+        n, d = x.shape
+        h = x
+        first = torch.eye(d, dtype=x.dtype, device=x.device).expand(n, d, d)
+        second = x.new_zeros(n, d * d, d)
+        for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            h, s1, s2 = self.activation.jet(torch.addmm(b, h, W.T))
+            along = first @ W.T
+            pairs = (along[:, :, None] * along[:, None, :]).reshape(n, d * d, -1)
+            second = (second @ W.T) * s1[:, None] + s2[:, None] * pairs
+            first = along * s1[:, None]
+        W, b = self.weights[-1][0], self.biases[-1][0]
+        return h @ W + b, first @ W, (second @ W).reshape(n, d, d)
