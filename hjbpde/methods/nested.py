@@ -498,7 +498,8 @@ def monotone_bar(states: list[GridState], value: Array, better: Array) -> Array:
     room = np.where(np.isfinite(room), factor * room, fine.scale)
     apart = np.where(np.isfinite(better), np.abs(value - better), 0.0)
     plausible = np.maximum(3 * room, payoff_steps(fine) / fine.rho_min)
-    return np.maximum(room, np.minimum(neighbour_maximum(apart, fine.grid), plausible))
+    apart = SAFETY * neighbour_maximum(apart, fine.grid)
+    return np.maximum(room, np.minimum(apart, SAFETY * plausible))
 
 
 def payoff_steps(state: GridState) -> float:
