@@ -112,7 +112,6 @@ def test_the_bar_covers_where_it_once_did_not(noise, n, walled, order):
     assert np.mean(error <= bar + 1e-14) >= 0.99
 
 
-@pytest.mark.xfail(strict=True, reason="known: a sink between two nodes")
 def test_the_bar_covers_where_the_state_rests_between_two_nodes():
     """Without noise the chain hops between +-h/2 around the sink at 0."""
     error, bar, _ = solved(0.0, None, 400)
