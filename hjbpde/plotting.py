@@ -6,7 +6,9 @@ figures know no display: they live outside pyplot and can be saved from any thre
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,8 @@ from .grid import Grid
 from .sets import Box
 
 Array = NDArray[np.float64]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # Okabe and Ito's palette, told apart with every common colour blindness.
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -46,17 +50,28 @@ STYLE = {
 
 def new_figure(rows: int, columns: int, width: float, height: float) -> Any:
     """A figure without pyplot and its axes, ``(figure, axes (rows, columns))``."""
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(rows, columns, squeeze=False)
-    return figure, axes
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """A drawing function run in the project's style, whatever the caller has set."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **options: P.kwargs) -> R:
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **options)
+
+    return drawn
+
+
+@styled
 def plot_solution(solution: Any) -> Any:
     """A figure of a solution, after its dimension.
 
