@@ -314,7 +314,9 @@ class _NodeSearch:
             before = self.a.copy()
             centre = np.clip(self.a, self.low + step, self.high - step)
             centre = np.where(self.high - self.low > 2 * step, centre, self.a)
-            g, H = self._differences(centre, step)
+            # Inadmissible neighbours are -inf; their differences count as flat.
+            with np.errstate(invalid="ignore"):
+                g, H = self._differences(centre, step)
             for move in _newton_moves(g, H, centre, self.low, self.high):
                 self.offer(np.clip(centre + move, self.low, self.high))
             if np.max(np.abs(self.a - before) / np.maximum(width, 1e-300)) < 1e-9:
