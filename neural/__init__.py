@@ -1,8 +1,31 @@
 """Learned value functions and policies for Hamilton-Jacobi-Bellman equations."""
 
-from .evaluation import LeastSquares
+from .evaluation import EulerMaruyama, Heun, LeastSquares, MonteCarlo
+from .generator import generator_autograd, generator_taylor
+from .networks import MLP, SINE, SOFTPLUS, TANH
 from .policy_iteration import PolicyIteration
+from .probe import probe
 from .solution import LearnedSolution
 from .solve import solve
+from .storage import load
+from .torch_model import as_candidate, from_torch
 
-__all__ = ["LearnedSolution", "LeastSquares", "PolicyIteration", "solve"]
+__all__ = [
+    "MLP",
+    "SINE",
+    "SOFTPLUS",
+    "TANH",
+    "EulerMaruyama",
+    "Heun",
+    "LearnedSolution",
+    "LeastSquares",
+    "MonteCarlo",
+    "PolicyIteration",
+    "as_candidate",
+    "from_torch",
+    "generator_autograd",
+    "generator_taylor",
+    "load",
+    "probe",
+    "solve",
+]

@@ -1,0 +1,42 @@
+"""Regression of a network on targets: Adam, with a fixed schedule and seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..networks import MLP
+
+Array = NDArray[np.float64]
+
+
+def mean_square(net: MLP, z: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of the network's outputs, one scalar."""
+    return ((net(z) - targets) ** 2).mean()
+
+
+def fit(
+    net: MLP,
+    optimizer: torch.optim.Optimizer,
+    z: torch.Tensor,
+    targets: Array,
+    steps: int,
+    rates: tuple[float, float],
+) -> float:
+    """Full-batch Adam steps, the learning rate falling geometrically; last loss.
+
+    z (n, d) scaled states, targets (n, outputs). The optimizer keeps its moments
+    between calls: successive policies have nearly the same targets.
+    """
+    wanted = torch.from_numpy(np.ascontiguousarray(targets))
+    loss = torch.zeros(())
+    for step in range(steps):
+        share = step / max(steps - 1, 1)
+        for group in optimizer.param_groups:
+            group["lr"] = rates[0] * (rates[1] / rates[0]) ** share
+        optimizer.zero_grad()
+        loss = mean_square(net, z, wanted)
+        loss.backward()
+        optimizer.step()
+    return float(loss.detach())

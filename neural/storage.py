@@ -1,0 +1,132 @@
+"""Learned solutions in one safetensors file: weights as tensors, the rest as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from hjbpde.errors import ProblemError
+from hjbpde.problem import ControlProblem
+from hjbpde.report import Report
+from hjbpde.sets import Box
+
+from .features import FeatureValue
+from .value_network import PolicyNetwork, ValueNetwork
+
+if TYPE_CHECKING:
+    from .solution import LearnedSolution
+
+Array = NDArray[np.float64]
+LABEL = "hjbpde learned solution"
+VERSION = 1
+
+
+def save_solution(solution: LearnedSolution, path: str | Path) -> Path:
+    """Write `solution` to `path`, all or nothing."""
+    tensors = {f"value.{k}": v for k, v in solution.model.arrays().items()}
+    if solution.actor is not None:
+        tensors |= {f"actor.{k}": v for k, v in solution.actor.arrays().items()}
+    for name in ("domain", "region"):
+        box: Box = getattr(solution, name)
+        tensors[f"{name}.low"] = np.asarray(box.low)
+        tensors[f"{name}.high"] = np.asarray(box.high)
+    d = solution.domain.dimension
+    periodic = np.broadcast_to(solution.domain.periodic or False, d)
+    header = {
+        "label": LABEL,
+        "version": VERSION,
+        "model": type(solution.model).__name__,
+        "actor": solution.actor is not None,
+        "periodic": [bool(p) for p in periodic],
+        "problem": "" if solution.problem is None else solution.problem.name,
+        "report": solution.report.to_dict(),
+    }
+    clean = {k: np.ascontiguousarray(v, dtype=np.float64) for k, v in tensors.items()}
+    return _write(Path(path), save(clean, {"hjbpde": json.dumps(header)}))
+
+
+def _write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def load(path: str | Path, problem: ControlProblem | None = None) -> LearnedSolution:
+    """A solution from `LearnedSolution.save`; with `problem`, its greedy policy too.
+
+    Raises
+    ------
+    ProblemError
+        A missing, truncated or foreign file, or a problem of another domain.
+    """
+    from .solution import LearnedSolution
+
+    arrays, header = _read(Path(path))
+    domain = Box(arrays["domain.low"], arrays["domain.high"], header["periodic"])
+    region = Box(arrays["region.low"], arrays["region.high"])
+    if problem is not None:
+        assert problem.domain is not None
+        if not (
+            problem.dimension == domain.dimension
+            and np.array_equal(problem.domain.low, domain.low)
+            and np.array_equal(problem.domain.high, domain.high)
+        ):
+            raise ProblemError(
+                f"neural.load: {path} was learned on {domain}, the problem given lives "
+                f"on {problem.domain}."
+            )
+    value = _part(arrays, "value.")
+    model = (
+        ValueNetwork.from_arrays(value)
+        if header["model"] == ValueNetwork.__name__
+        else FeatureValue.from_arrays(value)
+    )
+    actor = None
+    if header["actor"]:
+        actor = PolicyNetwork.from_arrays(_part(arrays, "actor."), problem)
+    report = Report.from_dict(header["report"])
+    return LearnedSolution(problem, domain, region, report, model, actor)
+
+
+def _part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    n = len(prefix)
+    return {name[n:]: v for name, v in arrays.items() if name.startswith(prefix)}
+
+
+def _read(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    if not path.is_file():
+        raise ProblemError(f"there is no file {path}.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = json.loads(metadata["hjbpde"])
+        label, version = header["label"], int(header["version"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as cause:
+        raise ProblemError(
+            f"{path} is truncated or not a file of ours ({type(cause).__name__}: "
+            f"{cause}). Nothing was loaded; pickled data are never read."
+        ) from cause
+    if label != LABEL:
+        raise ProblemError(f"{path} holds {label!r}, expected {LABEL!r}.")
+    if version > VERSION:
+        raise ProblemError(f"{path} was written by a newer version (format {version}).")
+    return arrays, header
