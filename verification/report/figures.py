@@ -31,6 +31,8 @@ Array = NDArray[np.float64]
 
 FLOOR = 1e-12
 """Errors below this share of the scale are drawn at it."""
+SHOWN_DECADES = 1e-4
+"""Error maps end here below their largest error, so that its shape can be seen."""
 
 
 @styled
@@ -60,7 +62,7 @@ def value_figure(verdict: Verdict) -> Any:
         figure, axes = new_figure(1, 1, 6.4, 3.9)
         _value_line(axes[0, 0], evidence)
         return figure
-    figure, axes = new_figure(1, 2, 9.6, 4.0)
+    figure, axes = new_figure(1, 2, 12.6, 4.8)
     if evidence.value is not None:
         draw_map(figure, axes[0, 0], evidence.axes, evidence.value, "Candidate", MAP)
     draw_map(figure, axes[0, 1], evidence.axes, evidence.reference, "Reference", MAP)
@@ -76,7 +78,7 @@ def error_figure(verdict: Verdict) -> Any:
         figure, axes = new_figure(1, 1, 6.4, 3.9)
         _error_line(axes[0, 0], verdict, evidence)
         return figure
-    figure, axes = new_figure(1, 2, 9.6, 4.0)
+    figure, axes = new_figure(1, 2, 12.6, 4.8)
     _error_map(figure, axes[0, 0], verdict, evidence)
     bar = evidence.bar / verdict.scale
     draw_map(
@@ -100,7 +102,7 @@ def control_figure(verdict: Verdict) -> Any | None:
             _control_line(panel, evidence.axes[0], mine[:, i], theirs[:, i], i)
         return figure
     shown = min(m, 3)
-    figure, axes = new_figure(2, shown, 4.6 * shown, 7.6)
+    figure, axes = new_figure(2, shown, 12.6, 9.6 if shown < 3 else 7.2)
     for i in range(shown):
         for row, (who, a) in enumerate((("Candidate", mine), ("Reference", theirs))):
             title = f"{who} $a_{{{i + 1}}}$"
@@ -119,7 +121,7 @@ def regret_figure(verdict: Verdict) -> Any | None:
         figure, axes = new_figure(1, 1, 6.4, 3.9)
         _regret_line(axes[0, 0], verdict, evidence)
         return figure
-    figure, axes = new_figure(1, 1, 5.2, 4.2)
+    figure, axes = new_figure(1, 1, 6.4, 4.9)
     _regret_map(figure, axes[0, 0], verdict, evidence)
     _name_axes(axes, evidence)
     return figure
@@ -132,7 +134,7 @@ def paths_figure(verdict: Verdict) -> Any | None:
     if excursion is None:
         return None
     mine, theirs = excursion.shown, excursion.shown_reference
-    figure, axes = new_figure(1, 2, 9.6, 3.9)
+    figure, axes = new_figure(1, 2, 12.6, 4.2)
     for paths, colour, label in (
         (theirs, INK, "reference"),
         (mine, ORANGE, "candidate"),
@@ -157,13 +159,17 @@ def training_figure(verdict: Verdict) -> Any | None:
     series = training_series(details.get("history"))
     if not series:
         return None
+    runs = runs_of(details["history"], len(next(iter(series.values()))))
     columns = min(len(series), 3)
     rows = -(-len(series) // columns)
-    figure, axes = new_figure(rows, columns, 4.4 * columns, 3.1 * rows)
+    figure, axes = new_figure(rows, columns, 12.6, 3.1 * rows)
     for i, (name, values) in enumerate(series.items()):
-        panel = axes.flat[i]
-        steps, known = np.arange(1, len(values) + 1), np.isfinite(values)
-        panel.plot(steps[known], values[known], color=LINES[i % len(LINES)], lw=1.6)
+        panel, colour = axes.flat[i], LINES[i % len(LINES)]
+        known = np.isfinite(values)
+        for run in runs:
+            held = run[known[run]]
+            mark = "o" if len(held) < 40 else ""
+            panel.plot(held + 1, values[held], color=colour, lw=1.6, marker=mark, ms=3)
         positive = values[known & (values > 0)]
         if positive.size == known.sum() and positive.max() > 30 * positive.min():
             panel.set_yscale("log")
@@ -191,6 +197,14 @@ def training_series(history: Any) -> dict[str, Array]:
         if array.size > 1 and np.isfinite(array).sum() > 1 and np.nanstd(array) > 0:
             out[str(name)] = array
     return {name: v for name, v in out.items() if name not in ("iteration", "step")}
+
+
+def runs_of(history: Any, n: int) -> list[NDArray[np.intp]]:
+    """Entry numbers of each run: a new one begins where the iteration falls."""
+    if isinstance(history, dict) or "iteration" not in history[0]:
+        return [np.arange(n)]
+    count = np.array([float(entry.get("iteration", 0)) for entry in history])
+    return np.split(np.arange(n), np.flatnonzero(np.diff(count) < 0) + 1)
 
 
 @styled
@@ -304,7 +318,7 @@ def _error_map(
         return
     e = np.abs(evidence.value - evidence.reference) / verdict.scale
     title = f"Error / s (tolerance {verdict.tolerance:g})"
-    e = np.maximum(e, FLOOR)
+    e = np.maximum(e, max(FLOOR, SHOWN_DECADES * float(e.max())))
     draw_map(figure, panel, evidence.axes, e, title, ERROR_MAP, True)
     if verdict.where is not None and not evidence.fixed:
         panel.plot(*verdict.where[:2], "x", color="white", ms=9, mew=2)
@@ -316,8 +330,8 @@ def _regret_map(
     if evidence.regret is None:
         panel.text(0.5, 0.5, "not computed", ha="center", transform=panel.transAxes)
         return
-    loss = np.maximum(evidence.regret / verdict.scale, FLOOR)
-    draw_map(figure, panel, evidence.axes, loss, "Regret / s", ERROR_MAP, True)
+    loss = evidence.regret / verdict.scale
+    draw_map(figure, panel, evidence.axes, loss, "Regret / s", ERROR_MAP)
 
 
 def _paths_panel(panel: Any, paths: Paths, colour: str, label: str) -> None:

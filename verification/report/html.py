@@ -115,15 +115,16 @@ def pictures_of(verdict: Verdict) -> list[Picture]:
     """Every figure there is material for."""
     if verdict.evidence is None:
         return []
+    flat = len(verdict.evidence.axes) > 1
     made = (
         ("Value", "Learned against true value. The band is the reference's own error "
          "bar; where it is too thin to see, the error panel shows it.",
-         value_figure(verdict), False),
+         value_figure(verdict), flat),
         ("Error against its bar", "An error below the band cannot be told from the "
          "reference's own; the dotted line is the tolerance.",
-         error_figure(verdict), False),
+         error_figure(verdict), flat),
         ("Policy", "Control of the candidate, on its set, and of the reference.",
-         control_figure(verdict), False),
+         control_figure(verdict), flat),
         ("Regret", "What is lost by using the candidate's policy in the region, from "
          "one linear solve on the same operator as the best policy.",
          regret_figure(verdict), False),
@@ -166,7 +167,8 @@ def facts_of(verdict: Verdict) -> list[tuple[str, str]]:
         ("seed", str(details.get("seed", ""))),
     ]
     if verdict.where is not None:
-        facts.insert(0, ("place that decided", coordinates(verdict.where)))
+        what = "largest error at" if verdict.status == "agree" else "decided at"
+        facts.insert(0, (what, coordinates(verdict.where)))
     if details.get("projected_control"):
         moved = short(details["projected_control"])
         facts.append(("controls outside their set", f"moved by up to {moved}"))
