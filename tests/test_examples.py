@@ -1,0 +1,83 @@
+"""Every example runs, and its numbers agree with something it did not use."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hjbpde as hjb
+
+pytestmark = pytest.mark.repository
+FOLDER = Path(__file__).resolve().parents[1] / "examples"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def simulated(problem, policy, x0, horizon, dt, paths):
+    """Mean discounted payoff and four standard errors."""
+    found = hjb.simulate(problem, policy, x0, horizon, dt, paths, seed=5)
+    final = found.rewards[:, -1]
+    return final.mean(), 4 * final.std() / np.sqrt(paths)
+
+
+def test_every_example_has_a_test():
+    tested = Path(__file__).read_text()
+    for path in FOLDER.glob("*.py"):
+        assert f'load("{path.stem}")' in tested, path
+
+
+def test_main_use_agrees_with_the_riccati_equation():
+    """rho P = q + 2 alpha P - P^2/r, positive root; V(1) = -P/2 - sigma^2 P/(2 rho)."""
+    pytest.importorskip("torch")
+    module = load("main_use")
+    rho, alpha, r, sigma = 0.1, -0.5, 0.1, 0.3
+    slope = rho - 2 * alpha
+    P = r * (-slope + np.sqrt(slope**2 + 4 / r)) / 2
+    wanted = -0.5 * P - sigma**2 * P / (2 * rho)
+    assert float(module.truth.value_at(np.ones(1))) == pytest.approx(wanted, abs=1e-7)
+    assert module.verdict.status == "agree"
+
+
+def test_own_problem_agrees_with_simulation_and_with_a_wider_box():
+    module = load("own_problem")
+    wide = hjb.ControlProblem(
+        drift=module.drift,
+        diffusion=np.diag([0.3, 0.1]),
+        cost=module.cost,
+        controls=hjb.Box(-1.0, 1.0),
+        domain=hjb.Box([-3.0, -3.0], [3.0, 3.0]),
+        discount=0.4,
+    )
+    other = hjb.solve(wide, (97, 97))
+    gap = abs(float(other.value_at(module.cold)) - module.value)
+    assert gap <= module.bar + float(other.error_at(module.cold))
+    final = module.paths.rewards[:, -1]
+    slack = 4 * final.std() / np.sqrt(len(final)) + 0.02 * module.value
+    assert abs(final.mean() - module.value) < slack
+
+
+def test_the_fishery_earns_what_its_value_says():
+    module = load("fishery")
+    solution = module.solution
+    mean, slack = simulated(
+        module.problem, solution.interpolated_control, [0.5], 25.0, 0.02, 400
+    )
+    assert abs(mean - module.at_half) < slack + 0.02 * module.at_half
+    # Eating the sustainable harvest for ever is one policy, without the noise.
+    assert module.at_half > 0.98 * np.sqrt(module.sustainable) / 0.3
+    assert module.harvest > module.sustainable
+    assert solution.value[0] == pytest.approx(0, abs=1e-12)
+    assert (np.diff(solution.value) > 0).all()
+
+
+def test_measured_orders_are_those_of_theory():
+    module = load("orders")
+    assert abs(module.orders["upwind"] - 1) < 0.05
+    assert abs(module.orders["order 2"] - 2) < 0.1
+    assert module.orders["order 4"] > 3.7
