@@ -1,0 +1,28 @@
+"""Learned by least squares: manufactured problems in one, two and four states."""
+
+import time
+
+import numpy as np
+
+import hjbpde as hjb
+import neural
+
+from .measuring import Measured
+
+
+def measure() -> list[Measured]:
+    """Error on quasi-random points of the learned region, and seconds."""
+    out = []
+    for d, error, limit in ((1, 1e-7, 2.0), (2, 1e-7, 2.0), (4, 3e-5, 8.0)):
+        problem = hjb.catalogue.get("manufactured", dimension=d)
+        assert problem.exact is not None
+        method = neural.PolicyIteration(neural.LeastSquares())
+        start = time.perf_counter()
+        learned = neural.solve(problem, method, seed=0)
+        spent = time.perf_counter() - start
+        x = learned.region.sample(np.random.default_rng(1), 20_000)
+        wanted = np.asarray(problem.exact.value(x))
+        found = np.abs(learned.value_at(x) - wanted).max() / np.abs(wanted).max()
+        out.append(Measured(f"error, d = {d}", float(found), error))
+        out.append(Measured(f"time, d = {d}", spent, limit, unit="s"))
+    return out
