@@ -47,6 +47,7 @@ wheel-test: env
 
 evidence: env
 	$(BIN)/python -m benchmarks
+	PYTHONPATH=. $(BIN)/python benchmarks/sparse_lu.py | tee benchmarks/results/$$(date +%F)-sparse_lu.txt
 
 clean:
 	rm -rf build dist .wheel-test .pytest_cache .ruff_cache .hypothesis .import_linter_cache

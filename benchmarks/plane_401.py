@@ -1,4 +1,4 @@
-"""2-D manufactured problem on 401 x 401 nodes: time of the monotone solution and the bar."""
+"""2-D manufactured problem, 401 x 401: time of the monotone solution and the bar."""
 
 import hjbpde as hjb
 

@@ -1,4 +1,4 @@
-"""2-D manufactured problem on 801 x 801 nodes: time of the monotone solution and the bar."""
+"""2-D manufactured problem, 801 x 801: time of the monotone solution and the bar."""
 
 import hjbpde as hjb
 
