@@ -64,6 +64,18 @@ class Rows:
         """The rows without discount: rates to the neighbours, row sums 0 or less."""
         return (sp.diags(self.c) - self.matrix()).tocsr()
 
+    def dense(self) -> Array:
+        """A as a full array, for the few nodes of a coarsest grid."""
+        n, shape = self.c.size, self.grid.shape
+        number = np.arange(n).reshape(shape)
+        out = np.diag(self.c + self.lower.sum(0) + self.upper.sum(0))
+        for k in range(len(shape)):
+            for weights, shift in ((self.lower[k], 1), (self.upper[k], -1)):
+                used = np.flatnonzero(weights)
+                neighbour = np.roll(number, shift, axis=k).ravel()
+                out[used, neighbour[used]] -= weights[used]
+        return out
+
     def matrix(self) -> sp.csr_matrix:
         """A as scipy CSR, C-order nodes."""
         n, shape = self.c.size, self.grid.shape

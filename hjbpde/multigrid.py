@@ -75,12 +75,14 @@ class Transfer:
         gather = np.stack([kept - 1, kept, kept + 1], 1)
         share = np.zeros((kept.size, 3))
         share[:, 1] = 1.0
-        for c in range(kept.size):
-            for q, i in ((0, gather[c, 0]), (2, gather[c, 2])):
-                i = i % n if periodic else i
-                if 0 <= i < n and i not in kept[[c]]:
-                    w = (source[i, 0] == c) * (1 - weight[i])
-                    share[c, q] = w + (source[i, 1] == c) * weight[i]
+        number = np.arange(kept.size)
+        for q in (0, 2):
+            beside = gather[:, q] % n if periodic else np.clip(gather[:, q], 0, n - 1)
+            w = (source[beside, 0] == number) * (1 - weight[beside])
+            w = w + (source[beside, 1] == number) * weight[beside]
+            outside = (gather[:, q] < 0) | (gather[:, q] >= n)
+            away = (beside != kept) if periodic else (beside != kept) & ~outside
+            share[:, q] = np.where(away, w, 0.0)
         for end_node, is_fixed in ((0, fixed[0]), (-1, fixed[1])):
             if not periodic:
                 inner = 2 if end_node == 0 else 0
@@ -238,7 +240,7 @@ class Multigrid:
             level.grid, level.faces, level.lower, level.upper, level.arrays["c"],
             level.lower, level.lower, HYBRID,
         )  # fmt: skip
-        matrix = rows.matrix().toarray()
+        matrix = rows.dense()
         ok = np.isfinite(matrix).all()
         self.direct = scipy.linalg.lu_factor(matrix) if ok else None
 

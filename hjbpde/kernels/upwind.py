@@ -136,6 +136,45 @@ def best_in_regimes(
 
 
 @njit(cache=True)
+def row_of(table, i, base, n, out):
+    """Row `table[i, base:base + n]`, spread into `out` where the table is constant."""
+    if table.shape[1] > 1:
+        return table[i, base : base + n]
+    for j in range(n):
+        out[j] = table[i, 0]
+    return out
+
+
+@njit(cache=True)
+def central_maximisers(
+    scheme, here, under, over, im, ip, f0, b, D, r1, R, low, high, act, sure
+):
+    """Where the central piece holds the maximiser, written without branches.
+
+    It does when each piece's free maximiser asks for a drift on the central side of
+    that piece: then the Hamiltonian rises towards the centre from both ends.
+    """
+    central_scheme = 1.0 if scheme == HYBRID else 0.0
+    for j in range(act.size):
+        back, fore = (here[j] - under[j]) * im[j], (over[j] - here[j]) * ip[j]
+        ahead = ip[j] / (im[j] + ip[j])
+        middle = ahead * fore + (1.0 - ahead) * back
+        square = R[j] if R[j] > 0.0 else 1.0
+        inverse = 1.0 / square
+        a = (r1[j] + b[j] * middle) * inverse
+        gain = b[j] * b[j] * inverse
+        f = f0[j] + b[j] * a
+        f_back, f_fore = f + gain * (back - middle), f + gain * (fore - middle)
+        left, right = -2.0 * D[j] * im[j], 2.0 * D[j] * ip[j]
+        good = central_scheme if R[j] > 0.0 else 0.0
+        good = good if min(f, f_back) >= left else 0.0
+        good = good if max(f, f_fore) <= right else 0.0
+        good = good if a >= low[j] else 0.0
+        sure[j] = good if a <= high[j] else 0.0
+        act[j] = a
+
+
+@njit(cache=True)
 def improve_separable(
     scheme, Vp, shape, hm, hp, fmin, fmax, tables, boxes, axis_of, a, f, r
 ):
@@ -150,79 +189,77 @@ def improve_separable(
     low, high = boxes
     d, m = shape.size, a.shape[0]
     n_last = shape[d - 1]
-    n_rows = r.size // n_last
-    s_D = 1 if D.shape[1] > 1 else 0
-    s_b = 1 if b.shape[1] > 1 else 0
-    s_r1 = 1 if r1.shape[1] > 1 else 0
-    s_R = 1 if R.shape[1] > 1 else 0
-    s_lo = 1 if low.shape[1] > 1 else 0
-    s_hi = 1 if high.shape[1] > 1 else 0
     index = np.zeros(d, np.int64)
     stride = np.ones(d, np.int64)
     for k in range(d - 2, -1, -1):
         stride[k] = stride[k + 1] * (shape[k + 1] + 2)
-    for row in range(n_rows):
+    im, ip = 1.0 / hm, 1.0 / hp
+    limited = fmin.max() > -np.inf or fmax.min() < np.inf
+    scratch = np.empty((12, n_last))
+    act, sure = scratch[8], scratch[9]
+    for row in range(r.size // n_last):
         unravel(row, shape, index)
         base = row * n_last
+        end = base + n_last
         padded = 1
         for k in range(d - 1):
             padded += (index[k] + 1) * stride[k]
-        for j in range(n_last):
-            r[base + j] = r0[base + j]
+        r[base:end] = r0[base:end]
         for k in range(d):
-            for j in range(n_last):
-                f[k, base + j] = f0[k, base + j]
+            f[k, base:end] = f0[k, base:end]
         for i in range(m):
             k = axis_of[i]
-            for j in range(n_last):
-                n = base + j
-                linear, square = r1[i, n * s_r1], R[i, n * s_R]
-                lo, hi = low[i, n * s_lo], high[i, n * s_hi]
-                if k < 0:
-                    act = best_in_regimes(
-                        scheme,
-                        a[i, n],
-                        0.0,
-                        0.0,
-                        0.0,
-                        linear,
-                        square,
-                        lo,
-                        hi,
-                        -np.inf,
-                        np.inf,
-                        0.0,
-                        0.0,
-                        1.0,
-                        1.0,
-                    )
+            linear = row_of(r1, i, base, n_last, scratch[0])
+            square = row_of(R, i, base, n_last, scratch[1])
+            lo = row_of(low, i, base, n_last, scratch[2])
+            hi = row_of(high, i, base, n_last, scratch[3])
+            if k < 0:
+                for j in range(n_last):
+                    act[j] = best_on_pieces(
+                        a[i, base + j], 0.0, 0.0, linear[j], square[j], lo[j], hi[j],
+                        -np.inf, np.inf, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0,
+                    )  # fmt: skip
+                gain = scratch[4]
+                gain[:] = 0.0
+            else:
+                gain = row_of(b, i, base, n_last, scratch[4])
+                noise = row_of(D, k, base, n_last, scratch[5])
+                s = stride[k]
+                if k == d - 1:
+                    back, ahead = im[k, :n_last], ip[k, :n_last]
                 else:
+                    back, ahead = scratch[6], scratch[7]
+                    back[:] = im[k, index[k]]
+                    ahead[:] = ip[k, index[k]]
+                here = Vp[padded : padded + n_last]
+                under = Vp[padded - s : padded - s + n_last]
+                over = Vp[padded + s : padded + s + n_last]
+                drift = f0[k, base:end]
+                central_maximisers(
+                    scheme, here, under, over, back, ahead, drift, gain, noise,
+                    linear, square, lo, hi, act, sure,
+                )  # fmt: skip
+                for j in range(0 if not limited and sure.min() == 1.0 else n_last):
                     at = j if k == d - 1 else index[k]
-                    s = stride[k]
-                    here = Vp[padded + j]
-                    gain = b[i, n * s_b]
-                    act = best_in_regimes(
-                        scheme,
-                        a[i, n],
-                        f0[k, n],
-                        gain,
-                        D[k, n * s_D],
-                        linear,
-                        square,
-                        lo,
-                        hi,
-                        fmin[k, at],
-                        fmax[k, at],
-                        Vp[padded + j - s] - here,
-                        Vp[padded + j + s] - here,
-                        hm[k, at],
-                        hp[k, at],
-                    )
-                    if np.isnan(act):
-                        return n
-                    f[k, n] += gain * act
-                a[i, n] = act
-                r[n] += linear * act - 0.5 * square * act * act
+                    if sure[j] == 1.0 and not limited:
+                        continue
+                    one, two, left, right, central, bend = pieces_of(
+                        scheme, noise[j], under[j] - here[j], over[j] - here[j],
+                        back[j], ahead[j], 1.0 / (hm[k, at] + hp[k, at]),
+                    )  # fmt: skip
+                    act[j] = best_on_pieces(
+                        a[i, base + j], drift[j], gain[j], linear[j], square[j],
+                        lo[j], hi[j], fmin[k, at], fmax[k, at],
+                        one, two, left, right, central, bend,
+                    )  # fmt: skip
+                    if np.isnan(act[j]):
+                        return base + j
+            a[i, base:end] = act
+            moved, paid = f[max(k, 0), base:end], r[base:end]
+            for j in range(n_last):
+                moved[j] += gain[j] * act[j]
+            for j in range(n_last):
+                paid[j] += (linear[j] - 0.5 * square[j] * act[j]) * act[j]
     return -1
 
 

@@ -37,6 +37,7 @@ from .inward import inward_start
 from .policy_iteration import (
     EPS,
     PolicyIteration,
+    cubically_prolonged,
     iterate,
     iterate_fused,
     kept_nodes,
@@ -185,7 +186,7 @@ def solve_nested(
         faces = Faces.of(problem, grids[i])
         V, a = None, None
         if states:
-            V = prolonged(states[-1].V, grids[i])
+            V = cubically_prolonged(states[-1].V, grids[i])
             a = prolonged_policy(states[-1].a, states[-1].grid, grids[i])
             for face, coarse in zip(faces.faces, states[-1].faces.faces, strict=True):
                 _carry_slope(face, coarse, faces, grids[i])

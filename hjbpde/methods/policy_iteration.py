@@ -104,7 +104,7 @@ def iterate(
     """
     exact = state.grid.dimension == 1 and not state.grid.periodic[0]
     closing = _Closing(state, slope_updates)
-    floor, stalled = 0.0, 0
+    stalled = 0
     for n in range(max_policies):
         state.faces.set_fixed(state.V)
         residual, rows = residual_of(state, scan=n == 0)
@@ -117,23 +117,25 @@ def iterate(
             _fail_non_finite(state, residual)
         best = min(state.bounds[-6:], default=np.inf) if n else np.inf
         state.bounds.append(bound)
-        floor = round_off_floor(state, rows)
         if closing.done and bound <= tolerance * state.scale:
             state.status = "converged"
             return
         stalled = stalled + 1 if bound > 0.5 * best else 0
-        if stalled >= 3 and bound <= 20 * floor:
+        if stalled >= 3 and bound <= 20 * round_off_floor(state, rows):
             state.status = "stagnated"
             return
         if stalled >= 25 or time.monotonic() > deadline:
             break
+        # Far from the answer a policy is not worth an accurate evaluation.
+        accuracy = 1e-12 if exact else 0.05 if bound > 0.1 * state.scale else 0.004
         state.ladder.prepare(rows)
-        correction, ratio = state.ladder.correct(residual, 1e-12 if exact else 0.05)
-        if ratio >= 1.0 and bound > 20 * floor:
+        correction, ratio = state.ladder.correct(residual, accuracy)
+        if ratio >= 1.0 and bound > 20 * round_off_floor(state, rows):
             break
         state.V = state.V + correction.reshape(state.grid.shape)
         if after is not None:
             after(state)
+    floor = round_off_floor(state, rows)
     state.status = "stagnated" if state.bounds[-1] <= 100 * floor else "not converged"
 
 
@@ -275,6 +277,47 @@ def prolonged(coarse: Array, fine: Grid) -> Array:
         values = transfer.prolong(values, tuple(shape))
         shape[axis] = fine.shape[axis]
     return values.reshape(fine.shape)
+
+
+def cubically_prolonged(coarse: Array, fine: Grid) -> Array:
+    """Values of the coarsened grid on `fine`, by the cubic through four nodes an axis.
+
+    A start for the next grid: its residual is that of the scheme, where multilinear
+    interpolation would leave kinks of size h V'' at every kept node.
+    """
+    values = coarse
+    for axis in range(fine.dimension):
+        kept, x = fine.kept(axis), fine.axes[axis]
+        if kept.size < 4:
+            return prolonged(coarse, fine)
+        start = np.searchsorted(kept, np.arange(x.size), side="right") - 2
+        if fine.periodic[axis]:
+            turns, index = np.divmod(start[:, None] + np.arange(4), kept.size)
+            nodes = x[kept][index] + turns * fine.domain.width[axis]
+        else:
+            start = np.clip(start, 0, kept.size - 4)
+            index = start[:, None] + np.arange(4)
+            nodes = x[kept][index]
+        weights = _lagrange(nodes, x)
+        shape = [1] * fine.dimension
+        shape[axis] = x.size
+        parts = [
+            values.take(index[:, q], axis) * weights[:, q].reshape(shape)
+            for q in range(4)
+        ]
+        values = parts[0] + parts[1] + parts[2] + parts[3]
+    return values
+
+
+def _lagrange(nodes: Array, x: Array) -> Array:
+    """Weights (n, 4) of the cubic through nodes (n, 4) at x (n,)."""
+    weights = np.ones_like(nodes)
+    for q in range(4):
+        for other in range(4):
+            if other != q:
+                gap = nodes[:, q] - nodes[:, other]
+                weights[:, q] *= (x - nodes[:, other]) / gap
+    return weights
 
 
 def prolonged_policy(a: Array, coarse: Grid, fine: Grid) -> Array:
