@@ -85,7 +85,11 @@ def _add_study(commands: Any) -> None:
     command = commands.add_parser("study", help="errors and orders over several grids")
     command.add_argument("name", metavar="NAME")
     command.add_argument(
-        "--nodes", type=int, nargs="+", metavar="N", help="nodes an axis, coarse to fine"
+        "--nodes",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="nodes an axis, coarse to fine",
     )
     command.add_argument(
         "--out", type=Path, metavar="DIR", help="write NAME-study.json and .png here"
@@ -94,9 +98,7 @@ def _add_study(commands: Any) -> None:
 
 
 def _add_verify(commands: Any) -> None:
-    command = commands.add_parser(
-        "verify", help="solve, learn and judge; the main job"
-    )
+    command = commands.add_parser("verify", help="solve, learn and judge; the main job")
     command.add_argument("names", metavar="NAME", nargs="+")
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
     command.add_argument("--tolerance", type=float, default=1e-2)

@@ -196,22 +196,17 @@ def subject_of(candidate: Any, problem: ControlProblem) -> Subject:
     assert problem.domain is not None
     if isinstance(candidate, Candidate):
         return Subject(problem, problem.domain, candidate)
+    if _is_torch_module(candidate) and not hasattr(candidate, "value_at"):
+        import neural  # only a torch module brings torch in
+
+        candidate = neural.as_candidate(candidate, problem)
     if hasattr(candidate, "value_at") and hasattr(candidate, "control_at"):
         functions = Candidate(
             candidate.value_at, candidate.control_at, candidate.gradient_at
         )
-        region = candidate.region
-        return Subject(problem, region, functions, region, candidate.report)
-    if _is_torch_module(candidate):
-        import neural  # only a torch module brings torch in
-
-        wrapped = neural.as_candidate(candidate)
-        functions = Candidate(
-            value=getattr(wrapped, "value", None),
-            control=getattr(wrapped, "control", None),
-            gradient=getattr(wrapped, "gradient", None),
-        )
-        return Subject(problem, problem.domain, functions)
+        region = getattr(candidate, "region", None)
+        report = getattr(candidate, "report", None)
+        return Subject(problem, region or problem.domain, functions, region, report)
     raise ProblemError(
         f"cross_check: the candidate is a {type(candidate).__name__}; give a Solution, "
         "verification.Candidate(value=, control=) of functions on (..., d), or a torch "

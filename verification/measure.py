@@ -84,9 +84,7 @@ def all_values(setting: Setting, points: SamplePoints) -> Values:
     top = np.argsort(score / first.scale)[-CLIMBERS:]
     if not np.isfinite(first.bar).all():
         return first
-    tops = climb(
-        excess, points.x[top], setting.region, points.resolution, setting.seed
-    )
+    tops = climb(excess, points.x[top], setting.region, points.resolution, setting.seed)
     more = values_at(setting, tops)
     return Values(
         x=np.concatenate([first.x, tops]),
@@ -161,9 +159,7 @@ def few(x: Array, seed: int) -> Array:
     return x[np.sort(keep)]
 
 
-def loss_of(
-    setting: Setting, scale: float
-) -> tuple[Regret | None, Excursion | None]:
+def loss_of(setting: Setting, scale: float) -> tuple[Regret | None, Excursion | None]:
     """Regret and excursion of the policy; None without controls."""
     problem, region = setting.problem, setting.region
     if problem.n_controls == 0:

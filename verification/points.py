@@ -47,7 +47,9 @@ def sample_points(grid: Grid, region: Box, seed: int) -> SamplePoints:
         lattice = grid.refined()
         half = _inside(lattice.nodes().reshape(-1, grid.dimension), region)
     wanted = MOST_POINTS // 2 if len(half) == 0 else PER_NODE * len(nodes)
-    wanted = np.clip(wanted, 2**12, 2**14 if len(half) and grid.dimension > 1 else 2**16)
+    wanted = np.clip(
+        wanted, 2**12, 2**14 if len(half) and grid.dimension > 1 else 2**16
+    )
     net = qmc.Sobol(grid.dimension, scramble=True, rng=np.random.default_rng(seed))
     unit = net.random_base2(int(np.ceil(np.log2(wanted))))
     extra = np.asarray(region.low) + unit * region.width
@@ -112,8 +114,9 @@ def _inside(x: Array, region: Box) -> Array:
 def _centres(grid: Grid) -> Array:
     # Periodic axes have one more interval, across the seam.
     middles = [
-        axis + 0.5 * grid.spacing(k)[1] if grid.periodic[k] else axis[:-1]
-        + 0.5 * np.diff(axis)
+        axis + 0.5 * grid.spacing(k)[1]
+        if grid.periodic[k]
+        else axis[:-1] + 0.5 * np.diff(axis)
         for k, axis in enumerate(grid.axes)
     ]
     mesh = np.stack(np.meshgrid(*middles, indexing="ij"), axis=-1)

@@ -86,7 +86,9 @@ class Verdict:
         )
         lines.append("  errors: " + ", ".join(f"{k} {_short(v)}" for k, v in shown))
         sides = " x ".join(f"{side:.2g}" for side in self.resolution)
-        lines.append(f"  {self.n_points} points; a fault narrower than {sides} can hide")
+        lines.append(
+            f"  {self.n_points} points; a fault narrower than {sides} can hide"
+        )
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:

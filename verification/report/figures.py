@@ -309,9 +309,7 @@ def _value_map(figure: Any, panel: Any, evidence: Evidence) -> None:
     draw_map(figure, panel, evidence.axes, shown, f"{who} value", MAP)
 
 
-def _error_map(
-    figure: Any, panel: Any, verdict: Verdict, evidence: Evidence
-) -> None:
+def _error_map(figure: Any, panel: Any, verdict: Verdict, evidence: Evidence) -> None:
     if evidence.value is None:
         bar = evidence.bar / verdict.scale
         draw_map(figure, panel, evidence.axes, bar, "Reference's bar / s", ERROR_MAP)
@@ -324,9 +322,7 @@ def _error_map(
         panel.plot(*verdict.where[:2], "x", color="white", ms=9, mew=2)
 
 
-def _regret_map(
-    figure: Any, panel: Any, verdict: Verdict, evidence: Evidence
-) -> None:
+def _regret_map(figure: Any, panel: Any, verdict: Verdict, evidence: Evidence) -> None:
     if evidence.regret is None:
         panel.text(0.5, 0.5, "not computed", ha="center", transform=panel.transAxes)
         return
