@@ -235,7 +235,7 @@ def learners(evaluation: str) -> dict[str, Learner]:
 
 
 def idle_start(problem: ControlProblem) -> Callable[[Any], Any]:
-    """The policy a = 0; on lqr the default start is the answer, which teaches nothing."""
+    """The policy a = 0, for lqr: there the default start is the answer itself."""
     m = problem.n_controls
     return lambda x: constant(np.zeros(m), like=x) + 0.0 * x[..., :1]
 

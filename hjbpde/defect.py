@@ -76,9 +76,7 @@ def _coordinates(x: Array, period: float, window: NDArray[np.int64]) -> Array:
     return x[index] + period * turns
 
 
-def along(
-    grid: Grid, axis: int, stencil: AxisStencil, V: Array
-) -> tuple[Array, Array]:
+def along(grid: Grid, axis: int, stencil: AxisStencil, V: Array) -> tuple[Array, Array]:
     """First and second derivative of V along an axis, shaped like V."""
     outer, inner = _around(grid.shape, axis)
     flat = np.ascontiguousarray(V).ravel()
@@ -107,8 +105,9 @@ class HighOrder:
     def slopes(self, V: Array) -> SmoothSlopes:
         """Gradient and pure second derivatives at the nodes, both (d, N)."""
         grid = self.faces.grid
-        p, q = np.empty((grid.dimension, grid.size)), np.empty(
-            (grid.dimension, grid.size)
+        p, q = (
+            np.empty((grid.dimension, grid.size)),
+            np.empty((grid.dimension, grid.size)),
         )
         flat = np.ascontiguousarray(V).ravel()
         for k, stencil in enumerate(self.stencils):
@@ -145,7 +144,7 @@ def hermite_curvature(x: Array) -> tuple[Array, float]:
     matrix[1, -1] = 1.0
     rhs = np.zeros(x.size + 1)
     rhs[2] = 2.0
-    weights = np.linalg.solve(matrix, rhs)
+    weights: Array = np.linalg.solve(matrix, rhs)
     return weights[:-1] / scale**2, float(weights[-1]) / scale
 
 

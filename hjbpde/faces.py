@@ -241,12 +241,13 @@ def face_data(grid: Grid, face: FaceNodes, g: Any) -> Array:
     else:
         x = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
         x = x.reshape(-1, grid.dimension)
+        found = np.asarray(g(x), dtype=float)
         try:
-            values = np.broadcast_to(np.asarray(g(x), float), (len(x),))
+            values = np.broadcast_to(found, (len(x),))
         except ValueError:
             raise ProblemError(
                 f"the data of face {(face.axis, face.side)} have shape "
-                f"{np.shape(g(x))} for {len(x)} points; expected one number a point."
+                f"{found.shape} for {len(x)} points; expected one number a point."
             ) from None
         values = values.reshape(shape)
     if not np.isfinite(values).all():

@@ -62,7 +62,7 @@ class Rows:
 
     def generator(self) -> sp.csr_matrix:
         """The rows without discount: rates to the neighbours, row sums 0 or less."""
-        return (sp.diags(self.c) - self.matrix()).tocsr()
+        return sp.csr_matrix(sp.diags(self.c) - self.matrix())
 
     def dense(self) -> Array:
         """A as a full array, for the few nodes of a coarsest grid."""

@@ -318,8 +318,9 @@ class Krylov:
             self.multigrid.cycle()
             return top["x"]
 
-        operator = scipy.sparse.linalg.LinearOperator((n, n), matvec=apply)
-        helper = scipy.sparse.linalg.LinearOperator((n, n), matvec=precondition)
+        linear: Any = scipy.sparse.linalg.LinearOperator
+        operator = linear((n, n), matvec=apply)
+        helper = linear((n, n), matvec=precondition)
         with np.errstate(all="ignore"):
             x, _ = scipy.sparse.linalg.bicgstab(
                 operator,

@@ -27,7 +27,7 @@ LINES = (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW)
 MAP = "viridis"
 ERROR_MAP = "cividis"
 NODES_WITHOUT_GRID = 201
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",

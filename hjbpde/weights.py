@@ -18,4 +18,5 @@ def finite_difference_weights(x: Array, at: float, derivative: int) -> Array:
     matrix = ((x[None, :] - at) / scale) ** powers[:, None]
     rhs = np.zeros(x.size)
     rhs[derivative] = float(np.prod(np.arange(1, derivative + 1)))
-    return np.linalg.solve(matrix, rhs) / scale**derivative
+    weights: Array = np.linalg.solve(matrix, rhs) / scale**derivative
+    return weights
