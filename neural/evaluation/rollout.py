@@ -88,7 +88,7 @@ class Rollout:
             else:
                 dW = increments[step]
             state.advance(policy, dW)
-        return state.finish(), state.stopped_share
+        return state.finish(policy), state.stopped_share
 
 
 def _noise_dimension(problem: ControlProblem, policy: Policy, x: Array) -> int:
@@ -190,11 +190,13 @@ class _Paths:
                 self.weight[index[hit]] = 0.0
         self.x[index] = np.clip(y, low, high)
 
-    def finish(self) -> Array:
-        """Payoff so far plus the bootstrapped rest."""
-        if self.model is None:
-            return self.total
-        return self.total + self.weight * self.model.value(self.x)
+    def finish(self, policy: Policy) -> Array:
+        """Payoff so far plus the rest: bootstrapped, or r / rho before there is V."""
+        if self.model is not None:
+            return self.total + self.weight * self.model.value(self.x)
+        rate, _ = self._discount(self.x)
+        payoff = self.rollout.problem.payoff_at(self.x, policy(self.x))
+        return self.total + self.weight * np.asarray(payoff) / rate
 
 
 def _face_values(g: float | Callable[..., Array], x: Array) -> Array:

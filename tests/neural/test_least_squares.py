@@ -1,0 +1,219 @@
+"""Random features against the exact answers, with and without data on the faces."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import hjbpde as hjb
+import neural
+
+
+def learn(name, start=None, options=None, seed=0, **parameters):
+    problem = hjb.catalogue.get(name, **parameters)
+    evaluation = neural.LeastSquares(**(options or {}))
+    return neural.solve(problem, neural.PolicyIteration(evaluation, start), seed=seed)
+
+
+def errors(solution):
+    """Sup error of V over sup|V|, and of the controls over their own sup."""
+    exact = solution.problem.exact
+    x = solution.region.sample(np.random.default_rng(7), 2000)
+    value, control = exact.value(x), exact.control(x)
+    off = np.abs(solution.control_at(x) - control).max(0) / np.abs(control).max(0)
+    return np.abs(solution.value_at(x) - value).max() / np.abs(value).max(), off.max()
+
+
+@pytest.mark.parametrize("boundary", ["exact", None])
+@pytest.mark.parametrize("dimension", [1, 2])
+def test_manufactured_value_is_learned_to_1e_7(dimension, boundary):
+    solution = learn("manufactured", dimension=dimension, boundary=boundary)
+    value, control = errors(solution)
+    assert solution.report.status == "converged"
+    assert value < 1e-7
+    assert control < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("boundary", ["exact", None])
+def test_manufactured_value_in_4d_is_learned_to_3e_5(boundary):
+    value, control = errors(learn("manufactured", dimension=4, boundary=boundary))
+    assert value < 3e-5
+    assert control < 2e-3
+
+
+@pytest.mark.parametrize("dimension", [1, 2])
+def test_lqr_is_learned_from_the_open_loop_policy(dimension):
+    def idle(x):
+        return np.zeros((len(x), dimension))
+
+    value, control = errors(learn("lqr", idle, dimension=dimension))
+    assert value < 1e-7
+    assert control < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("parameters", "tolerance"),
+    [
+        ({}, 1e-6),
+        ({"boundary": None}, 1e-4),
+        ({"boundary": "exact"}, 1e-6),
+        ({"axis": "wealth"}, 1e-3),
+        ({"axis": "wealth", "boundary": None}, 1e-2),
+    ],
+)
+def test_merton_value_and_both_controls_are_learned(parameters, tolerance):
+    value, control = errors(learn("merton", **parameters))
+    assert value < tolerance
+    assert control < 5 * tolerance
+
+
+@pytest.mark.parametrize("boundary", ["homogeneous", None])
+@pytest.mark.parametrize("consumption", [0.11, 0.2])
+def test_start_of_infinite_value_is_refused(boundary, consumption):
+    def greedy_spender(x):
+        return np.broadcast_to(np.array([0.5, consumption]), (len(x), 2))
+
+    with pytest.raises(hjb.ProblemError, match="not admissible"):
+        learn("merton", greedy_spender, boundary=boundary)
+
+
+@pytest.mark.parametrize("boundary", ["homogeneous", None])
+def test_start_of_finite_value_is_taken(boundary):
+    def spender(x):
+        return np.broadcast_to(np.array([0.5, 0.06]), (len(x), 2))
+
+    assert errors(learn("merton", spender, boundary=boundary))[0] < 1e-4
+
+
+def test_idle_start_on_an_unstable_plant_is_refused():
+    with pytest.raises(hjb.ProblemError, match="not admissible"):
+        learn("lqr", lambda x: np.zeros((len(x), 1)), alpha=0.5)
+
+
+def test_default_start_stabilises_an_unstable_plant():
+    value, control = errors(learn("lqr", alpha=0.5))
+    assert value < 1e-7
+    assert control < 1e-6
+
+
+def test_start_of_wrong_shape_or_outside_the_set_is_refused():
+    with pytest.raises(hjb.ProblemError, match="shape"):
+        learn("lqr", lambda x: np.zeros(len(x)))
+    with pytest.raises(hjb.ProblemError, match="control set"):
+        learn("merton", lambda x: np.full((len(x), 2), 7.0))
+
+
+def test_cost_and_reward_give_opposite_values():
+    gain = hjb.catalogue.get("lqr")
+    assert gain.reward is not None
+    reward = gain.reward
+    loss = dataclasses.replace(gain, reward=None, cost=lambda x, a: -reward(x, a))
+    one, other = neural.solve(gain), neural.solve(loss)
+    x = one.region.sample(np.random.default_rng(0), 50)
+    np.testing.assert_allclose(one.value_at(x), -other.value_at(x), atol=1e-9)
+    np.testing.assert_allclose(one.control_at(x), other.control_at(x), atol=1e-7)
+
+
+def test_adding_a_constant_to_the_reward_adds_it_over_the_rate():
+    problem = hjb.catalogue.get("merton", boundary=None)
+    assert problem.reward is not None
+    reward = problem.reward
+    richer = dataclasses.replace(problem, reward=lambda x, a: reward(x, a) + 3.0)
+    one, other = neural.solve(problem), neural.solve(richer)
+    x = one.region.sample(np.random.default_rng(0), 50)
+    shift = other.value_at(x) - one.value_at(x)
+    np.testing.assert_allclose(shift, 3.0 / 0.05, rtol=1e-3)
+
+
+def test_finite_control_set_is_learned():
+    base = hjb.catalogue.get("lqr")
+    points = np.linspace(-6, 6, 241)
+    problem = dataclasses.replace(base, controls=hjb.Finite(points), exact=None)
+    learned = neural.solve(problem, seed=1)
+    x = learned.region.sample(np.random.default_rng(0), 200)
+    assert base.exact is not None
+    assert np.abs(learned.value_at(x) - base.exact.value(x)).max() < 5e-3
+    assert np.isin(learned.control_at(x), points).all()
+
+
+def test_periodic_axis_is_met():
+    box = hjb.Box([-np.pi], [np.pi], periodic=True)
+
+    def reward(x, a):
+        return hjb.namespace(x).cos(x[..., 0]) - a[..., 0] ** 2
+
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: a + 0.0 * x,
+        diffusion=0.7,
+        reward=reward,
+        controls=hjb.Box([-np.inf], [np.inf]),
+        domain=box,
+        discount=0.5,
+    )
+    learned, truth = neural.solve(problem), hjb.solve(problem, (801,))
+    x = box.sample(np.random.default_rng(0), 200)
+    assert np.abs(learned.value_at(x) - truth.value_at(x)).max() < 1e-4
+
+
+def test_same_seed_same_bits_and_the_exact_answer_is_not_read():
+    problem = hjb.catalogue.get("manufactured", dimension=2, boundary=None)
+    blind = dataclasses.replace(problem, exact=None)
+    x = problem.domain.inner(0.7).sample(np.random.default_rng(0), 50)
+    first, second = neural.solve(problem, seed=3), neural.solve(blind, seed=3)
+    other = neural.solve(problem, seed=4)
+    assert np.array_equal(first.value_at(x), second.value_at(x))
+    assert np.array_equal(first.control_at(x), second.control_at(x))
+    assert not np.array_equal(first.value_at(x), other.value_at(x))
+
+
+def test_report_says_why_it_stopped_and_keeps_the_history():
+    report = learn("manufactured", dimension=2).report
+    assert "stopped" in str(report)
+    history = report.details["history"]
+    assert {"stage", "residual", "policy_change", "seconds"} <= set(history[0])
+    assert report.iterations == len(report.residuals)
+
+
+def test_one_policy_is_reported_as_not_converged():
+    report = learn("manufactured", options={"max_policies": 1}).report
+    assert report.status == "not converged"
+
+
+def test_point_outside_the_domain_is_refused():
+    solution = learn("lqr")
+    with pytest.raises(hjb.ProblemError, match="outside"):
+        solution.value_at(np.array([[2.5]]))
+    with pytest.raises(hjb.ProblemError, match="shape"):
+        solution.value_at(np.zeros((3, 2)))
+
+
+def test_leading_shapes_are_kept():
+    solution = learn("manufactured", dimension=2)
+    x = np.zeros((4, 5, 2))
+    assert isinstance(solution, hjb.Solution)
+    assert solution.value_at(x).shape == (4, 5)
+    assert solution.gradient_at(x).shape == (4, 5, 2)
+    assert solution.hessian_at(x).shape == (4, 5, 2, 2)
+    assert solution.control_at(x).shape == (4, 5, 2)
+    assert solution.value_at(np.zeros(2)).shape == ()
+
+
+def test_region_outside_the_domain_is_refused():
+    problem = hjb.catalogue.get("lqr")
+    with pytest.raises(hjb.ProblemError, match="reaches outside"):
+        neural.solve(problem, region=hjb.Box([-3.0], [1.0]))
+    assert neural.solve(problem, region=hjb.Box([-1.0], [1.0])).region.high[0] == 1.0
+
+
+def test_options_out_of_range_are_refused():
+    with pytest.raises(hjb.ProblemError, match="points_per_feature"):
+        neural.LeastSquares(points_per_feature=0.5)
+    with pytest.raises(hjb.ProblemError, match="evaluation"):
+        neural.PolicyIteration("least squares")  # type: ignore[arg-type]
+
+
+def test_state_constraint_is_a_method_mismatch():
+    problem = hjb.catalogue.get("lqr", boundary=hjb.StateConstraint())
+    with pytest.raises(hjb.MethodMismatch, match="StateConstraint"):
+        neural.solve(problem)

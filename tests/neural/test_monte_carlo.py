@@ -1,0 +1,125 @@
+"""The article's algorithm: accuracy, time-step bias, reproducibility, divergence."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import hjbpde as hjb
+import neural
+from neural.evaluation.rollout import Rollout
+
+SHORT = neural.MonteCarlo(
+    paths=64, dt=0.1, horizon=2.0, hidden=(16,), value_steps=20, max_policies=2
+)
+
+
+def idle(x):
+    return np.zeros((len(x), 1))
+
+
+def riccati(x):
+    exact = hjb.catalogue.get("lqr").exact
+    assert exact is not None
+    assert exact.control is not None
+    return exact.control(x)
+
+
+@pytest.mark.slow
+def test_article_lqr_is_learned_from_the_open_loop_policy():
+    problem = hjb.catalogue.get("lqr")
+    method = neural.PolicyIteration(neural.MonteCarlo(), start=idle)
+    learned = neural.solve(problem, method)
+    x = learned.region.sample(np.random.default_rng(0), 500)
+    assert problem.exact is not None
+    value, control = problem.exact.value(x), riccati(x)
+    assert np.abs(learned.value_at(x) - value).max() < 5e-2 * np.abs(value).max()
+    off = np.abs(learned.control_at(x) - control).max()
+    assert off < 5e-2 * np.abs(control).max()
+    assert 0 < learned.report.details["time_step_bias"] < 0.03
+
+
+@pytest.mark.slow
+def test_merton_runs_and_its_value_is_near():
+    problem = hjb.catalogue.get("merton")
+    learned = neural.solve(problem, neural.PolicyIteration(neural.MonteCarlo()))
+    x = learned.region.sample(np.random.default_rng(0), 500)
+    assert problem.exact is not None
+    value = problem.exact.value(x)
+    assert np.abs(learned.value_at(x) - value).max() < 5e-2 * np.abs(value).max()
+
+
+def weak_errors(stepper, steps=(0.2, 0.1, 0.05)):
+    """V of the optimal LQR policy by rollouts, against the exact value."""
+    problem = hjb.catalogue.get("lqr")
+    exact = neural.solve(problem).model
+    rng, x = np.random.default_rng(0), np.full((4000, 1), 0.8)
+    out = []
+    for dt in steps:
+        rollout = Rollout(problem, stepper, dt, 4.0)
+        payoff, _ = rollout.payoffs(riccati, exact, x, rng)
+        out.append(float(payoff.mean() - exact.value(x[:1])[0]))
+    return np.abs(out)
+
+
+def test_heun_has_less_bias_than_euler_and_both_have_their_order():
+    euler, heun = (weak_errors(s) for s in (neural.EulerMaruyama(), neural.Heun()))
+    assert heun[-1] < 0.3 * euler[-1]
+    assert abs(np.log2(euler[1] / euler[2]) - 1) < 0.3
+    assert abs(np.log2(heun[1] / heun[2]) - 2) < 0.7
+
+
+def test_control_variate_removes_most_of_the_noise():
+    problem = hjb.catalogue.get("lqr")
+    exact = neural.solve(problem).model
+    x = np.full((500, 1), 0.5)
+    spread = []
+    for on in (True, False):
+        rollout = Rollout(problem, neural.Heun(), 0.02, 2.0, on)
+        payoff, _ = rollout.payoffs(riccati, exact, x, np.random.default_rng(0))
+        spread.append(payoff.std())
+    assert spread[0] < 0.3 * spread[1]
+
+
+def test_robin_face_gives_the_value_of_merton():
+    problem = hjb.catalogue.get("merton")
+    model = neural.solve(problem).model
+    assert problem.exact is not None
+    assert problem.exact.control is not None
+    x = np.full((2000, 1), -1.9)
+    rollout = Rollout(problem, neural.EulerMaruyama(), 0.01, 2.0)
+    control = problem.exact.control
+    payoff, _ = rollout.payoffs(control, model, x, np.random.default_rng(0))
+    assert abs(payoff.mean() / problem.exact.value(x[:1])[0] - 1) < 2e-2
+
+
+def test_same_seed_same_bits_and_the_exact_answer_is_not_read():
+    problem = hjb.catalogue.get("lqr")
+    blind = dataclasses.replace(problem, exact=None)
+    method, x = neural.PolicyIteration(SHORT), np.linspace(-1, 1, 9)[:, None]
+    first = neural.solve(problem, method, seed=5)
+    second = neural.solve(blind, method, seed=5)
+    assert np.array_equal(first.value_at(x), second.value_at(x))
+    assert np.array_equal(first.control_at(x), second.control_at(x))
+    assert "stopped" in str(first.report)
+    assert "time step" in str(first.report)
+
+
+def test_a_diverging_run_is_stopped_and_its_last_good_state_kept():
+    wild = dataclasses.replace(SHORT, learning_rate=30.0, max_policies=20)
+    problem = hjb.catalogue.get("lqr")
+    learned = neural.solve(problem, neural.PolicyIteration(wild))
+    assert learned.report.status in ("diverged", "not converged")
+    assert np.isfinite(learned.value_at(np.linspace(-1, 1, 9)[:, None])).all()
+
+
+@pytest.mark.parametrize("option", [{"paths": 0}, {"dt": -1.0}, {"horizon": 1e-3}])
+def test_options_out_of_range_are_refused(option):
+    with pytest.raises(hjb.ProblemError, match=next(iter(option))):
+        neural.MonteCarlo(**option)
+
+
+def test_faces_that_paths_cannot_follow_are_a_mismatch():
+    problem = hjb.catalogue.get("lqr", boundary=hjb.StateConstraint())
+    with pytest.raises(hjb.MethodMismatch, match="StateConstraint"):
+        neural.solve(problem, neural.PolicyIteration(SHORT))
