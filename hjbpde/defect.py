@@ -144,7 +144,7 @@ def hermite_curvature(x: Array) -> tuple[Array, float]:
     matrix[1, -1] = 1.0
     rhs = np.zeros(x.size + 1)
     rhs[2] = 2.0
-    weights: Array = np.linalg.solve(matrix, rhs)
+    weights = np.asarray(np.linalg.solve(matrix, rhs), dtype=np.float64)
     return weights[:-1] / scale**2, float(weights[-1]) / scale
 
 

@@ -18,5 +18,5 @@ def finite_difference_weights(x: Array, at: float, derivative: int) -> Array:
     matrix = ((x[None, :] - at) / scale) ** powers[:, None]
     rhs = np.zeros(x.size)
     rhs[derivative] = float(np.prod(np.arange(1, derivative + 1)))
-    weights: Array = np.linalg.solve(matrix, rhs) / scale**derivative
-    return weights
+    weights = np.asarray(np.linalg.solve(matrix, rhs), dtype=np.float64)
+    return weights / scale**derivative
