@@ -135,7 +135,9 @@ def _line_maximum(values: Array) -> Array:
 
 def _feedback(grid: Grid, faces: Faces, V: Array, z: Array) -> float:
     """Slope that a unit slope error at the faces feeds back through continuation."""
-    size = 1e-4 * float(np.max(np.abs(V))) / max(float(np.max(np.abs(z))), 1e-300)
+    # A value that is 0 everywhere has no scale of its own.
+    scale = float(np.max(np.abs(V))) or 1.0
+    size = 1e-4 * scale / max(float(np.max(np.abs(z))), 1e-300)
     before = target_slopes(faces, V, choose=False)
     after = target_slopes(faces, V + size * z, choose=False)
     gains = [
