@@ -257,12 +257,18 @@ class Ladder:
         self.rows = rows
         self.engines[self.rung].prepare(rows)
 
-    def correct(self, residual: Array, target: float) -> tuple[Array, float]:
-        """A x = residual by the first engine that reduces the residual."""
+    def correct(
+        self, residual: Array, target: float, least: float | None = None
+    ) -> tuple[Array, float]:
+        """A x = residual by the first engine that reduces the residual.
+
+        `least` is the reduction that has to be reached for an engine to stay.
+        """
+        least = self.stop_ratio if least is None else least
         assert self.rows is not None
         while True:
             x, ratio = self.engines[self.rung].correct(residual, target)
-            if ratio <= max(self.stop_ratio, target):
+            if ratio <= max(least, target):
                 return x, ratio
             if self.rung + 1 == len(self.engines):
                 return (x, ratio) if ratio < 1.0 else (np.zeros_like(x), 1.0)

@@ -104,7 +104,7 @@ def iterate(
     """
     exact = state.grid.dimension == 1 and not state.grid.periodic[0]
     closing = _Closing(state, slope_updates)
-    stalled = 0
+    stalled, sharper = 0, 0.004
     for n in range(max_policies):
         state.faces.set_fixed(state.V)
         residual, rows = residual_of(state, scan=n == 0)
@@ -126,10 +126,14 @@ def iterate(
             return
         if stalled >= 25 or time.monotonic() > deadline:
             break
-        # Far from the answer a policy is not worth an accurate evaluation.
-        accuracy = 1e-12 if exact else 0.05 if bound > 0.1 * state.scale else 0.004
+        # Far from the answer a policy is not worth an accurate evaluation; where
+        # controls tie, the slopes of what evaluation leaves decide between them.
+        sharper = max(0.1 * sharper, 1e-9) if stalled else sharper
+        accuracy = 1e-12 if exact else 0.05 if bound > 0.1 * state.scale else sharper
         state.ladder.prepare(rows)
-        correction, ratio = state.ladder.correct(residual, accuracy)
+        correction, ratio = state.ladder.correct(
+            residual, accuracy, 0.01 if stalled > 1 else None
+        )
         if ratio >= 1.0 and bound > 20 * round_off_floor(state, rows):
             break
         state.V = state.V + correction.reshape(state.grid.shape)
