@@ -170,7 +170,8 @@ def constant_starts(problem: ControlProblem, per_axis: int = 4) -> list[Constant
     if controls is None:
         return [ConstantPolicy(np.zeros(0))]
     if isinstance(controls, Finite):
-        return [ConstantPolicy(point) for point in controls.points[:32]]
+        few = np.linspace(0, len(controls.points) - 1, min(len(controls.points), 33))
+        return [ConstantPolicy(controls.points[k]) for k in few.round().astype(int)]
     low, high = control_range(problem, problem.domain.centre[None])
     axes = []
     for lo, hi in zip(low[:, 0], high[:, 0], strict=True):

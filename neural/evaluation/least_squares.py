@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ Array = NDArray[np.float64]
 FEATURES = {1: 100, 2: 400, 3: 800}
 SCALES = {1: (2.0, 4.0, 8.0, 16.0), 2: (0.7, 1.0, 2.0), 3: (0.5, 0.7, 1.0)}
 PATIENCE = 4
+ROUND_OFF = 1e-11
+"""Residuals below this, in units of V, say nothing about which basis is better."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class LeastSquares:
     Parameters
     ----------
     features : int, optional
-        M; by dimension when None (100, 400, 800, then 1600).
+        M; by dimension when None (100, 400, 800, then 1700).
     scales : sequence of float, optional
         Slopes of the features on the box scaled to [-1, 1], the best chosen by the
         HJB residual on held-out states.
@@ -94,7 +96,7 @@ class LeastSquares:
         """Choose the scale on a smaller basis, then iterate on the full one."""
         d, began = problem.dimension, time.perf_counter()
         rng = np.random.default_rng(seed)
-        full = self.features or FEATURES.get(d, 1600)
+        full = self.features or FEATURES.get(d, 1700)
         scales = tuple(self.scales or SCALES.get(d, (0.35, 0.5, 0.7)))
         policy, words = admissible_start(problem, start, rng)
         small = full if d == 1 else max(20, full // 4)
@@ -109,8 +111,9 @@ class LeastSquares:
             basis = FeatureBasis.draw(problem.domain, full, scales[chosen], rng)  # type: ignore[arg-type]
             warm = GreedyPolicy(problem, coarse.best)
             best = self._run(problem, basis, warm, rng, progress, "full")
-            if best.best_residual > coarse.best_residual:
-                best = replace(coarse, fallback="the smaller basis had less residual")
+            if best.best_residual > max(3.0 * coarse.best_residual, ROUND_OFF):
+                coarse.fallback = "the smaller basis is kept: it had less residual"
+                best = coarse
         seconds = {
             "scale selection": middle - began,
             "iteration": time.perf_counter() - middle,
