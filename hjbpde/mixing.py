@@ -29,8 +29,9 @@ class Anderson:
         if k == 0:
             return plain
         dF = [self.steps[i + 1] - self.steps[i] for i in range(k)]
-        gram = np.array([[np.dot(a, b) for a in dF] for b in dF])
-        rhs = np.array([np.dot(a, step) for a in dF])
+        # Sums, not dot products: those depend on the number of threads.
+        gram = np.array([[np.sum(a * b) for a in dF] for b in dF])
+        rhs = np.array([np.sum(a * step) for a in dF])
         ridge = 1e-12 * np.trace(gram) / k + 1e-300
         gamma = np.linalg.solve(gram + ridge * np.eye(k), rhs)
         for i in range(k):

@@ -170,13 +170,57 @@ def try_pieces(pattern, base, scheme, f0, B, D, r1, R, low, high, sl, A, rhs, a,
 
 
 @njit(cache=True)
+def climb(
+    pattern, pieces, convex, scheme, f0, B, r1, R, low, high, sl, g, drift, act
+):
+    """Maximise with pieces from `pattern` on convex axes, else where the drift lies.
+
+    Moves act; returns whether the concave axes' pieces agreed with their drift.
+    """
+    d, m = f0.size, act.size
+    for _ in range(8):
+        rest = pattern
+        for i in range(m):
+            g[i] = r1[i]
+        for k in range(d):
+            drift[k] = f0[k]
+            for i in range(m):
+                drift[k] += B[k, i] * act[i]
+            piece = 2 if scheme == HYBRID else (1 if drift[k] > 0.0 else 0)
+            if drift[k] > sl[4, k]:
+                piece = 1
+            elif drift[k] < sl[3, k]:
+                piece = 0
+            if convex[k]:
+                piece = rest % pieces
+                rest //= pieces
+            for i in range(m):
+                g[i] += B[k, i] * sl[piece, k]
+        box_maximiser(g, R, low, high, act)
+        same = True
+        for k in range(d):
+            after = f0[k]
+            for i in range(m):
+                after += B[k, i] * act[i]
+            moved = (after > sl[4, k]) != (drift[k] > sl[4, k])
+            moved = moved or (after < sl[3, k]) != (drift[k] < sl[3, k])
+            if moved and not convex[k]:
+                same = False
+        if same:
+            return True
+    return False
+
+
+@njit(cache=True)
 def improve_coupled(scheme, Vp, shape, hm, hp, fmin, fmax, tables, boxes, a, f, r):
     """Greedy control of the discrete Hamiltonian with coupled controls.
 
-    As `improve_separable`, with B (d, m, N) and R (m, m, N) full. First the pieces
-    that the current drift lies on are solved and checked; where every axis is
-    concave and the result is consistent it is the maximum. Otherwise all
-    combinations are tried for d, m <= 3, beyond that all pieces without equalities.
+    As `improve_separable`, with B (d, m, N) and R (m, m, N) full. On an axis where
+    the value is convex the gain is the largest of its pieces' lines, so the maximum
+    is found by trying every piece there; on the other axes the pieces the drift lies
+    on are followed until they agree with it (`climb`). Where they never do (a break
+    point holds the maximum), or faces limit the drift, all combinations of pieces,
+    break points and bounds are tried for d, m <= 3, beyond that all pieces.
     """
     f0, B, D, r0, r1, R = tables
     low, high = boxes
@@ -197,7 +241,8 @@ def improve_coupled(scheme, Vp, shape, hm, hp, fmin, fmax, tables, boxes, a, f, 
     nB, nR, nr = np.empty((d, m)), np.empty((m, m)), np.empty(m)
     lo, hi, g = np.empty(m), np.empty(m), np.empty(m)
     act, best = np.empty(m), np.empty(m)
-    sl = np.zeros((5, d))
+    sl, drift, convex = np.zeros((5, d)), np.empty(d), np.zeros(d, np.bool_)
+    pieces = 3 if scheme == HYBRID else 2
     A, rhs = np.empty((m + d, m + d)), np.empty(m + d)
     for row in range(r.size // n_last):
         unravel(row, shape, index)
@@ -208,7 +253,7 @@ def improve_coupled(scheme, Vp, shape, hm, hp, fmin, fmax, tables, boxes, a, f, 
         for j in range(n_last):
             n = base + j
             here = Vp[padded + j]
-            concave = True
+            limited, n_convex = False, 0
             for k in range(d):
                 at = j if k == last else index[k]
                 dm[k] = Vp[padded + j - stride[k]] - here
@@ -225,10 +270,10 @@ def improve_coupled(scheme, Vp, shape, hm, hp, fmin, fmax, tables, boxes, a, f, 
                 )
                 reach = 2.0 * nD[k] if scheme == HYBRID else 0.0
                 sl[3, k], sl[4, k] = -reach / gm[k], reach / gp[k]
-                if sl[1, k] > sl[0, k] + 1e-13 * (abs(sl[0, k]) + abs(sl[1, k])):
-                    concave = False
+                convex[k] = sl[1, k] > sl[0, k]
+                n_convex += convex[k]
                 if cmin[k] > -np.inf or cmax[k] < np.inf:
-                    concave = False
+                    limited = True
                     sl[3, k] = sl[4, k] = 0.0
             for i in range(m):
                 nr[i] = r1[i, n * s_1]
@@ -239,34 +284,16 @@ def improve_coupled(scheme, Vp, shape, hm, hp, fmin, fmax, tables, boxes, a, f, 
             top = hamiltonian(
                 scheme, best, nf, nB, nD, nr, nR, dm, dp, gm, gp, cmin, cmax
             )
-            done = False
-            for i in range(m):
-                act[i] = best[i]
-            for _ in range(6):
+            done = not limited
+            patterns = pieces**n_convex if done else 1
+            for pattern in range(patterns):
                 for i in range(m):
-                    g[i] = nr[i]
-                for k in range(d):
-                    drift = nf[k]
-                    for i in range(m):
-                        drift += nB[k, i] * act[i]
-                    piece = 2 if scheme == HYBRID else (1 if drift > 0.0 else 0)
-                    if drift > sl[4, k]:
-                        piece = 1
-                    elif drift < sl[3, k]:
-                        piece = 0
-                    for i in range(m):
-                        g[i] += nB[k, i] * sl[piece, k]
-                    rhs[k] = drift
-                box_maximiser(g, nR, lo, hi, act)
-                same = True
-                for k in range(d):
-                    drift = nf[k]
-                    for i in range(m):
-                        drift += nB[k, i] * act[i]
-                    if (drift > sl[4, k]) != (rhs[k] > sl[4, k]):
-                        same = False
-                    if (drift < sl[3, k]) != (rhs[k] < sl[3, k]):
-                        same = False
+                    act[i] = best[i]
+                settled = climb(
+                    pattern, pieces, convex, scheme, nf, nB, nr, nR, lo, hi, sl, g,
+                    drift, act,
+                )  # fmt: skip
+                done = done and settled
                 value = hamiltonian(
                     scheme, act, nf, nB, nD, nr, nR, dm, dp, gm, gp, cmin, cmax
                 )
@@ -274,9 +301,6 @@ def improve_coupled(scheme, Vp, shape, hm, hp, fmin, fmax, tables, boxes, a, f, 
                     top = value
                     for i in range(m):
                         best[i] = act[i]
-                if same:
-                    done = concave
-                    break
             if not done:
                 small = d <= 3 and m <= 3
                 radix = 5 if small else 3

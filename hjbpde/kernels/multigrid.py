@@ -168,3 +168,33 @@ def effective_noise(scheme, shape, hm, hp, f, D, out):
                     out[k, base + j] = max(noise, extra)
                 else:
                     out[k, base + j] = noise + extra
+
+
+@njit(cache=True)
+def dense_factor(A):
+    """LU factors of an M-matrix in place, no pivoting; NumPy: scipy.linalg.lu."""
+    n = A.shape[0]
+    for k in range(n):
+        for i in range(k + 1, n):
+            if A[i, k] != 0.0:
+                A[i, k] /= A[k, k]
+                factor = A[i, k]
+                upper, mine = A[k, k + 1 :], A[i, k + 1 :]
+                for j in range(mine.size):
+                    mine[j] -= factor * upper[j]
+
+
+@njit(cache=True)
+def dense_solve(LU, b, x):
+    """x = A^-1 b from the factors; NumPy: np.linalg.solve."""
+    n = b.size
+    for i in range(n):
+        total = b[i]
+        for j in range(i):
+            total -= LU[i, j] * x[j]
+        x[i] = total
+    for i in range(n - 1, -1, -1):
+        total = x[i]
+        for j in range(i + 1, n):
+            total -= LU[i, j] * x[j]
+        x[i] = total / LU[i, i]
