@@ -9,7 +9,7 @@ JOBS ?= 2
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
 
-.PHONY: env demo test check slow wheel-test evidence clean
+.PHONY: env demo test check format slow wheel-test evidence clean
 
 env: $(STAMP)
 
@@ -30,6 +30,10 @@ check: env
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+format: env
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
 
 slow: env
 	$(BIN)/python -m pytest -q -n $(JOBS) -m slow
