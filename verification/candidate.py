@@ -113,16 +113,11 @@ class Subject:
 
     def curvature(self, x: Array) -> Array:
         """Second derivatives along the axes, shape (n, d)."""
-        slope = self.functions.gradient
-        if slope is None:
+        if self.functions.gradient is None:
             return second_derivatives(self.value, x, self.box, CURVE_STEP)
         columns = [
             first_derivatives(
-                lambda y, k=k: checked(slope(y), y.shape, "gradient")[:, k],
-                x,
-                self.box,
-                CURVE_STEP,
-                axes=(k,),
+                lambda y, k=k: self.gradient(y)[:, k], x, self.box, CURVE_STEP, (k,)
             )[:, 0]
             for k in range(x.shape[1])
         ]

@@ -170,21 +170,10 @@ def _study(
     label: str,
     own: Any,
 ) -> Study:
-    rows, scale, own_error = [], 0.0, 0.0
-    for solution in solved:
-        inside = _inside(solution.grid, solution.region)
-        x = solution.grid.nodes()[inside]
-        exact = np.asarray(truth(x))
-        scale = float(np.abs(exact).max()) or 1.0
-        own_error = 0.0 if own is None else float(np.max(own(x))) / scale
-        error = np.abs(solution.value[inside] - exact)
-        bar = solution.error_bar[inside]
-        width = solution.grid.domain.width
-        widest = [np.diff(axis).max() for axis in solution.grid.axes]
-        step = float(np.prod(np.array(widest) / width) ** (1 / len(widest)))
-        seconds = sum(float(t) for t in solution.report.seconds.values())
-        covered = float((error <= bar + own_error * scale).mean())
-        rows.append((step, error.max() / scale, bar.max() / scale, covered, seconds))
+    # One scale for every grid: that of the finest, whose nodes hold most of them.
+    scale = _scale(solved[-1], truth)
+    own_error = 0.0 if own is None else _largest_on(solved[-1], own) / scale
+    rows = [_row(solution, truth, scale, own_error) for solution in solved]
     steps, errors, bars, covered, seconds = np.array(rows).T
     with np.errstate(divide="ignore", invalid="ignore"):
         orders = np.log(errors[:-1] / errors[1:]) / np.log(steps[:-1] / steps[1:])
@@ -201,6 +190,33 @@ def _study(
         scale=scale,
         name=problem.name,
     )
+
+
+def _scale(solution: GridSolution, truth: Any) -> float:
+    return _largest_on(solution, truth) or 1.0
+
+
+def _largest_on(solution: GridSolution, function: Any) -> float:
+    x = solution.grid.nodes()[_inside(solution.grid, solution.region)]
+    return float(np.abs(np.asarray(function(x))).max())
+
+
+def _row(
+    solution: GridSolution, truth: Any, scale: float, own_error: float
+) -> tuple[float, ...]:
+    """Step, error, bar, share of the nodes covered, and seconds of one grid."""
+    grid = solution.grid
+    inside = _inside(grid, solution.region)
+    error = np.abs(solution.value[inside] - np.asarray(truth(grid.nodes()[inside])))
+    bar = solution.error_bar[inside]
+    shares = [
+        np.diff(axis).max() / width
+        for axis, width in zip(grid.axes, grid.domain.width, strict=True)
+    ]
+    step = float(np.prod(shares) ** (1 / len(shares)))
+    covered = float((error <= bar + own_error * scale).mean())
+    seconds = sum(float(t) for t in solution.report.seconds.values())
+    return step, float(error.max()) / scale, float(bar.max()) / scale, covered, seconds
 
 
 def _inside(grid: Grid, region: Box) -> NDArray[np.bool_]:

@@ -15,7 +15,6 @@ from hjbpde import Box, ControlProblem, Grid, HJBError, ProblemError
 from .candidate import Subject, subject_of
 from .evidence import evidence_of
 from .measure import (
-    Policies,
     Setting,
     Values,
     all_values,
@@ -131,7 +130,11 @@ def region_of(region: Box | None, subject: Subject, problem: ControlProblem) -> 
             f"cross_check: the region {region} reaches outside the domain {domain}, "
             "where the reference is not defined; cut it."
         )
-    low, high = domain.clip(corners) if not any(domain.periodic or ()) else corners
+    low, high = (
+        domain.clip(corners)
+        if not any(np.atleast_1d(domain.periodic or False))
+        else corners
+    )
     return Box(low, high)
 
 
@@ -186,7 +189,9 @@ def judge(setting: Setting) -> Verdict:
         ruling.judge_gradient(slopes.excess, slopes.bar, setting.tolerance, values.x)
         ruling.judge_kinks(slopes.wrong_kinks)
     scale = float(values.scale.max())
-    regret, excursion = loss_of(setting, scale) if finite else (None, None)
+    # A verdict already in doubt is not settled by a finer regret.
+    refine = not ruling.findings
+    regret, excursion = loss_of(setting, scale, refine) if finite else (None, None)
     if regret is not None:
         _rule_regret(ruling, regret, scale, setting)
     if excursion is not None:
@@ -239,29 +244,14 @@ def _verdict(
     measured: dict[str, Any],
 ) -> Verdict:
     scale = float(values.scale.max())
-    e = np.abs(values.signed) / values.scale
-    known = bool(np.isfinite(e).all())
-    slopes, regret = measured["slopes"], measured["regret"]
+    regret, excursion = measured["regret"], measured["excursion"]
     findings = ruling.findings
-    worst = values.x[int(e.argmax())] if known else None
-    decided = next((f.where for f in findings if f.where is not None), worst)
-    centred = values.signed - values.signed[: points.n_nodes].mean() if known else e
-    loss = regret.worst()[0] if regret is not None and regret.map is not None else None
-    residual = measured["residual"]
-    policies: Policies | None = measured["policies"]
+    places = [f.where for f in findings if f.where is not None]
     return Verdict(
         status=ruling.status,
-        reasons=tuple(f.text for f in findings) or _why_agreed(setting, loss),
-        value_error=float(e.max()) if known else None,
-        gradient_error=None if slopes is None else _largest(slopes.error),
-        control_error=None if policies is None else _largest(policies.error),
-        regret=None if loss is None else loss / scale,
-        residual=None if residual is None else _largest(np.abs(residual)) / scale,
-        reference_error=float((values.bar / values.scale).max()),
-        mean_removed_error=float(np.abs(centred / values.scale).max())
-        if known
-        else None,
-        where=decided,
+        reasons=tuple(f.text for f in findings) or _why_agreed(setting, regret),
+        **_errors(measured, values, points, scale),
+        where=places[0] if places else _worst(values),
         resolution=points.resolution,
         tolerance=setting.tolerance,
         scale=scale,
@@ -271,14 +261,48 @@ def _verdict(
         details=_details(setting, measured, scale),
         evidence=evidence_of(
             setting.subject, setting.reference, setting.grid, setting.region,
-            regret, measured["excursion"],
+            regret, excursion,
         ),
     )  # fmt: skip
 
 
-def _why_agreed(setting: Setting, loss: float | None) -> tuple[str, ...]:
+def _errors(
+    measured: dict[str, Any], values: Values, points: SamplePoints, scale: float
+) -> dict[str, Any]:
+    """The numbers of the verdict; None where there was nothing to measure."""
+    slopes, policies = measured["slopes"], measured["policies"]
+    regret, residual = measured["regret"], measured["residual"]
+    known = _is_known(values)
+    e = values.signed / values.scale
+    centred = values.signed - values.signed[: points.n_nodes].mean() if known else e
+    has_map = regret is not None and regret.map is not None
+    loss = regret.worst()[0] / scale if regret is not None and has_map else None
+    return {
+        "value_error": float(np.abs(e).max()) if known else None,
+        "mean_removed_error": (
+            float(np.abs(centred / values.scale).max()) if known else None
+        ),
+        "gradient_error": None if slopes is None else _largest(slopes.error),
+        "control_error": None if policies is None else _largest(policies.error),
+        "regret": loss,
+        "residual": None if residual is None else _largest(np.abs(residual)) / scale,
+        "reference_error": float((values.bar / values.scale).max()),
+    }
+
+
+def _is_known(values: Values) -> bool:
+    return bool(np.isfinite(values.signed).all())
+
+
+def _worst(values: Values) -> Array | None:
+    if not _is_known(values):
+        return None
+    return values.x[int(np.abs(values.signed / values.scale).argmax())]
+
+
+def _why_agreed(setting: Setting, regret: Regret | None) -> tuple[str, ...]:
     judged = ["value, gradient"] if setting.subject.has_value else []
-    judged += ["regret"] if loss is not None else []
+    judged += ["regret"] if regret is not None else []
     text = " and ".join(judged)
     return (
         f"{text} within {setting.tolerance:g} of the scale at every point, the "

@@ -13,7 +13,7 @@ from hjbpde import Box, ControlProblem, Grid
 from .candidate import Subject
 from .excursion import Excursion, excursion_of
 from .points import SamplePoints, climb, sample_points
-from .regret import Regret, decided_regret
+from .regret import Regret, decided_regret, regret_of
 from .residual import hamiltonian_gap, value_residual
 from .slopes import Slopes, compare_slopes
 
@@ -60,7 +60,7 @@ def values_at(setting: Setting, x: Array) -> Values:
 
 
 def scale_at(problem: ControlProblem, x: Array, truth: Array) -> Array:
-    """s(x) (n,): the problem's own scale, else sup|V| of the reference at the points."""
+    """s(x) (n,): the problem's own scale, else sup|V| of the reference there."""
     if callable(problem.scale):
         return np.broadcast_to(np.asarray(problem.scale(x), float), (len(x),))
     if problem.scale is not None:
@@ -159,13 +159,21 @@ def few(x: Array, seed: int) -> Array:
     return x[np.sort(keep)]
 
 
-def loss_of(setting: Setting, scale: float) -> tuple[Regret | None, Excursion | None]:
-    """Regret and excursion of the policy; None without controls."""
+def loss_of(
+    setting: Setting, scale: float, refine: bool
+) -> tuple[Regret | None, Excursion | None]:
+    """Regret and excursion of the policy; None without controls.
+
+    With `refine` the regret's grid is refined while its own bar hides the answer.
+    """
     problem, region = setting.problem, setting.region
     if problem.n_controls == 0:
         return None, None
-    allowed = setting.tolerance * scale
-    regret = decided_regret(setting.subject, problem, setting.grid, region, allowed)
+    if refine:
+        allowed = setting.tolerance * scale
+        regret = decided_regret(setting.subject, problem, setting.grid, region, allowed)
+    else:
+        regret = regret_of(setting.subject, problem, setting.grid, region)
     excursion = excursion_of(
         problem, regret.grid, regret.policy, regret.best_policy, region, setting.seed
     )

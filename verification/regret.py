@@ -1,4 +1,4 @@
-"""What a policy costs: one linear solve against the best policy of the same operator."""
+"""What a policy costs: one linear solve, against the best one on that operator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 # best policy's value is the largest node by node, and regret cannot be negative.
 OPERATOR = hjb.PolicyIteration(scheme=hjb.Upwind(), order=1)
 REFINEMENTS = 2
-MOST_NODES = 2**18
+MOST_NODES = 2**20
 TRUST = 1e-3
 """Largest algebraic residual, relative to sup|V|, of a policy value worth reading."""
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 GRADIENT_FACTOR = 10.0
-BLIND = 0.01
-"""Share of points where the reference may know its gradient too poorly to judge."""
+BLIND = 0.5
+"""Share of points where the reference may know its gradient too poorly to judge it."""
 
 
 @dataclass(frozen=True)

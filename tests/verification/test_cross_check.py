@@ -21,7 +21,7 @@ CASES = {
     "lqr": ("lqr", {}, None),
     "manufactured": ("manufactured", {}, 401),
     "manufactured, artificial faces": ("manufactured", {"boundary": None}, 401),
-    "manufactured 2-D": ("manufactured", {"dimension": 2}, (61, 61)),
+    "manufactured 2-D": ("manufactured", {"dimension": 2}, (51, 51)),
     "merton": ("merton", {"boundary": "exact"}, None),
 }
 every_case = pytest.mark.parametrize("case", CASES)
@@ -63,7 +63,7 @@ def test_the_exact_answer_agrees(case: str) -> None:
     k = known(case)
     verdict = check(case, Candidate(k.value, k.control, k.gradient))
     assert verdict.status == "agree", verdict
-    assert verdict.value_error is not None and verdict.value_error < 3e-4
+    assert verdict.value_error is not None and verdict.value_error < 5e-4
     assert verdict.regret is not None and 0.0 <= verdict.regret < TOLERANCE
 
 
@@ -96,7 +96,7 @@ def test_a_constant_shift_of_three_tolerances_differs(case: str, sign: float) ->
     shift = 3 * sign * TOLERANCE * k.scale
     verdict = check(case, Candidate(lambda x: k.value(x) + shift, k.control))
     assert verdict.status == "differ", verdict
-    assert verdict.value_error == pytest.approx(3 * TOLERANCE, rel=1e-2)
+    assert verdict.value_error == pytest.approx(3 * TOLERANCE, rel=2e-2)
     # What remains once the mean error is removed is the exact answer.
     assert verdict.mean_removed_error is not None
     assert verdict.mean_removed_error < TOLERANCE / 10
@@ -215,6 +215,105 @@ def test_a_nan_differs_and_is_located(broken: str) -> None:
     assert verdict.status == "differ", verdict
     assert f"{broken} is not finite" in verdict.reasons[0]
     assert verdict.where is not None and verdict.where[0] > 1.0
+
+
+def distance() -> hjb.ControlProblem:
+    """Exit time from (-1, 1) at unit speed: V = (1 - exp(-rho (1 - |x|))) / rho."""
+    return hjb.ControlProblem(
+        drift=lambda x, a: a,
+        cost=lambda x, a: 1.0 + 0.0 * x[..., 0],
+        controls=hjb.Box([-1.0], [1.0]),
+        domain=hjb.Box([-1.0], [1.0]),
+        discount=0.1,
+        boundary=hjb.Dirichlet(0.0),
+        name="distance",
+    )
+
+
+def exit_cost(x: Any) -> Any:
+    return (1 - np.exp(-0.1 * (1 - np.abs(x[..., 0])))) / 0.1
+
+
+def test_the_viscosity_solution_agrees_across_its_kink() -> None:
+    verdict = cross_check(Candidate(exit_cost), hjb.solve(distance(), 401))
+    assert verdict.status == "agree", verdict
+    assert verdict.details["kinks"] == 1
+
+
+def test_a_solution_with_a_kink_of_the_wrong_sign_differs() -> None:
+    def value(x: Any) -> Any:
+        # Zero residual almost everywhere: the cost to reach 0 near the kink.
+        inner = (1 - np.exp(-0.1 * np.abs(x[..., 0]))) / 0.1
+        return np.where(np.abs(x[..., 0]) < 0.5, inner, exit_cost(x))
+
+    verdict = cross_check(Candidate(value), hjb.solve(distance(), 401))
+    assert verdict.status == "differ", verdict
+    assert any("bends the wrong way" in reason for reason in verdict.reasons)
+
+
+def bang_bang() -> hjb.ControlProblem:
+    """Three thrusts, a cost of fuel, noise and artificial faces."""
+    return hjb.ControlProblem(
+        drift=lambda x, a: -0.5 * x + a,
+        diffusion=0.3,
+        cost=lambda x, a: x[..., 0] ** 2 + 0.05 * abs(a[..., 0]),
+        controls=hjb.Finite([-1.0, 0.0, 1.0]),
+        domain=hjb.Box([-2.0], [2.0]),
+        discount=0.5,
+        name="bang-bang",
+    )
+
+
+def test_a_finite_control_set_with_a_cost_is_judged() -> None:
+    reference, finer = (hjb.solve(bang_bang(), n) for n in (201, 801))
+    assert cross_check(finer, reference).status == "agree"
+    pushed = Candidate(control=lambda x: np.sign(x))
+    verdict = cross_check(pushed, reference)
+    assert verdict.status == "differ" and verdict.regret is not None
+    assert verdict.regret > 1.0
+    idle = cross_check(Candidate(control=lambda x: 0.0 * x), reference)
+    assert idle.status == "differ" and idle.regret is not None
+    assert 0.0 < idle.regret < verdict.regret
+
+
+def test_a_periodic_axis_is_judged() -> None:
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: a,
+        diffusion=0.6,
+        reward=lambda x, a: hjb.namespace(x).cos(x[..., 0]) - 0.25 * a[..., 0] ** 2,
+        controls=hjb.Box([-3.0], [3.0]),
+        domain=hjb.Box([0.0], [2 * np.pi], periodic=(True,)),
+        discount=0.3,
+    )
+    reference, finer = hjb.solve(problem, 256), hjb.solve(problem, 512)
+    assert cross_check(Candidate(finer.value_at), reference).status == "agree"
+    flipped = Candidate(finer.value_at, lambda x: -finer.control_at(x))
+    assert cross_check(flipped, reference).status == "differ"
+
+
+def test_a_problem_without_controls_is_judged() -> None:
+    free = hjb.ControlProblem(
+        drift=lambda x, a: -x,
+        diffusion=0.3,
+        reward=lambda x, a: x[..., 0],
+        domain=hjb.Box([-2.0], [2.0]),
+        discount=0.5,
+    )
+    # rho V = x - x V' has the solution V = x / (rho + 1).
+    verdict = cross_check(Candidate(lambda x: x[..., 0] / 1.5), hjb.solve(free, 101))
+    assert verdict.status == "agree" and verdict.regret is None
+
+
+@pytest.mark.slow
+def test_three_dimensions_are_judged() -> None:
+    problem = hjb.catalogue.get("manufactured", dimension=3)
+    exact = problem.exact
+    assert exact is not None and exact.control is not None
+    control, reference = exact.control, hjb.solve(problem, (49, 49, 49))
+    good = cross_check(Candidate(exact.value, control), reference, tolerance=2e-2)
+    assert good.status == "agree", good
+    flipped = Candidate(exact.value, lambda x: -control(x))
+    assert cross_check(flipped, reference).status == "differ"
 
 
 def test_controls_are_projected_and_the_projection_is_shown() -> None:

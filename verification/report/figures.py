@@ -97,8 +97,8 @@ def control_figure(verdict: Verdict) -> Any | None:
         return None
     m = mine.shape[-1]
     if len(evidence.axes) == 1:
-        figure, axes = new_figure(1, m, max(6.4, 4.4 * m), 3.9)
-        for i, panel in enumerate(axes[0]):
+        figure, axes = new_figure(m, 1, 6.4, 3.9 if m == 1 else 2.6 * m)
+        for i, panel in enumerate(axes[:, 0]):
             _control_line(panel, evidence.axes[0], mine[:, i], theirs[:, i], i)
         return figure
     shown = min(m, 3)
@@ -271,6 +271,8 @@ def _error_line(panel: Any, verdict: Verdict, evidence: Evidence) -> None:
     panel.axhline(verdict.tolerance, color=INK, ls=":", lw=1.4, label="tolerance")
     panel.set(title="Error", xlabel="state $x$", ylabel="share of the scale")
     panel.set_xlim(x[0], x[-1])
+    # Room above for the legend.
+    panel.set_ylim(FLOOR, 100 * max(verdict.tolerance, panel.get_ylim()[1] / 10))
     panel.legend(loc="best")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -229,6 +229,6 @@ def coordinates(point: Any) -> str:
     return "(" + ", ".join(f"{float(c):.4g}" for c in point) + ")"
 
 
-def sides(lengths: Sequence[float]) -> str:
+def sides(lengths: Any) -> str:
     """Lengths with a multiplication sign between."""
     return " × ".join(f"{float(side):.3g}" for side in lengths)
