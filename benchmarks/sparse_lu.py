@@ -142,7 +142,9 @@ def main() -> None:
     ours = found["hjbpde (multigrid, nested)"]
     print(f"2-D manufactured problem, {options.shape}^2 nodes")
     for name, results in found.items():
-        ratios = [r["seconds"] / o["seconds"] for r, o in zip(results, ours)]
+        ratios = [
+            r["seconds"] / o["seconds"] for r, o in zip(results, ours, strict=True)
+        ]
         seconds = min(r["seconds"] for r in results)
         apart = max(np.max(np.abs(r["V"] - ours[0]["V"])) for r in results)
         scale = np.max(np.abs(ours[0]["V"]))

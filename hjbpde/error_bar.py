@@ -77,7 +77,8 @@ def nested_estimate(
     ``d1 = |V_2h - V_h|`` the order is ``p = log2(d2 / d1)``, capped to
     [1, highest], and the error of V_h about ``d1 / (2^p - 1)`` (Roache, J. Fluids
     Eng. 116 (1994) 405, equation 5). A d1 below ``d2 / 2^highest`` is a coincidence
-    (a kink that lies alike on two grids) and is raised to it. With two grids p = `unseen`.
+    (a kink that lies alike on two grids) and is raised to it. With two grids p is
+    `unseen`.
     """
     fine = grids[-1]
     if len(values) < 2:

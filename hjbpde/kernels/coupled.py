@@ -170,9 +170,7 @@ def try_pieces(pattern, base, scheme, f0, B, D, r1, R, low, high, sl, A, rhs, a,
 
 
 @njit(cache=True)
-def climb(
-    pattern, pieces, convex, scheme, f0, B, r1, R, low, high, sl, g, drift, act
-):
+def climb(pattern, pieces, convex, scheme, f0, B, r1, R, low, high, sl, g, drift, act):
     """Maximise with pieces from `pattern` on convex axes, else where the drift lies.
 
     Moves act; returns whether the concave axes' pieces agreed with their drift.

@@ -36,7 +36,8 @@ def howard_sweep(scheme, V, spacing, ends, tables, boxes, limits, c, a, ratio, n
     """One policy improvement and its exact evaluation, in two passes.
 
     ``spacing`` is hm, hp, 1/hm, 1/hp, 1/(hm + hp); ``ends`` is (2, 5): fixed?, value
-    or C, A, B of the ghost V_g = A V_in + B V + C at either end, and A + B - 1. ``tables`` as in `improve_separable` with d = 1.
+    or C, A, B of the ghost V_g = A V_in + B V + C at either end,
+    and A + B - 1. ``tables`` as in `improve_separable` with d = 1.
     Writes the control a (N) and the new value; returns the largest change, the
     largest HJB residual of V, and the first node without a control or -1.
     """

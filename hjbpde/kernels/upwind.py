@@ -52,8 +52,13 @@ def pieces_of(scheme, D, dm, dp, im, ip, ih):
         # (hm fore + hp back) / (hm + hp), with hm / (hm + hp) = 1 - hp / (hm + hp).
         ahead = 0.5 if im == ip else ip / (im + ip)
         central = ahead * fore + (1.0 - ahead) * back
-        return back, fore, -2.0 * D * im, 2.0 * D * ip, central, 2.0 * D * ih * (
-            fore - back
+        return (
+            back,
+            fore,
+            -2.0 * D * im,
+            2.0 * D * ip,
+            central,
+            2.0 * D * ih * (fore - back),
         )
     return back, fore, 0.0, 0.0, 0.0, 0.0
 

@@ -222,7 +222,7 @@ def iterate_fused(
     ratio, V, new = np.empty(grid.size), state.V.copy(), np.empty(grid.size)
     changes: list[float] = []
     closing = _Closing(state, slope_updates)
-    for n in range(max_policies):
+    for _ in range(max_policies):
         change, worst, bad = howard_sweep(
             state.scheme, V, spacing, state.faces.ends(), parts, boxes, limits,
             tables.rho, a, ratio, new,
