@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import RegularGridInterpolator
 from scipy.stats import qmc
 
 import hjbpde as hjb
@@ -58,14 +60,21 @@ class GridPolicy:
 
     def __call__(self, x: Array) -> Array:
         """Controls at x (n, d), shape (n, m)."""
-        inside = self.grid.domain.clip(x) if not any(self.grid.periodic) else x
-        parts = [
-            self.grid.interpolate(np.ascontiguousarray(self.control[..., i]), inside)
-            for i in range(self.control.shape[-1])
-        ]
-        a = np.stack(parts, axis=-1) if parts else np.zeros((len(x), 0))
-        controls = self.problem.controls
+        domain, controls = self.grid.domain, self.problem.controls
+        if self.control.shape[-1] == 0:
+            return np.zeros((len(x), 0))
+        a = self._linear(np.clip(domain.wrap(x), domain.low, domain.high))
         return controls.clip(a) if isinstance(controls, Finite) else a
+
+    @cached_property
+    def _linear(self) -> RegularGridInterpolator:
+        # Built once for a whole simulation; a periodic axis gets its end point back.
+        axes, values = list(self.grid.axes), self.control
+        for k, periodic in enumerate(self.grid.periodic):
+            if periodic:
+                axes[k] = np.r_[axes[k], float(np.asarray(self.grid.domain.high)[k])]
+                values = np.concatenate([values, values.take([0], axis=k)], axis=k)
+        return RegularGridInterpolator(axes, values)
 
 
 def excursion_of(

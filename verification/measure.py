@@ -22,6 +22,10 @@ Array = NDArray[np.float64]
 FEW = 4096
 """Points for controls and residuals, whose greedy steps cost more than a value."""
 CLIMBERS = 16
+FLAT = 1e-6
+"""An oscillation below this share of the scale is none."""
+SMALLEST = 1e-100
+"""A scale below this is the round-off of a value that is zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +69,7 @@ def scale_at(problem: ControlProblem, x: Array, truth: Array) -> Array:
         return np.broadcast_to(np.asarray(problem.scale(x), float), (len(x),))
     if problem.scale is not None:
         return np.full(len(x), float(problem.scale))
-    return np.full(len(x), max(float(np.abs(truth).max()), 1e-300))
+    return np.full(len(x), max(float(np.abs(truth).max()), SMALLEST))
 
 
 def all_values(setting: Setting, points: SamplePoints) -> Values:
@@ -102,7 +106,9 @@ def slopes_of(setting: Setting, x: Array) -> Slopes | None:
     if not setting.subject.has_value:
         return None
     truth = np.asarray(setting.reference.value_at(x))
-    osc = max(float(np.ptp(truth)), 1e-300)
+    # A constant value oscillates by its round-off only.
+    scale = float(scale_at(setting.problem, x, truth).max())
+    osc = max(float(np.ptp(truth)), FLAT * scale)
     return compare_slopes(
         setting.subject, setting.reference, setting.grid, x, setting.region, osc
     )

@@ -304,6 +304,19 @@ def test_a_problem_without_controls_is_judged() -> None:
     assert verdict.status == "agree" and verdict.regret is None
 
 
+def test_a_value_of_zero_agrees_with_zero() -> None:
+    nothing = hjb.ControlProblem(
+        drift=lambda x, a: a,
+        diffusion=0.3,
+        cost=lambda x, a: a[..., 0] ** 2,
+        controls=hjb.Box([-1.0], [1.0]),
+        domain=hjb.Box([-2.0], [2.0]),
+        discount=0.5,
+    )
+    zero = cross_check(Candidate(lambda x: 0.0 * x[..., 0]), hjb.solve(nothing, 101))
+    assert zero.status == "agree", zero
+
+
 @pytest.mark.slow
 def test_three_dimensions_are_judged() -> None:
     problem = hjb.catalogue.get("manufactured", dimension=3)
