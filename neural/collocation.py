@@ -76,10 +76,13 @@ class Collocation:
         faces += _periodic_pairs(problem, basis, n_face, rng)
         return cls(problem, x, tables, tables.values(), noise, held_out, tuple(faces))
 
-    def solve(self, policy: Policy, a: Array, lam: float) -> PolicyFit:
+    def solve(
+        self, policy: Policy, a: Array, lam: float, near: FeatureValue | None = None
+    ) -> PolicyFit:
         """Weights of V and of the survival w ((rho - L)w = 1) under a policy.
 
         `a` (n, m) are the policy's controls at `x`; `policy` is asked on the faces.
+        Where `near`, a value close to V, spans decades, errors count relative to it.
         """
         problem, x = self.problem, self.x
         drift = np.asarray(problem.drift_at(x, a))
@@ -89,13 +92,16 @@ class Collocation:
         rho = np.asarray(problem.discount_at(x))
         rows = rho[:, None] * self.values - self.tables.along(drift) - bend
         payoff = np.asarray(problem.payoff_at(x, a))
-        weight = 1.0 / row_scale(problem, x, a)
+        weight = importance(near, x, x) / row_scale(problem, x, a)
         matrices = [rows * weight[:, None]]
         sides = [np.stack((payoff * weight, weight), -1)]
         open_faces = []
         for face in self.faces:
             row, data, is_open = _face_rows(problem, face, policy)
             if row is not None:
+                repeat = len(data) // len(face.points.x)
+                more = np.tile(importance(near, face.points.x, x), repeat)
+                row, data = row * more[:, None], data * more
                 matrices.append(row)
                 # Any positive data keep w > 0; 1/rho makes no boundary layer.
                 held = isinstance(problem.faces.get(face.face), Dirichlet)
@@ -116,6 +122,22 @@ class PolicyFit:
     value: FeatureValue
     survival: FeatureValue
     open_faces: tuple[FaceTables, ...]
+
+
+def importance(near: FeatureValue | None, at: Array, over: Array) -> Array:
+    """Weights (n,) at states `at`: sqrt(sup|V| / |V|), the sup over states `over`.
+
+    All 1 unless V keeps one sign and spans a factor of 8: only then is there a
+    scale at every state, and a policy that depends on V's relative slope there. The
+    square root, because fully relative weights let the large end go wrong.
+    """
+    if near is None:
+        return np.ones(len(at))
+    values = near.value(over)
+    low, high = np.abs(values).min(), np.abs(values).max()
+    if values.min() * values.max() <= 0 or high < 8 * low:
+        return np.ones(len(at))
+    return np.sqrt(high / np.clip(np.abs(near.value(at)), 1e-6 * high, None))
 
 
 def regularised_solve(A: Array, b: Array, lam: float) -> Array:

@@ -15,7 +15,7 @@ from hjbpde.problem import ControlProblem
 from hjbpde.progress import bar_over
 
 from ..admissible import admissible_start
-from ..collocation import Collocation, PolicyFit
+from ..collocation import Collocation, PolicyFit, importance
 from ..features import FeatureBasis, FeatureValue
 from ..outcome import GreedyPolicy, Outcome
 from ..start import Policy
@@ -136,7 +136,7 @@ class LeastSquares:
         a = policy(system.x)
         steps = range(self.max_policies)
         for k, _ in bar_over(steps, steps, progress, "policy"):
-            fit = system.solve(policy, a, self.regularisation)
+            fit = system.solve(policy, a, self.regularisation, run.best)
             a = run.record(fit, a)
             if run.finished(self.tolerance, k):
                 break
@@ -174,12 +174,13 @@ class _Run:
         greedy = greedy_policy(problem, model, self.system.x, a)
         at_held_out = greedy_policy(problem, model, x)
         gaps = np.abs(hjb_residual(problem, model, x, at_held_out))
+        relative = gaps * importance(model, x, x)
         scale = row_scale(problem, x, at_held_out)
         bound = float((gaps * scale).max() / np.asarray(problem.discount_at(x)).min())
         values = model.value(x)
         size = max(float(np.abs(values).max()), 1e-300)
         spread = max(float(np.abs(greedy).max(initial=0.0)), 1e-300)
-        residual = float(gaps.max())
+        residual = float(relative.max())
         self.history.append(
             {
                 "stage": self.stage,

@@ -1,0 +1,303 @@
+"""One Monte Carlo run: roll out, fit V, fit the policy, judge, keep."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hjbpde.errors import ProblemError
+from hjbpde.problem import ControlProblem
+
+from ..networks import MLP
+from ..outcome import Outcome
+from ..sampling import training_states
+from ..start import Policy
+from ..value_model import greedy_policy, hjb_residual
+from ..value_network import Link, PolicyNetwork, ValueNetwork
+from .fitting import fit
+from .rollout import Rollout
+
+if TYPE_CHECKING:
+    from .monte_carlo import MonteCarlo
+
+Array = NDArray[np.float64]
+SETTLED = 4
+"""Policies in a row that must change little before the run may stop."""
+WARM_UP = 8
+"""Evaluations of the first policy at most, before the first improvement."""
+NOISE = 0.03
+"""Scatter of the targets about V, relative to sup|V|, that allows an improvement."""
+LOOSE = (
+    "; artificial faces hand them the network's own value, so that V is hardly "
+    "determined there: state a rule or widen the domain"
+)
+
+
+class Training:
+    """The state of one run."""
+
+    def __init__(
+        self,
+        options: MonteCarlo,
+        problem: ControlProblem,
+        policy: Policy,
+        rng: np.random.Generator,
+        seed: int,
+    ) -> None:
+        assert problem.domain is not None
+        self.options, self.problem, self.policy, self.rng = (
+            options,
+            problem,
+            policy,
+            rng,
+        )
+        box = problem.domain
+        self.check = box.inner(0.75, problem.artificial_axes).sample(rng, 256)
+        rate = float(np.asarray(problem.discount_at(self.check)).min())
+        self.horizon = options.horizon or max(options.dt, 0.5 / rate)
+        self.rollout = Rollout(
+            problem, options.stepper, options.dt, self.horizon, options.control_variate
+        )
+        self.first_horizon = options.horizon or max(options.dt, 2.0 / rate)
+        source = torch.Generator().manual_seed(seed)
+        d, m = problem.dimension, problem.n_controls
+        self.value_net = MLP(d, 1, options.hidden, generator=source)
+        self.policy_net = MLP(d, max(m, 1), options.hidden, generator=source)
+        self.value_adam = torch.optim.Adam(self.value_net.parameters())
+        self.policy_adam = torch.optim.Adam(self.policy_net.parameters())
+        self.model: ValueNetwork | None = None
+        self.history: list[dict[str, Any]] = []
+        self.status, self.settled, self.began = "not converged", 0, time.perf_counter()
+        self.kept: tuple[ValueNetwork, PolicyNetwork | None] | None = None
+        self.scale, self.warm_up_noise = 0.0, list[float]()
+
+    def warm_up(self) -> None:
+        """Evaluate the first policy until the control variate has removed the noise.
+
+        An improvement on noise may leave the admissible policies for good.
+        """
+        problem, options = self.problem, self.options
+        assert problem.domain is not None
+        rollout = replace(self.rollout, horizon=self.first_horizon)
+        for _ in range(WARM_UP):
+            x = training_states(problem.domain, options.paths, self.rng, 0.1)
+            targets, _ = rollout.payoffs(self.policy, self.model, x, self.rng)
+            if self._broken(targets):
+                break
+            if self.model is None:
+                targets = self._first_guess(x, targets)
+            self._fit_value(x, targets)
+            assert self.model is not None
+            values = self.model.value(x)
+            noise = float((targets - values).std() / np.abs(values).max())
+            self.warm_up_noise.append(noise)
+            if len(self.warm_up_noise) > 2 and noise < NOISE:
+                break
+
+    def _first_guess(self, x: Array, targets: Array) -> Array:
+        """Quadratic regression of the first, noisiest targets; sets the link.
+
+        A network would follow the noise of plain Monte Carlo; the few coefficients
+        of a quadratic average it away.
+        """
+        box = self.problem.domain
+        assert box is not None
+        half = 0.5 * box.width
+        z = (x - box.centre) / half
+        i, j = np.triu_indices(z.shape[1])
+        rows = np.hstack([np.ones((len(z), 1)), z, z[:, i] * z[:, j]])
+        link = Link.fitting(targets)
+        u = link.inverse(targets)
+        smooth = rows @ np.linalg.lstsq(rows, u, rcond=None)[0]
+        self.model = ValueNetwork(self.value_net, box.centre, half, link)
+        return self.model.linked(smooth)
+
+    def step(self) -> bool:
+        """Improve and evaluate once; True when the run is over."""
+        problem, options = self.problem, self.options
+        assert problem.domain is not None
+        if self.model is None:
+            self.warm_up()
+            if self.model is None:
+                self.status = "diverged"
+                return True
+            self._improve()
+            self._keep()
+        x = training_states(problem.domain, options.paths, self.rng, 0.1)
+        targets, stopped = self.rollout.payoffs(self.policy, self.model, x, self.rng)
+        if self._broken(targets):
+            self.status = "diverged"
+            return True
+        assert self.model is not None
+        before, a_before = self.model.value(self.check), self.policy(self.check)
+        loss = self._fit_value(x, targets)
+        if self._broken(self.model.value(self.check)):
+            self.status = "diverged"
+            return True
+        self._improve()
+        self._record(before, a_before, loss, stopped)
+        self._keep()
+        return self.status == "converged"
+
+    def _record(
+        self, before: Array, a_before: Array, loss: float, stopped: float
+    ) -> None:
+        """What changed at the states set aside, and whether it has settled."""
+        assert self.model is not None
+        values, a = self.model.value(self.check), self.policy(self.check)
+        residual = hjb_residual(self.problem, self.model, self.check, a)
+        size = max(float(np.abs(values).max()), 1e-300)
+        spread = max(float(np.abs(a).max(initial=0.0)), 1e-300)
+        moved = float(np.abs(values - before).max()) / size
+        turned = float(np.abs(a - a_before).max(initial=0.0)) / spread
+        self.history.append(
+            {
+                "stage": "monte carlo",
+                "iteration": len(self.history) + 1,
+                "residual": float(np.sqrt((residual**2).mean())) / size,
+                "residual_bound": float(np.abs(residual).max()),
+                "value_loss": loss,
+                "value_change": moved,
+                "policy_change": turned,
+                "stopped_share": stopped,
+                "seconds": time.perf_counter() - self.began,
+            }
+        )
+        small = max(moved, turned) < self.options.tolerance
+        self.settled = self.settled + 1 if small else 0
+        if self.settled >= SETTLED:
+            self.status = "converged"
+
+    def _broken(self, targets: Array) -> bool:
+        if not np.isfinite(targets).all():
+            return True
+        size = float(np.abs(targets).max())
+        self.scale = self.scale or size
+        return size > 1e3 * self.scale
+
+    def _rates(self) -> tuple[float, float]:
+        """The learning rate falls tenfold over the run, and again in each fit."""
+        share = len(self.history) / self.options.max_policies
+        rate = self.options.learning_rate * 0.1**share
+        return rate, rate / 10.0
+
+    def _fit_value(self, x: Array, targets: Array) -> float:
+        assert self.model is not None
+        steps = self.options.value_steps * (1 if self.warm_up_noise else 5)
+        wanted = self.model.link.inverse(targets)[:, None]
+        z = self.model.scaled(x)
+        return fit(self.value_net, self.value_adam, z, wanted, steps, self._rates())
+
+    def _improve(self) -> None:
+        """Fit the actor to the greedy control of the network's derivatives."""
+        if not self.problem.n_controls:
+            return
+        box = self.problem.domain
+        assert box is not None
+        assert self.model is not None
+        x = training_states(box, self.options.paths, self.rng, 0.1)
+        greedy = greedy_policy(self.problem, self.model, x)
+        steps, actor = self.options.policy_steps, self.policy
+        if not isinstance(actor, PolicyNetwork):
+            spread = np.ptp(greedy, axis=0)
+            spread = 0.5 * np.where(spread > 0, spread, np.abs(greedy).max(0) + 1e-3)
+            middle = 0.5 * (greedy.max(0) + greedy.min(0))
+            half = 0.5 * box.width
+            actor = PolicyNetwork(
+                self.policy_net, self.problem, box.centre, half, middle, spread
+            )
+            steps *= 5
+        wanted = (greedy - actor.offset) / actor.spread
+        z = self.model.scaled(x)
+        fit(self.policy_net, self.policy_adam, z, wanted, steps, self._rates())
+        self.policy = actor
+
+    def _keep(self) -> None:
+        """Copy the networks: the last state known to be good."""
+        assert self.model is not None
+        model = ValueNetwork.from_arrays(self.model.arrays())
+        actor = None
+        if isinstance(self.policy, PolicyNetwork):
+            actor = PolicyNetwork.from_arrays(self.policy.arrays(), self.problem)
+        self.kept = model, actor
+
+    def time_step_bias(self) -> float:
+        """Relative change of V between dt and dt/2 on one Brownian path, scaled to dt.
+
+        ``|V_dt - V_(dt/2)| (1 + 1/(2^p - 1))`` over sup|V|, p the stepper's order.
+        """
+        assert self.kept is not None
+        model, actor = self.kept
+        policy = self.policy if actor is None else actor
+        x = np.repeat(self.check[:64], 8, axis=0)
+        steps = max(1, round(self.horizon / self.options.dt))
+        k = self.problem.diffusion_at(x[:1], policy(x[:1])).shape[-1]
+        fine = self.rng.standard_normal((2 * steps, len(x), k))
+        fine *= np.sqrt(0.5 * self.options.dt)
+        coarse = fine.reshape(steps, 2, len(x), k).sum(1)
+        finer = replace(self.rollout, dt=0.5 * self.options.dt)
+        one, _ = self.rollout.payoffs(policy, model, x, self.rng, coarse)
+        two, _ = finer.payoffs(policy, model, x, self.rng, fine)
+        gap = (one - two).reshape(64, 8).mean(1)
+        factor = 2.0**self.options.stepper.order
+        size = max(float(np.abs(model.value(self.check)).max()), 1e-300)
+        return float(np.abs(gap).max()) * factor / (factor - 1.0) / size
+
+    def _loose(self, stopped_share: float) -> bool:
+        """Whether many paths end where nothing but V itself says what follows."""
+        rules = self.problem.faces.values()
+        return stopped_share > 0.05 and any(rule is None for rule in rules)
+
+    def _remarks(self, bias: float) -> list[str]:
+        """Time step, last changes and faces, in words."""
+        step = f"at dt = {self.options.dt:g}, from dt and dt/2 on the same noise"
+        remarks = [f"time step: bias of V about {bias:.1e} of sup|V| {step}"]
+        if self.history:
+            last = self.history[-1]
+            stopped = last["stopped_share"]
+            remarks += [
+                f"last change of V {last['value_change']:.1e} of sup|V|, of the policy "
+                f"{last['policy_change']:.1e}",
+                f"paths stopped at a face: {stopped:.1%}"
+                + (LOOSE if self._loose(stopped) else ""),
+            ]
+        return remarks
+
+    def outcome(self, words: str) -> Outcome:
+        """The last good state with everything the report says."""
+        if self.kept is None:
+            raise ProblemError(
+                "MonteCarlo: the payoff of the first policy is not finite along its "
+                "paths. Start from another policy, shorten dt, or look for a payoff "
+                "that blows up inside the domain."
+            )
+        trained = time.perf_counter()
+        bias = self.time_step_bias()
+        stop = {
+            "converged": "stopped: value and policy settled",
+            "not converged": "stopped: all policies used, still moving",
+            "diverged": "stopped: targets blew up; the last good state is kept",
+        }[self.status]
+        model, actor = self.kept
+        return Outcome(
+            model=model,
+            actor=actor,
+            status=self.status,
+            history=self.history,
+            residuals=tuple(h["residual_bound"] for h in self.history),
+            checks=(f"start: {words}", stop, *self._remarks(bias)),
+            seconds={
+                "training": trained - self.began,
+                "time-step bias": time.perf_counter() - trained,
+            },
+            details={
+                "time_step_bias": bias,
+                "horizon": self.horizon,
+                "warm_up_noise": self.warm_up_noise,
+            },
+        )
