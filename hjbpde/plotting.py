@@ -179,7 +179,7 @@ def _plot_maps(solution: Any, grid: Grid) -> Any:
     figure, axes = new_figure(rows, columns, 3.9 * columns, 3.5 * rows)
     flat = axes.ravel()
     for panel, (title, values, colours, log) in zip(flat, maps, strict=False):
-        draw_map(figure, panel, grid.axes[:2], values, title, colours, log)
+        draw_map(panel, grid.axes[:2], values, title, colours=colours, log=log)
         _outline(panel, solution.region)
     for panel in flat[len(maps) :]:
         panel.set_axis_off()
@@ -190,29 +190,34 @@ def _plot_maps(solution: Any, grid: Grid) -> Any:
 
 
 def draw_map(
-    figure: Any,
     panel: Any,
     axes: Any,
     values: Array,
     title: str,
-    colours: str,
+    *,
+    colours: str = MAP,
     log: bool = False,
+    limits: tuple[float, float] | None = None,
 ) -> None:
-    """A colour map of values (n, m) over two axes, with its colour bar."""
-    from matplotlib.colors import LogNorm
+    """A colour map of values (n, m) over two axes, with its colour bar.
 
-    norm = None
-    if log and np.isfinite(values).any() and (values > 0).any():
+    `limits` fixes the colours' range, so that two maps can be compared.
+    """
+    from matplotlib.colors import LogNorm, Normalize
+
+    if log and (values[np.isfinite(values)] > 0).any():
         low, high = _decades(values)
-        norm = LogNorm(low, high)
+        norm: Any = LogNorm(low, high)
         values = np.clip(values, low, high)
+    else:
+        norm = Normalize(*limits) if limits else None
     drawn = panel.pcolormesh(
         axes[0], axes[1], values.T, cmap=colours, norm=norm, shading="nearest",
         rasterized=True,
     )  # fmt: skip
     panel.grid(False)
     panel.set(title=title, xlabel="$x_1$", ylabel="$x_2$")
-    figure.colorbar(drawn, ax=panel, shrink=0.9)
+    panel.figure.colorbar(drawn, ax=panel, shrink=0.9)
 
 
 def _outline(panel: Any, region: Box) -> None:

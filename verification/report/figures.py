@@ -15,7 +15,6 @@ from hjbpde.plotting import (
     GREY,
     INK,
     LINES,
-    MAP,
     ORANGE,
     PINK,
     draw_map,
@@ -46,9 +45,9 @@ def verdict_figure(verdict: Verdict) -> Any:
         _regret_line(axes[0, 2], verdict, evidence)
     else:
         figure, axes = new_figure(1, 3, 13.2, 3.9)
-        _value_map(figure, axes[0, 0], evidence)
-        _error_map(figure, axes[0, 1], verdict, evidence)
-        _regret_map(figure, axes[0, 2], verdict, evidence)
+        _value_map(axes[0, 0], evidence)
+        _error_map(axes[0, 1], verdict, evidence)
+        _regret_map(axes[0, 2], verdict, evidence)
     title = f"{verdict.name or 'cross-check'}: {verdict.status}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=13, weight="bold")
     return figure
@@ -63,9 +62,13 @@ def value_figure(verdict: Verdict) -> Any:
         _value_line(axes[0, 0], evidence)
         return figure
     figure, axes = new_figure(1, 2, 12.6, 4.8)
-    if evidence.value is not None:
-        draw_map(figure, axes[0, 0], evidence.axes, evidence.value, "Candidate", MAP)
-    draw_map(figure, axes[0, 1], evidence.axes, evidence.reference, "Reference", MAP)
+    pair = (("Candidate", evidence.value), ("Reference", evidence.reference))
+    limits = _range_of(*(values for _, values in pair if values is not None))
+    for panel, (who, values) in zip(axes[0], pair, strict=True):
+        if values is None:
+            panel.set_axis_off()
+            continue
+        draw_map(panel, evidence.axes, values, who, limits=limits)
     _name_axes(axes, evidence)
     return figure
 
@@ -79,11 +82,10 @@ def error_figure(verdict: Verdict) -> Any:
         _error_line(axes[0, 0], verdict, evidence)
         return figure
     figure, axes = new_figure(1, 2, 12.6, 4.8)
-    _error_map(figure, axes[0, 0], verdict, evidence)
+    _error_map(axes[0, 0], verdict, evidence)
     bar = evidence.bar / verdict.scale
-    draw_map(
-        figure, axes[0, 1], evidence.axes, bar, "Reference's bar / s", ERROR_MAP, True
-    )
+    title = "Reference's bar / s"
+    draw_map(axes[0, 1], evidence.axes, bar, title, colours=ERROR_MAP, log=True)
     _name_axes(axes, evidence)
     return figure
 
@@ -104,9 +106,10 @@ def control_figure(verdict: Verdict) -> Any | None:
     shown = min(m, 3)
     figure, axes = new_figure(2, shown, 12.6, 9.6 if shown < 3 else 7.2)
     for i in range(shown):
+        limits = _range_of(mine[..., i], theirs[..., i])
         for row, (who, a) in enumerate((("Candidate", mine), ("Reference", theirs))):
             title = f"{who} $a_{{{i + 1}}}$"
-            draw_map(figure, axes[row, i], evidence.axes, a[..., i], title, MAP)
+            draw_map(axes[row, i], evidence.axes, a[..., i], title, limits=limits)
     _name_axes(axes, evidence)
     return figure
 
@@ -122,7 +125,7 @@ def regret_figure(verdict: Verdict) -> Any | None:
         _regret_line(axes[0, 0], verdict, evidence)
         return figure
     figure, axes = new_figure(1, 1, 6.4, 4.9)
-    _regret_map(figure, axes[0, 0], verdict, evidence)
+    _regret_map(axes[0, 0], verdict, evidence)
     _name_axes(axes, evidence)
     return figure
 
@@ -246,6 +249,12 @@ def _name_axes(axes: Any, evidence: Evidence) -> None:
             panel.set_xlabel(f"$x_1$   ({where})")
 
 
+def _range_of(*arrays: Array) -> tuple[float, float] | None:
+    """Common colour limits; None where nothing is finite."""
+    known = np.concatenate([a[np.isfinite(a)].ravel() for a in arrays])
+    return (float(known.min()), float(known.max())) if known.size else None
+
+
 def _value_line(panel: Any, evidence: Evidence) -> None:
     x, truth, bar = evidence.axes[0], evidence.reference, evidence.bar
     bar = np.where(np.isfinite(bar), bar, 0.0)
@@ -305,31 +314,31 @@ def _control_line(panel: Any, x: Array, mine: Array, theirs: Array, i: int) -> N
     panel.legend(loc="best")
 
 
-def _value_map(figure: Any, panel: Any, evidence: Evidence) -> None:
+def _value_map(panel: Any, evidence: Evidence) -> None:
     shown = evidence.reference if evidence.value is None else evidence.value
     who = "Reference" if evidence.value is None else "Candidate"
-    draw_map(figure, panel, evidence.axes, shown, f"{who} value", MAP)
+    draw_map(panel, evidence.axes, shown, f"{who} value")
 
 
-def _error_map(figure: Any, panel: Any, verdict: Verdict, evidence: Evidence) -> None:
+def _error_map(panel: Any, verdict: Verdict, evidence: Evidence) -> None:
     if evidence.value is None:
         bar = evidence.bar / verdict.scale
-        draw_map(figure, panel, evidence.axes, bar, "Reference's bar / s", ERROR_MAP)
+        draw_map(panel, evidence.axes, bar, "Reference's bar / s", colours=ERROR_MAP)
         return
     e = np.abs(evidence.value - evidence.reference) / verdict.scale
     title = f"Error / s (tolerance {verdict.tolerance:g})"
     e = np.maximum(e, max(FLOOR, SHOWN_DECADES * float(e.max())))
-    draw_map(figure, panel, evidence.axes, e, title, ERROR_MAP, True)
+    draw_map(panel, evidence.axes, e, title, colours=ERROR_MAP, log=True)
     if verdict.where is not None and not evidence.fixed:
         panel.plot(*verdict.where[:2], "x", color="white", ms=9, mew=2)
 
 
-def _regret_map(figure: Any, panel: Any, verdict: Verdict, evidence: Evidence) -> None:
+def _regret_map(panel: Any, verdict: Verdict, evidence: Evidence) -> None:
     if evidence.regret is None:
         panel.text(0.5, 0.5, "not computed", ha="center", transform=panel.transAxes)
         return
     loss = evidence.regret / verdict.scale
-    draw_map(figure, panel, evidence.axes, loss, "Regret / s", ERROR_MAP)
+    draw_map(panel, evidence.axes, loss, "Regret / s", colours=ERROR_MAP)
 
 
 def _paths_panel(panel: Any, paths: Paths, colour: str, label: str) -> None:

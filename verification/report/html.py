@@ -41,14 +41,18 @@ class Picture:
 
 @dataclass(frozen=True)
 class Row:
-    """One measured number against what is allowed; `passes` None: it never decides."""
+    """One measured number against what is allowed.
+
+    `mark` is "within", "exceeds", "undecided" (its bar straddles the limit), or
+    "shown" (it never decides).
+    """
 
     name: str
     meaning: str
     measured: str
     bar: str
     allowed: str
-    passes: bool | None
+    mark: str
 
 
 def write_html(verdict: Verdict, path: str | Path) -> Path:
@@ -92,23 +96,32 @@ def rows_of(verdict: Verdict) -> list[Row]:
     r, r_bar = verdict.regret, details.get("regret_bar")
     return [
         Row("Value", "max |V - V_ref| / s", short(e), short(u), f"{tol:g}",
-            None if e is None else e <= tol + u),
+            mark_of(e, u, tol)),
         Row("Value, mean error removed", "a constant can drown the signal",
-            short(verdict.mean_removed_error), "", "", None),
+            short(verdict.mean_removed_error), "", "", "shown"),
         Row("Gradient", "max |dV - dV_ref| width / osc V", short(p), short(p_bar),
-            f"{10 * tol:g}", None if p is None else p <= 10 * tol + (p_bar or 0.0)),
+            f"{10 * tol:g}", mark_of(p, p_bar, 10 * tol)),
         Row("Regret", "what the policy loses / s", short(r), short(r_bar), f"{tol:g}",
-            None if r is None else r <= tol + (r_bar or 0.0)),
+            mark_of(r, r_bar, tol)),
         Row("Paths that leave", "candidate; under the reference in the next column",
             percent(details.get("paths_leaving")),
-            percent(details.get("paths_leaving_reference")), "about the same", None),
+            percent(details.get("paths_leaving_reference")), "about the same", "shown"),
         Row("Control", "max |a - a_ref| / max |a_ref|", short(verdict.control_error),
-            "", "", None),
+            "", "", "shown"),
         Row("Hamiltonian gap", "what a step gives away / s",
-            short(details.get("hamiltonian_gap")), "", "", None),
+            short(details.get("hamiltonian_gap")), "", "", "shown"),
         Row("Residual", "max |V - max H / rho| / s, between nodes",
-            short(verdict.residual), "", "", None),
+            short(verdict.residual), "", "", "shown"),
     ]  # fmt: skip
+
+
+def mark_of(measured: float | None, bar: float | None, allowed: float) -> str:
+    """Which side of the limit a number is on, its bar considered."""
+    if measured is None:
+        return "shown"
+    if measured > allowed + (bar or 0.0):
+        return "exceeds"
+    return "within" if measured + (bar or 0.0) <= allowed else "undecided"
 
 
 def pictures_of(verdict: Verdict) -> list[Picture]:
@@ -117,11 +130,14 @@ def pictures_of(verdict: Verdict) -> list[Picture]:
         return []
     flat = len(verdict.evidence.axes) > 1
     made = (
-        ("Value", "Learned against true value. The band is the reference's own error "
-         "bar; where it is too thin to see, the error panel shows it.",
+        ("Value", "Learned against true value, in the same colours." if flat else
+         "Learned against true value. The band is the reference's own error bar; where "
+         "it is too thin to see, the error panel shows it.",
          value_figure(verdict), flat),
-        ("Error against its bar", "An error below the band cannot be told from the "
-         "reference's own; the dotted line is the tolerance.",
+        ("Error against its bar", "Left, what decided is marked by a cross; right, how "
+         "well the reference knows the value." if flat else
+         "An error below the band cannot be told from the reference's own; the dotted "
+         "line is the tolerance.",
          error_figure(verdict), flat),
         ("Policy", "Control of the candidate, on its set, and of the reference.",
          control_figure(verdict), flat),
