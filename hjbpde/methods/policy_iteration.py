@@ -132,7 +132,7 @@ def iterate(
         accuracy = 1e-12 if exact else 0.05 if bound > 0.1 * state.scale else sharper
         state.ladder.prepare(rows)
         correction, ratio = state.ladder.correct(
-            residual, accuracy, 0.01 if stalled > 1 else None
+            residual, accuracy, 0.01 if stalled > 2 else None
         )
         if ratio >= 1.0 and bound > 20 * round_off_floor(state, rows):
             break
