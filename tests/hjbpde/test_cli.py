@@ -133,3 +133,19 @@ def test_verify_exits_1_when_nothing_can_be_confirmed(
     arguments = ["verify", "manufactured", "--out", str(tmp_path), "--budget", "0"]
     assert main([*arguments, "--tolerance", "1e-9"]) == 1
     assert "inconclusive" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_demo_writes_every_report(tmp_path: Path, capsys: Text) -> None:
+    pytest.importorskip("torch")
+    assert main(["demo", "--out", str(tmp_path)]) == 0
+    stems = [
+        f"{n}-{m}" for n in ("lqr", "merton") for m in ("least-squares", "monte-carlo")
+    ]
+    for stem in stems:
+        content = json.loads((tmp_path / f"{stem}.json").read_text(encoding="utf-8"))
+        assert content["status"] in ("agree", "differ", "inconclusive")
+        assert (tmp_path / f"{stem}.html").stat().st_size > 100_000
+    # Least squares is right on both; Monte Carlo may honestly differ.
+    index = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert all(f'href="{stem}.html"' in index for stem in stems)

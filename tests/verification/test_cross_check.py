@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import hjbpde as hjb
 import verification
@@ -376,3 +378,61 @@ def test_verification_imports_without_torch() -> None:
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert "cross_check" in verification.__all__
+
+
+@dataclass(frozen=True)
+class WithoutBar:
+    """The Solution protocol alone: a reference that knows no error of its own."""
+
+    solution: hjb.GridSolution
+
+    @property
+    def problem(self) -> hjb.ControlProblem | None:
+        return self.solution.problem
+
+    @property
+    def region(self) -> hjb.Box:
+        return self.solution.region
+
+    @property
+    def report(self) -> hjb.Report:
+        return self.solution.report
+
+    def value_at(self, x: Any) -> Any:
+        return self.solution.value_at(x)
+
+    def gradient_at(self, x: Any) -> Any:
+        return self.solution.gradient_at(x)
+
+    def control_at(self, x: Any) -> Any:
+        return self.solution.control_at(x)
+
+
+def test_a_reference_without_a_bar_can_neither_confirm_nor_refute_a_value() -> None:
+    k = known("lqr")
+    reference = WithoutBar(k.reference)
+    right = cross_check(Candidate(k.value, k.control), reference)
+    assert right.status == "inconclusive" and "no error bar" in right.reasons[0]
+    shifted = Candidate(lambda x: k.value(x) + k.scale, k.control)
+    assert cross_check(shifted, reference).status == "inconclusive"
+    flipped = cross_check(Candidate(k.value, lambda x: -k.control(x)), reference)
+    assert flipped.status == "differ", flipped
+
+
+@pytest.mark.parametrize("candidate", ["protocol", "solution"])
+def test_a_solution_read_through_the_protocol_gets_the_same_verdict(
+    candidate: str,
+) -> None:
+    solution = hjb.solve(hjb.catalogue.get("lqr"), 101)
+    judged = solution if candidate == "solution" else WithoutBar(solution)
+    verdict = check("lqr", judged)
+    assert verdict.to_dict() == check("lqr", solution).to_dict()
+
+
+@settings(max_examples=15)
+@given(share=st.floats(-3.0, 3.0).filter(lambda share: abs(abs(share) - 1) > 1e-3))
+def test_a_shift_agrees_up_to_the_tolerance_and_differs_beyond(share: float) -> None:
+    k = known("lqr")
+    shift = share * TOLERANCE * k.scale
+    verdict = check("lqr", Candidate(lambda x: k.value(x) + shift, k.control))
+    assert verdict.status == ("agree" if abs(share) < 1 else "differ"), verdict
