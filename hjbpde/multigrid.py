@@ -321,17 +321,18 @@ class Krylov:
         x, r = np.zeros_like(residual), residual.copy()
         shadow, size = residual.copy(), float(np.max(np.abs(residual)))
         p, v, rho, alpha, omega = np.zeros_like(r), np.zeros_like(r), 1.0, 1.0, 1.0
+        # Sums stay NumPy scalars: a breakdown divides by zero, which Python raises.
         with np.errstate(all="ignore"):
             for _ in range(self.max_steps):
-                before, rho = rho, float(np.sum(shadow * r))
+                before, rho = rho, np.sum(shadow * r)
                 p = r + (rho / before) * (alpha / omega) * (p - omega * v)
                 y = self._precondition(p)
                 v = self._apply(y)
-                alpha = rho / float(np.sum(shadow * v))
+                alpha = rho / np.sum(shadow * v)
                 s = r - alpha * v
                 z = self._precondition(s)
                 t = self._apply(z)
-                omega = float(np.sum(t * s)) / float(np.sum(t * t))
+                omega = np.sum(t * s) / np.sum(t * t)
                 x, r = x + alpha * y + omega * z, s - omega * t
                 left = float(np.max(np.abs(r)))
                 if not np.isfinite(left) or left <= 0.5 * target * size:
