@@ -106,20 +106,42 @@ def linear_start(problem: ControlProblem) -> LinearPolicy | None:
         return None
     f0, A, B, q, Q, N, s, R = local
     rho = float(np.asarray(problem.discount_at(problem.domain.centre[None]))[0])
-    shifted = A - 0.5 * rho * np.eye(len(A))
-    try:
-        np.linalg.cholesky(R)
-        P = np.asarray(solve_continuous_are(shifted, B, Q, R, s=N), dtype=float)
-    except (np.linalg.LinAlgError, ValueError):
+    gain_and_P = _riccati(A - 0.5 * rho * np.eye(len(A)), B, Q, N, R)
+    if gain_and_P is None:
         return None
-    gain = np.linalg.solve(R, B.T @ P + N.T)
-    if np.linalg.eigvals(shifted - B @ gain).real.max() >= 0:
-        return None
+    gain, P = gain_and_P
     closed = rho * np.eye(len(A)) - (A - B @ gain).T
     p = np.linalg.solve(closed, q + P @ f0 - gain.T @ s)
     base = _base_control(problem)
     offset = base - np.linalg.solve(R, s + B.T @ p)
     return LinearPolicy(problem, problem.domain.centre, offset, np.asarray(gain, float))
+
+
+def _riccati(
+    A: Array, B: Array, Q: Array, N: Array, R: Array
+) -> tuple[Array, Array] | None:
+    """Stabilising gain and P; A is already shifted by half the discount.
+
+    Where the payoff bends the wrong way at the centre there may be no stabilising
+    root; its convex part then still gives a stabilising gain.
+    """
+    try:
+        np.linalg.cholesky(R)
+    except np.linalg.LinAlgError:
+        return None
+    mixed = N @ np.linalg.solve(R, N.T)
+    size, axes = np.linalg.eigh(Q - mixed)
+    floor = 1e-3 * np.abs(size).max()
+    convex = (axes * np.maximum(size, floor)) @ axes.T + mixed
+    for bend in (Q, convex):
+        try:
+            P = np.asarray(solve_continuous_are(A, B, bend, R, s=N), dtype=float)
+        except (np.linalg.LinAlgError, ValueError):
+            continue
+        gain = np.asarray(np.linalg.solve(R, B.T @ P + N.T), dtype=float)
+        if np.linalg.eigvals(A - B @ gain).real.max() < 0:
+            return gain, P
+    return None
 
 
 def _base_control(problem: ControlProblem) -> Array:
