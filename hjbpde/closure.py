@@ -99,13 +99,16 @@ class Continuation:
 
 
 def target_slopes(faces: Faces, V: Array, choose: bool) -> list[Any]:
-    """The slopes V itself suggests at every artificial face; may pick their rules."""
+    """The slopes V itself suggests at every artificial face; may pick their rules.
+
+    Damped where the face's feedback on itself asks for it (see face_response.py).
+    """
     found = []
     for face in faces.artificial:
         shape = Continuation(faces.grid, face, V)
         if choose:
             face.geometric = shape.prefers_geometric()
-        found.append(shape.slope(face.geometric))
+        found.append(face.damping * shape.slope(face.geometric))
     return found
 
 

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
-from .closure import slope_error, target_slopes
-from .faces import Faces
+from .closure import slope_error
+from .face_response import FaceResponse
 from .grid import Grid
-from .linear import Rows, default_ladder
 from .methods.policy_iteration import prolonged
 from .methods.state import GridState
 
@@ -29,6 +28,10 @@ NESTED_SAFETY = 1.5
 """Factor on differences between grids when the order was not observed."""
 TRUNCATION_SAFETY = 1.5
 """Factor on the truncation part, which rests on one linear solve."""
+SERIES = 8
+"""Terms of the feedback between faces and their closure."""
+MOST_SHARE = 0.98
+"""Largest ratio of two terms that is believed."""
 
 
 @dataclass(frozen=True)
@@ -104,27 +107,27 @@ def nested_estimate(
 def truncation_bar(state: GridState, V: Array) -> Array:
     """How far wrong closures of artificial faces can move V, on every node.
 
-    With M the rows under the computed policy, ``M z = w 2h |dg|`` gives the shift of
-    V for an error dg of the outward slope at the faces (w the weight of the ghost).
-    dg is what the continuation of slopes misses where V is known, at layers inside,
-    amplified by what the face itself feeds back. One linear solve.
+    An error dg of the outward slope at the faces moves V by z, ``M z = w 2h |dg|``
+    with M the rows under the computed policy and w the weight of the ghost. dg is
+    what the continuation of slopes misses where V is known, at layers inside, plus
+    what z itself makes the continuation miss: a geometric series, summed to its tail.
     """
     grid, faces = state.grid, state.faces
     if not faces.artificial or state.under is None:
         return np.zeros(grid.shape)
-    rows, lower, upper = state.rows(state.under)
-    unit, weighted = np.zeros(grid.shape), np.zeros(grid.shape)
-    for face in faces.artificial:
-        outside = (lower if face.side == "low" else upper)[face.axis]
-        slab = faces.slab(face, 0)
-        push = outside.reshape(grid.shape)[slab] * 2 * face.step
-        unit[slab] += push
-        weighted[slab] += push * _line_maximum(slope_error(grid, face, V))
-    faces.fold(lower, upper, rows.c, None)
-    z = _solve(rows, faces, unit, grid)
-    gain = _feedback(grid, faces, V, z)
-    bar = _solve(rows, faces, weighted, grid)
-    return TRUNCATION_SAFETY * np.abs(bar) / (1.0 - min(gain, 0.98))
+    response = FaceResponse(state)
+    miss = [_line_maximum(slope_error(grid, face, V)) for face in faces.artificial]
+    total = part = response.to(miss)
+    share = 0.0
+    for _ in range(SERIES):
+        again = [_line_maximum(s) for s in response.returned(V, part)]
+        before, part = part, response.to(again)
+        size = float(np.max(before))
+        share = min(float(np.max(part)) / size, MOST_SHARE) if size > 0 else 0.0
+        total = total + part
+        if share * np.max(part) <= 1e-2 * np.max(total):
+            break
+    return TRUNCATION_SAFETY * (total + part * share / (1.0 - share))
 
 
 def _line_maximum(values: Array) -> Array:
@@ -132,35 +135,3 @@ def _line_maximum(values: Array) -> Array:
     for axis in range(out.ndim):
         out = maximum_filter1d(out, 3, axis=axis, mode="nearest")
     return out
-
-
-def _feedback(grid: Grid, faces: Faces, V: Array, z: Array) -> float:
-    """Slope that a unit slope error at the faces feeds back through continuation."""
-    # A value that is 0 everywhere has no scale of its own.
-    scale = float(np.max(np.abs(V))) or 1.0
-    size = 1e-4 * scale / max(float(np.max(np.abs(z))), 1e-300)
-    before = target_slopes(faces, V, choose=False)
-    after = target_slopes(faces, V + size * z, choose=False)
-    gains = [
-        float(np.max(np.abs(np.asarray(b) - np.asarray(a)))) / size
-        for a, b in zip(before, after, strict=True)
-    ]
-    return max(gains)
-
-
-def _solve(rows: Rows, faces: object, rhs: Array, grid: Grid) -> Array:
-    """A x = rhs to 1e-6, relative; the bar needs two digits."""
-    b = rhs.ravel().copy()
-    if rows.faces.fixed_mask is not None:
-        b[rows.faces.fixed_mask.ravel()] = 0.0
-    if not b.any():
-        return np.zeros(grid.shape)
-    ladder = default_ladder(grid)
-    ladder.prepare(rows)
-    x, left = np.zeros_like(b), b
-    for _ in range(12):
-        step, ratio = ladder.correct(left, 1e-3)
-        x, left = x + step, rows.residual(x + step, b)
-        if np.max(np.abs(left)) <= 1e-6 * np.max(np.abs(b)) or ratio >= 1.0:
-            break
-    return x.reshape(grid.shape)

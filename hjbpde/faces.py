@@ -35,6 +35,7 @@ class FaceNodes:
     C: Any = 0.0
     artificial: bool = False
     geometric: bool = False
+    damping: Any = 1.0
     step: float = 0.0
     slope: Any = 0.0
     inward_only: bool = False

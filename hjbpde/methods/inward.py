@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..closure import target_slopes
+from ..face_response import MOST_FEEDBACK, damp, most_feedback
 from ..improvement import SmoothSlopes, greedy
 from ..linear import Ladder, Rows, default_ladder
 from ..mixing import Anderson
@@ -28,15 +29,32 @@ POLICIES = 25
 
 
 def inward_start(state: GridState) -> None:
-    """Set V, policy and slopes of the coarsest grid from a policy of finite value."""
-    state.a = _least_touching(state)
+    """Set V, policy and slopes of the coarsest grid from a policy of finite value.
+
+    Undamped first; where the faces of the policy found feed on themselves, once more
+    with damped slopes (see face_response.py).
+    """
+    start, zero = _least_touching(state), state.V.copy()
+    state.a = start.copy()
+    if _climbed(state, damped=False) and most_feedback(state) <= MOST_FEEDBACK:
+        return
+    state.V, state.a = zero, start
+    state.faces.set_slopes([0.0 for _ in state.faces.artificial])
+    _climbed(state, damped=True)
+
+
+def _climbed(state: GridState, damped: bool) -> bool:
+    """Howard's iteration with faces closed anew for every policy; did it settle?"""
     for _ in range(POLICIES):
         before = state.V.copy()
-        _evaluate_closed(state)
+        _evaluate_closed(state, damped)
         change = float(np.max(np.abs(state.V - before)))
+        if not np.isfinite(change):
+            return False
         if change <= 1e-4 * state.scale:
-            return
+            return True
         residual_of(state, scan=True)
+    return False
 
 
 def _candidates(state: GridState) -> list[Array]:
@@ -97,7 +115,7 @@ def _refined(ladder: Ladder, rows: Rows, b: Array, accuracy: float) -> Array:
     return x
 
 
-def _evaluate_closed(state: GridState) -> None:
+def _evaluate_closed(state: GridState, damped: bool) -> None:
     """The value of state.a with slopes continued through the artificial faces."""
     under = state.tables.under(state.a)
     state.under = under
@@ -109,6 +127,8 @@ def _evaluate_closed(state: GridState) -> None:
         rows, rhs = state.folded(under)
         state.V = _solve(rows, rhs, 1e-8).reshape(state.grid.shape)
         state.faces.set_fixed(state.V)
+        if damped and n in (0, 4):
+            damp(state)
         old = np.concatenate(
             [
                 np.ravel(np.broadcast_to(f.slope, s))

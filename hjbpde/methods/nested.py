@@ -23,7 +23,7 @@ from ..error_bar import (
     nested_estimate,
     truncation_bar,
 )
-from ..faces import Faces
+from ..faces import FaceNodes, Faces
 from ..grid import Grid
 from ..interpolation import Interpolant
 from ..problem import ControlProblem
@@ -189,7 +189,7 @@ def solve_nested(
             V = cubically_prolonged(states[-1].V, grids[i])
             a = prolonged_policy(states[-1].a, states[-1].grid, grids[i])
             for face, coarse in zip(faces.faces, states[-1].faces.faces, strict=True):
-                _carry_slope(face, coarse, faces, grids[i])
+                _carry_slope(face, coarse, grids[i])
         if options.guess is not None and i == len(grids) - 1:
             V = options.guess.copy()
         if i in saved:
@@ -229,21 +229,26 @@ def _reaching(
     return states
 
 
-def _carry_slope(face: Any, coarse: Any, faces: Faces, grid: Grid) -> None:
-    """Start an artificial face from the slope found on the coarser grid."""
-    face.geometric = coarse.geometric
-    if not face.artificial or np.ndim(coarse.slope) == 0:
-        if face.artificial:
-            face.slope = coarse.slope
-            face.C = 2.0 * face.step * coarse.slope
+def _carry_slope(face: FaceNodes, coarse: FaceNodes, grid: Grid) -> None:
+    """Start an artificial face from what was found on the coarser grid."""
+    if not face.artificial:
         return
-    other = [k for k in range(grid.dimension) if k != face.axis]
-    slope = np.asarray(coarse.slope)
-    for position, k in enumerate(other):
-        x, kept = grid.axes[k], grid.kept(k)
-        at = np.clip(np.searchsorted(kept, np.arange(x.size)), 0, kept.size - 1)
-        slope = np.take(slope, at, axis=position)
-    face.slope, face.C = slope, 2.0 * face.step * slope
+    face.geometric = coarse.geometric
+    face.damping = _spread(coarse.damping, face, grid)
+    face.slope = _spread(coarse.slope, face, grid)
+    face.C = 2.0 * face.step * face.slope
+
+
+def _spread(values: Any, face: FaceNodes, grid: Grid) -> Any:
+    """Values on a coarser face's nodes at the nearest of a finer face's nodes."""
+    out = np.asarray(values)
+    if out.ndim == 0:
+        return values
+    for position, k in enumerate(k for k in range(grid.dimension) if k != face.axis):
+        kept = grid.kept(k)
+        at = np.clip(np.searchsorted(kept, np.arange(grid.shape[k])), 0, kept.size - 1)
+        out = np.take(out, at, axis=position)
+    return out
 
 
 def settle(
@@ -435,15 +440,26 @@ def bound(
     rounding = 8 * EPS * fine.scale
     if method.order > 1:
         rounding += corrected_rounding(fine)
+    inner = region_mask(fine)
     parts = {
-        "discretisation": float(np.max(part)),
-        "truncation": float(np.max(cut)),
+        "discretisation": float(np.max(part[inner])),
+        "truncation": float(np.max(cut[inner])),
         "algebraic": algebraic,
         "round-off": rounding,
     }
     order = limit.order if method.order == 4 else _monotone_order(states)
     notes = () if order is not None else ("order not observed: too few grids",)
     return ErrorBar(part + cut + algebraic + rounding, parts, order, notes)
+
+
+def region_mask(state: GridState) -> NDArray[np.bool_]:
+    """Nodes of the region the answer is for, see `GridSolution.region`."""
+    grid = state.grid
+    artificial = tuple(
+        any(face.axis == k for face in state.faces.artificial)
+        for k in range(grid.dimension)
+    )
+    return grid.domain.inner(0.75, artificial).contains(grid.nodes(), 1e-12)
 
 
 def sequence_estimate(fine: GridState, corrections: Corrections) -> NestedEstimate:
