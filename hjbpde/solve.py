@@ -11,8 +11,9 @@ import numpy as np
 
 from .errors import MemoryBudgetError, MethodMismatch, NotConverged, ProblemError
 from .grid import Grid
-from .methods.nested import RunOptions, run, run_fixed
+from .methods.nested import RunOptions
 from .methods.policy_iteration import PolicyIteration
+from .methods.run import run, run_fixed
 from .problem import ControlProblem
 from .schemes import Hybrid, Upwind
 from .solution import GridSolution

@@ -93,15 +93,15 @@ def test_searched_controls_agree_with_the_closed_form():
         np.array([0.5]),
         None,
     )
-    from hjbpde.methods import nested
+    from hjbpde.methods import run
 
     assert isinstance(tables, GeneralTables)
-    original = nested.tabulate
-    nested.tabulate = lambda *args: tables
+    original = run.tabulate
+    run.tabulate = lambda *args: tables
     try:
         searched = hjb.solve(problem_of(), 41, MONOTONE)
     finally:
-        nested.tabulate = original
+        run.tabulate = original
     assert np.abs(searched.value - closed.value).max() < 1e-7
     assert np.abs(searched.control - closed.control).max() < 1e-3
 

@@ -1,0 +1,180 @@
+"""The parts of the error bar of one solve, put together."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..defect import correct
+from ..error_bar import (
+    NESTED_SAFETY,
+    SAFETY,
+    ErrorBar,
+    NestedEstimate,
+    neighbour_maximum,
+    nested_estimate,
+    truncation_bar,
+)
+from .corrections import Corrections, fourth_orders, monotone_room
+from .policy_iteration import EPS, PolicyIteration, round_off_floor
+from .state import GridState
+
+Array = NDArray[np.float64]
+
+
+def control_switches(states: list[GridState]) -> bool:
+    """Whether a control jumps: its largest step does not shrink with the grid.
+
+    There the value has a kink in its second derivative, and no scheme that differs
+    across it is better than second order.
+    """
+    if len(states) < 2 or not len(states[-1].a):
+        return False
+    fine, coarse = (largest_steps(s) for s in states[-1:-3:-1])
+    span = np.ptp(states[-1].a, axis=1)
+    return bool(((fine > 0.7 * coarse) & (fine > 0.05 * span)).any())
+
+
+def largest_steps(state: GridState) -> Array:
+    """Largest difference between neighbours of every control, (m,)."""
+    grid, steps = state.grid, np.zeros(len(state.a))
+    inside = tuple(slice(1, -1) for _ in grid.shape)
+    for i, row in enumerate(state.a):
+        field = row.reshape(grid.shape)[inside]
+        for axis in range(grid.dimension):
+            if field.shape[axis] > 1:
+                step = float(np.max(np.abs(np.diff(field, axis=axis))))
+                steps[i] = max(steps[i], step)
+    return steps
+
+
+def bound(
+    states: list[GridState],
+    corrections: Corrections,
+    value: Array,
+    method: PolicyIteration,
+) -> ErrorBar:
+    """The error bar of `value`, from the best value at hand."""
+    fine = states[-1]
+    if not corrections.fourth:
+        corrections.fourth = fourth_orders(states[:-1])
+        corrections.fourth.append(correct(fine, 4, fine.V, fine.a))
+    better = corrections.fourth[-1]
+    grids = [s.grid for s in states][-len(corrections.fourth) :]
+    highest = 2.0 if control_switches(states) else 4.0
+    fourths = [c.V for c in corrections.fourth]
+    limit = nested_estimate(fourths, grids, highest, unseen=2.0)
+    if len(corrections.fourth) == 1:
+        limit = sequence_estimate(fine, corrections)
+    gap = neighbour_maximum(np.abs(value - better.V), fine.grid)
+    smooth = SAFETY * gap + limit.bar + SAFETY * better.remaining
+    rough = monotone_bar(states, value, better.V)
+    usable = better.settled
+    trusted = corrections.accepted
+    if trusted is None:
+        apart = neighbour_maximum(np.abs(better.V - fine.V), fine.grid)
+        trusted = apart <= 3 * monotone_room(states) + 1e-9 * fine.scale
+    part = np.where(trusted & usable, smooth, rough)
+    if fine.faces.fixed_mask is not None:
+        part[fine.faces.fixed_mask] = 0.0
+    cut = truncation_bar(fine, better.V if usable else fine.V)
+    algebraic = algebraic_part(fine, corrections, method)
+    rounding = 8 * EPS * fine.scale
+    if method.order > 1:
+        rounding += corrected_rounding(fine)
+    inner = region_mask(fine)
+    parts = {
+        "discretisation": float(np.max(part[inner])),
+        "truncation": float(np.max(cut[inner])),
+        "algebraic": algebraic,
+        "round-off": rounding,
+    }
+    order = limit.order if method.order == 4 else _monotone_order(states)
+    notes = () if order is not None else ("order not observed: too few grids",)
+    return ErrorBar(part + cut + algebraic + rounding, parts, order, notes)
+
+
+def region_mask(state: GridState) -> NDArray[np.bool_]:
+    """Nodes of the region the answer is for, see `GridSolution.region`."""
+    grid = state.grid
+    artificial = tuple(
+        any(face.axis == k for face in state.faces.artificial)
+        for k in range(grid.dimension)
+    )
+    return grid.domain.inner(0.75, artificial).contains(grid.nodes(), 1e-12)
+
+
+def sequence_estimate(fine: GridState, corrections: Corrections) -> NestedEstimate:
+    """The order-4 value's own error, from orders 1, 2 and 4 on one grid.
+
+    The corrections shrink by a ratio c, at least 1/10; were they to go on shrinking
+    so, the rest would be c / (1 - c) of the last. For grids whose coarsening does not
+    bear fourth order.
+    """
+    second, fourth = corrections.second, corrections.fourth[-1]
+    start = fine.V if second is None else second.V
+    last = neighbour_maximum(np.abs(fourth.V - start), fine.grid)
+    first = last if second is None else np.abs(second.V - fine.V)
+    first = neighbour_maximum(first, fine.grid)
+    share = np.clip(last / np.maximum(first, 1e-300), 0.1, 0.8)
+    return NestedEstimate(NESTED_SAFETY * share / (1 - share) * last, None)
+
+
+def corrected_rounding(fine: GridState) -> float:
+    """Round-off of a corrected value: differences of V, then the rows' inverse.
+
+    Rounding each difference leaves eps |V| max weight / rho in the worst case; it is
+    as good as independent between nodes, and averages over the longest axis.
+    """
+    assert fine.under is not None
+    rows, _ = fine.folded(fine.under)
+    return round_off_floor(fine, rows) / float(np.sqrt(max(fine.grid.shape)))
+
+
+def algebraic_part(
+    fine: GridState, corrections: Corrections, method: PolicyIteration
+) -> float:
+    """What the iterations left: the residual bound, or the last corrections' rest."""
+    left = fine.algebraic()
+    if method.order > 1 and corrections.accepted is not None:
+        chosen = corrections.second if method.order == 2 else corrections.fourth[-1]
+        assert chosen is not None
+        left = SAFETY * chosen.remaining if corrections.accepted.all() else left
+    return left
+
+
+def monotone_bar(states: list[GridState], value: Array, better: Array) -> Array:
+    """Bar where the corrected values are not believed.
+
+    The full change between grids (order 1 or better) times a safety factor, and at
+    least the distance to the corrected value: as far as that is plausible for a
+    first-order scheme, which can be off by a cell's variation of the payoff for ever
+    although nested grids agree (a state resting on the node nearest to a kink).
+    """
+    fine = states[-1]
+    room = monotone_room(states)
+    factor = 1.25 if fine.grid.dimension < 3 else 2.0
+    room = np.where(np.isfinite(room), factor * room, fine.scale)
+    apart = np.where(np.isfinite(better), np.abs(value - better), 0.0)
+    plausible = np.maximum(3 * room, payoff_steps(fine) / fine.rho_min)
+    apart = SAFETY * neighbour_maximum(apart, fine.grid)
+    return np.maximum(room, np.minimum(apart, SAFETY * plausible))
+
+
+def payoff_steps(state: GridState) -> float:
+    """Largest difference of the payoff between neighbours under the policy."""
+    assert state.under is not None
+    r = state.under.r.reshape(state.grid.shape)
+    inside = r[tuple(slice(1, -1) for _ in r.shape)]
+    steps = [
+        float(np.max(np.abs(np.diff(inside, axis=k)))) if inside.shape[k] > 1 else 0.0
+        for k in range(r.ndim)
+    ]
+    return max(steps)
+
+
+def _monotone_order(states: list[GridState]) -> float | None:
+    if len(states) < 3:
+        return None
+    values, grids = [s.V for s in states[-3:]], [s.grid for s in states[-3:]]
+    return nested_estimate(values, grids, 4.0).order

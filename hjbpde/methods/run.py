@@ -1,0 +1,144 @@
+"""One whole solve: tables, nested grids, corrections, error bar, solution."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..error_bar import ErrorBar
+from ..faces import Faces
+from ..grid import Grid
+from ..problem import ControlProblem
+from ..report import Report
+from ..solution import GridSolution
+from ..tabulate import GeneralTables, Tables, fixed_policy_tables, tabulate
+from .bounds import bound
+from .corrections import Corrections
+from .nested import RunOptions, solve_nested
+from .policy_iteration import PolicyIteration
+from .state import GridState
+
+Array = NDArray[np.float64]
+
+
+@dataclass(eq=False)
+class Clock:
+    """Seconds by phase."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time inside to a phase."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
+
+
+def run(
+    problem: ControlProblem, grid: Grid, method: PolicyIteration, options: RunOptions
+) -> GridSolution:
+    """Solve on nested grids and bound the error."""
+    clock = Clock()
+    with clock.phase("tabulate"):
+        tables = tabulate(problem, grid, Faces.of(problem, grid))
+    return _finish(problem, grid, tables, method, options, clock, None)
+
+
+def run_fixed(
+    problem: ControlProblem, grid: Grid, a: Array, method: PolicyIteration
+) -> GridSolution:
+    """The value of the policy a (N, m) on the grid's nodes."""
+    clock = Clock()
+    with clock.phase("tabulate"):
+        faces = Faces.of(problem, grid)
+        tables = fixed_policy_tables(problem, grid, faces, a)
+    return _finish(problem, grid, tables, method, RunOptions.of(), clock, a)
+
+
+def _finish(
+    problem: ControlProblem,
+    grid: Grid,
+    tables: Tables,
+    method: PolicyIteration,
+    options: RunOptions,
+    clock: Clock,
+    fixed: Array | None,
+) -> GridSolution:
+    with clock.phase("solve"):
+        states = solve_nested(problem, grid, tables, method, options)
+    fine = states[-1]
+    value, a, corrections = fine.V, fine.a, Corrections()
+    if fine.status != "not converged":
+        if method.order > 1:
+            with clock.phase("defect correction"):
+                corrections = Corrections.on(states)
+                value, a = corrections.pick(fine, method.order)
+        elif method.richardson:
+            value = corrections.extrapolate(states)
+        with clock.phase("error bar"):
+            bar = bound(states, corrections, value, method)
+    else:
+        unknown = np.full(grid.shape, np.inf)
+        bar = ErrorBar(unknown, {}, None, ("no bar: the iteration did not converge",))
+    m = problem.n_controls
+    control = (a.T if fixed is None else fixed).reshape(*grid.shape, m)
+    return GridSolution(
+        problem=problem,
+        grid=grid,
+        value=problem.sign * value,
+        control=np.ascontiguousarray(control),
+        error_bar=bar.total,
+        report=_report(problem, states, method, clock, corrections, bar),
+        scheme=method.scheme,
+        second_opinion=_opinion(problem, corrections),
+        artificial_axes=problem.artificial_axes,
+    )
+
+
+def _opinion(problem: ControlProblem, corrections: Corrections) -> Array | None:
+    if not corrections.fourth or not corrections.fourth[-1].settled:
+        return None
+    return problem.sign * corrections.fourth[-1].V
+
+
+def _report(
+    problem: ControlProblem,
+    states: list[GridState],
+    method: PolicyIteration,
+    clock: Clock,
+    corrections: Corrections,
+    bar: ErrorBar,
+) -> Report:
+    fine = states[-1]
+    checks = [f"linear solves by {fine.ladder.name}, every residual measured"]
+    for (axis, side), rule in problem.faces.items():
+        if rule is None:
+            checks.append(
+                f"face ({axis}, {side}) is artificial: closed by continuing the slope "
+                "of V from inside; the truncation part answers for it"
+            )
+    note = fine.tables.note
+    if isinstance(fine.tables, GeneralTables) and note:
+        checks.append(f"controls searched at every node ({note})")
+    fallbacks = [text for s in states for text in s.ladder.fallbacks]
+    return Report(
+        status=fine.status,
+        method=method.name,
+        iterations=len(fine.bounds),
+        residuals=tuple(fine.bounds),
+        seconds=dict(clock.seconds),
+        checks=(*checks, *bar.notes),
+        fallbacks=(*dict.fromkeys(fallbacks), *corrections.notes),
+        error_parts=bar.parts,
+        observed_order=bar.observed_order,
+        details={"grids": [list(s.grid.shape) for s in states]},
+    )
