@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 SAFETY = 1.25
 """Factor on differences of one grid, or with an observed order (Roache's 1.25)."""
 NESTED_SAFETY = 1.5
-"""Factor on differences between grids when the order was not observed."""
+"""Factor on differences between grids whose order is unseen or that see a kink."""
 TRUNCATION_SAFETY = 1.5
 """Factor on the truncation part, which rests on one linear solve."""
 SERIES = 8
@@ -99,7 +99,7 @@ def nested_estimate(
         order = np.clip(np.log2(ratio), 1.0, highest)
         order = -neighbour_maximum(-np.asarray(order), grids[-2])
         seen = float(np.median(np.clip(np.log2(ratio), 0.0, 8.0)))
-    safety = NESTED_SAFETY if seen is None else SAFETY
+    safety = SAFETY if seen is not None and highest > 2.0 else NESTED_SAFETY
     bar = safety * near / (2.0**order - 1.0)
     return NestedEstimate(prolonged(bar, fine), seen)
 

@@ -118,7 +118,6 @@ def test_the_bar_covers_where_the_state_rests_between_two_nodes():
     assert np.mean(error <= bar + 1e-14) >= 0.99
 
 
-@pytest.mark.xfail(strict=True, reason="known: a thin layer under order 4")
 def test_the_bar_covers_in_a_layer_at_a_wall():
     """Noise .1: V turns within s^2/2 = .005 of the wall, a quarter of a step."""
     method = hjb.PolicyIteration(order=4)
