@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,11 +25,13 @@ def fit(
     targets: Array,
     steps: int,
     rates: tuple[float, float],
+    penalties: Sequence[Callable[[MLP], torch.Tensor]] = (),
 ) -> float:
     """Full-batch Adam steps, the learning rate falling geometrically; last loss.
 
-    z (n, d) scaled states, targets (n, outputs). The optimizer keeps its moments
-    between calls: successive policies have nearly the same targets.
+    z (n, d) scaled states, targets (n, outputs); each penalty adds one scalar. The
+    optimizer keeps its moments between calls: successive policies have nearly the
+    same targets.
     """
     wanted = torch.from_numpy(np.ascontiguousarray(targets))
     loss = torch.zeros(())
@@ -37,6 +41,9 @@ def fit(
             group["lr"] = rates[0] * (rates[1] / rates[0]) ** share
         optimizer.zero_grad()
         loss = mean_square(net, z, wanted)
-        loss.backward()
+        total = loss
+        for penalty in penalties:
+            total = total + penalty(net)
+        total.backward()
         optimizer.step()
     return float(loss.detach())

@@ -51,7 +51,7 @@ class MonteCarlo:
         At the start; falls tenfold over the run.
     max_policies : int
     tolerance : float
-        On the relative change of V and policy, both, four policies in a row.
+        On the relative change of V and policy, both, six policies in a row.
 
     Raises
     ------
@@ -69,7 +69,7 @@ class MonteCarlo:
     stepper: Stepper = field(default_factory=Heun)
     control_variate: bool = True
     hidden: Sequence[int] = (64, 64)
-    value_steps: int = 200
+    value_steps: int = 300
     policy_steps: int = 100
     learning_rate: float = 5e-3
     max_policies: int = 30
@@ -104,4 +104,5 @@ class MonteCarlo:
         for _ in bar_over(steps, steps, progress, "policy"):
             if training.step():
                 break
+        training.polish()
         return training.outcome(words)

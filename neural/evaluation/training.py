@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from ..sampling import training_states
 from ..start import Policy
 from ..value_model import greedy_policy, hjb_residual
 from ..value_network import Link, PolicyNetwork, ValueNetwork
+from .face_penalty import FacePenalty, face_penalties
 from .fitting import fit
 from .rollout import Rollout
 
@@ -26,8 +29,10 @@ if TYPE_CHECKING:
     from .monte_carlo import MonteCarlo
 
 Array = NDArray[np.float64]
-SETTLED = 4
+SETTLED = 6
 """Policies in a row that must change little before the run may stop."""
+FLOOR = 5.0
+"""Changes up to this many tolerances, at the end, are the noise of the paths."""
 WARM_UP = 8
 """Evaluations of the first policy at most, before the first improvement."""
 NOISE = 0.03
@@ -71,6 +76,8 @@ class Training:
         self.value_adam = torch.optim.Adam(self.value_net.parameters())
         self.policy_adam = torch.optim.Adam(self.policy_net.parameters())
         self.model: ValueNetwork | None = None
+        self.penalties: list[FacePenalty] | None = None
+        self.recent: deque[tuple[Array, Array]] = deque(maxlen=SETTLED)
         self.history: list[dict[str, Any]] = []
         self.status, self.settled, self.began = "not converged", 0, time.perf_counter()
         self.kept: tuple[ValueNetwork, PolicyNetwork | None] | None = None
@@ -135,6 +142,7 @@ class Training:
             return True
         assert self.model is not None
         before, a_before = self.model.value(self.check), self.policy(self.check)
+        self.recent.append((x, targets))
         loss = self._fit_value(x, targets)
         if self._broken(self.model.value(self.check)):
             self.status = "diverged"
@@ -143,6 +151,28 @@ class Training:
         self._record(before, a_before, loss, stopped)
         self._keep()
         return self.status == "converged"
+
+    def polish(self) -> None:
+        """Fit once more to the targets of the last policies together, slowly.
+
+        They belong to nearly one policy by now, and the noise of one batch bends the
+        network where the next would bend it back.
+        """
+        if self.status == "diverged" or not self.recent:
+            return
+        changes = ("value_change", "policy_change")
+        late = [h[name] for h in self.history[-SETTLED:] for name in changes]
+        if (
+            self.status == "not converged"
+            and max(late) < FLOOR * self.options.tolerance
+        ):
+            self.status = "stagnated"
+        x, targets = (np.concatenate(part) for part in zip(*self.recent, strict=True))
+        self._fit_value(x, targets, 2)
+        self._improve()
+        assert self.model is not None
+        if not self._broken(self.model.value(self.check)):
+            self._keep()
 
     def _record(
         self, before: Array, a_before: Array, loss: float, stopped: float
@@ -186,12 +216,18 @@ class Training:
         rate = self.options.learning_rate * 0.1**share
         return rate, rate / 10.0
 
-    def _fit_value(self, x: Array, targets: Array) -> float:
+    def _fit_value(self, x: Array, targets: Array, longer: int = 1) -> float:
         assert self.model is not None
-        steps = self.options.value_steps * (1 if self.warm_up_noise else 5)
+        steps = self.options.value_steps * (longer if self.warm_up_noise else 5)
         wanted = self.model.link.inverse(targets)[:, None]
         z = self.model.scaled(x)
-        return fit(self.value_net, self.value_adam, z, wanted, steps, self._rates())
+        model = self.model
+        if self.penalties is None:
+            self.penalties = face_penalties(self.problem, model, self.rng)
+        terms = [partial(penalty, model=model) for penalty in self.penalties]
+        return fit(
+            self.value_net, self.value_adam, z, wanted, steps, self._rates(), terms
+        )
 
     def _improve(self) -> None:
         """Fit the actor to the greedy control of the network's derivatives."""
@@ -280,6 +316,7 @@ class Training:
         bias = self.time_step_bias()
         stop = {
             "converged": "stopped: value and policy settled",
+            "stagnated": "stopped: all policies used, moving by sampling noise only",
             "not converged": "stopped: all policies used, still moving",
             "diverged": "stopped: targets blew up; the last good state is kept",
         }[self.status]

@@ -4,10 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 import hjbpde as hjb
 import neural
+from neural.evaluation.face_penalty import face_penalties
 from neural.evaluation.rollout import Rollout
+from neural.value_network import Link, ValueNetwork
 
 SHORT = neural.MonteCarlo(
     paths=64, dt=0.1, horizon=2.0, hidden=(16,), value_steps=20, max_policies=2
@@ -40,13 +43,17 @@ def test_article_lqr_is_learned_from_the_open_loop_policy():
 
 
 @pytest.mark.slow
-def test_merton_runs_and_its_value_is_near():
+def test_merton_value_and_controls_are_learned():
     problem = hjb.catalogue.get("merton")
     learned = neural.solve(problem, neural.PolicyIteration(neural.MonteCarlo()))
     x = learned.region.sample(np.random.default_rng(0), 500)
     assert problem.exact is not None
-    value = problem.exact.value(x)
-    assert np.abs(learned.value_at(x) - value).max() < 5e-2 * np.abs(value).max()
+    assert problem.exact.control is not None
+    value, control = problem.exact.value(x), problem.exact.control(x)
+    assert np.abs(learned.value_at(x) - value).max() < 2e-2 * np.abs(value).max()
+    off = np.abs(learned.control_at(x) / control - 1).max(0)
+    assert off[0] < 0.1
+    assert off[1] < 0.03
 
 
 def weak_errors(stepper, steps=(0.2, 0.1, 0.05)):
@@ -67,6 +74,27 @@ def test_heun_has_less_bias_than_euler_and_both_have_their_order():
     assert heun[-1] < 0.3 * euler[-1]
     assert abs(np.log2(euler[1] / euler[2]) - 1) < 0.3
     assert abs(np.log2(heun[1] / heun[2]) - 2) < 0.7
+
+
+@pytest.mark.parametrize("boundary", ["homogeneous", "exact"])
+def test_face_penalties_are_zero_exactly_where_the_rules_hold(boundary):
+    problem = hjb.catalogue.get("merton", boundary=boundary)
+    assert problem.exact is not None
+    domain, centre = problem.domain, np.zeros((1, 1))
+    # Without a hidden layer u is linear in y, and so is log(-V) of Merton.
+    net = neural.MLP(1, 1, ())
+    link = Link(0.0, float(problem.exact.value(centre)[0]), True)
+    model = ValueNetwork(net, domain.centre, 0.5 * domain.width, link)
+    terms = face_penalties(problem, model, np.random.default_rng(0))
+    sums = []
+    for slope in (-2.0, -1.8):
+        with torch.no_grad():
+            net.weights[0].fill_(slope)
+            net.biases[0].zero_()
+        sums.append(sum(float(term(net, model).detach()) for term in terms))
+    assert len(terms) == 2
+    assert sums[0] < 1e-20
+    assert sums[1] > 1e-3
 
 
 def test_control_variate_removes_most_of_the_noise():

@@ -1,6 +1,7 @@
 """Models written in torch alone, torch candidates, and the probe's messages."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -46,6 +47,43 @@ def test_the_article_model_gives_the_catalogue_answer_on_grid_and_network():
     learned, truth = neural.solve(problem), hjb.solve(problem, (201,))
     assert np.abs(learned.value_at(x) - exact.value(x)).max() < 1e-9
     assert np.abs(truth.value_at(x) - exact.value(x)).max() < 1e-6
+
+
+class ArticleMerton:
+    """The article's class on raw wealth."""
+
+    def drift(self, x, a):
+        pi, k = a[:, 0:1], a[:, 1:2]
+        return (0.03 + pi * 0.05 - k) * x
+
+    def diffusion(self, x, a):
+        return (a[:, 0:1] * 0.2 * x).unsqueeze(-1)
+
+    def reward(self, x, a):
+        return -1.0 / (a[:, 1:2] * x).clamp(min=1e-8)
+
+
+def test_the_article_merton_model_is_learned():
+    known = hjb.catalogue.get("merton", axis="wealth")
+    problem = neural.from_torch(
+        ArticleMerton(),
+        controls=known.controls,
+        domain=known.domain,
+        discount=0.05,
+        boundary={face: known.faces[face] for face in known.faces},
+    )
+    learned = neural.solve(problem)
+    x = known.domain.sample(np.random.default_rng(0), 100)
+    assert known.exact is not None
+    assert known.exact.control is not None
+    value, control = known.exact.value(x), known.exact.control(x)
+    assert np.abs(learned.value_at(x) - value).max() < 1e-4 * np.abs(value).max()
+    np.testing.assert_allclose(learned.control_at(x), control, rtol=1e-2)
+
+
+def test_report_is_plain_json():
+    report = neural.solve(article()).report
+    assert "history" in json.loads(json.dumps(report.to_dict()))["details"]
 
 
 def test_float32_constants_are_raised_to_float64():
