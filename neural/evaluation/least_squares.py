@@ -107,7 +107,7 @@ class LeastSquares:
         chosen = min(range(len(scales)), key=lambda k: trials[k].best_residual)
         coarse, best = trials[chosen], trials[chosen]
         middle = time.perf_counter()
-        if small != full:
+        if small != full and coarse.best is not None:
             basis = FeatureBasis.draw(problem.domain, full, scales[chosen], rng)  # type: ignore[arg-type]
             warm = GreedyPolicy(problem, coarse.best)
             best = self._run(problem, basis, warm, rng, progress, "full")
