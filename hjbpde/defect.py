@@ -30,6 +30,8 @@ from .multigrid import _around
 from .weights import finite_difference_weights
 
 Array = NDArray[np.float64]
+NOTHING_LEFT = 1e-10
+"""Relative residual below which the start already has the order asked for."""
 DEPTH = 5
 """Steps that Anderson mixing remembers."""
 
@@ -212,6 +214,9 @@ def correct(
     mixing, best, size = Anderson(DEPTH), np.inf, np.inf
     kept, remaining, rate = (V, a.copy()), np.inf, 1.0
     scale, steps = float(np.max(np.abs(start))) or 1.0, 0
+    left = float(np.max(np.abs(residual))) / state.rho_min
+    if left <= NOTHING_LEFT * scale:
+        return Correction(V, a, order, 0, left, True)
     for steps in range(1, max_steps + 1):
         step, ratio = state.ladder.correct(residual, 0.1)
         before, size = size, float(np.max(np.abs(step)))

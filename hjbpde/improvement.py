@@ -214,11 +214,34 @@ def greedy(
     """The maximiser of r + f . p + D . q, written into a (m, n)."""
     if isinstance(tables, GeneralTables):
         return _search(tables, slopes, a, scan)
-    if tables.n_controls:
+    if _is_diagonal(tables.R):
+        _separate_maximisers(tables, slopes.p, a)
+    elif tables.n_controls:
         smooth_coupled(
             slopes.p, (tables.B, tables.r1, tables.R), (tables.low, tables.high), a
         )
     return tables.under(a)
+
+
+def _is_diagonal(R: Array) -> bool:
+    m = len(R)
+    return all(not R[i, j].any() for i in range(m) for j in range(m) if i != j)
+
+
+def _separate_maximisers(tables: QuadraticTables, p: Array, a: Array) -> None:
+    """argmax of (r1 + B'p)_i a_i - R_ii a_i^2/2 on the box, each control alone."""
+    for i in range(len(a)):
+        gain = np.broadcast_to(tables.r1[i], a[i].shape)
+        for k in range(len(p)):
+            if tables.B[k, i].any():
+                gain = gain + tables.B[k, i] * p[k]
+        low, high, square = tables.low[i], tables.high[i], tables.R[i, i]
+        if (square > 0).all():
+            np.clip(gain / square, low, high, out=a[i])
+            continue
+        free = np.where(square > 0, gain / np.where(square > 0, square, 1.0), a[i])
+        ends = np.where(gain > 0, high, np.where(gain < 0, low, a[i]))
+        a[i] = np.clip(np.where(square > 0, free, ends), low, high)
 
 
 def _search(

@@ -81,9 +81,18 @@ class QuadraticTables:
 
     def under(self, a: Array) -> Coefficients:
         """Coefficients of the policy a (m, N)."""
-        f = self.f0 + np.einsum("imn,mn->in", self.B, a)
-        Ra = np.einsum("ijn,jn->in", self.R, a)
-        return Coefficients(f, self.D, self.r0 + ((self.r1 - 0.5 * Ra) * a).sum(0))
+        # Loops over the few controls and axes: most of B and R is zero.
+        f, r = self.f0.copy(), self.r0.copy()
+        for i, act in enumerate(a):
+            for k in range(len(f)):
+                if self.B[k, i].any():
+                    f[k] += self.B[k, i] * act
+            slope = np.broadcast_to(self.r1[i], act.shape)
+            for j, other in enumerate(a):
+                if self.R[i, j].any():
+                    slope = slope - 0.5 * self.R[i, j] * other
+            r += slope * act
+        return Coefficients(f, self.D, r)
 
 
 @dataclass(frozen=True)

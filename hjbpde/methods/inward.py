@@ -34,6 +34,11 @@ def inward_start(state: GridState) -> None:
     Undamped first; where the faces of the policy found feed on themselves, once more
     with damped slopes (see face_response.py).
     """
+    if not len(state.a):
+        _evaluate_closed(state, damped=False)
+        if most_feedback(state) > MOST_FEEDBACK:
+            _evaluate_closed(state, damped=True)
+        return
     start, zero = _least_touching(state), state.V.copy()
     state.a = start.copy()
     if _climbed(state, damped=False) and most_feedback(state) <= MOST_FEEDBACK:
