@@ -11,7 +11,9 @@ from .errors import (
     ProblemError,
     StabilityError,
 )
+from .events import Exit, Stop
 from .grid import Grid
+from .methods.marching import Marching
 from .methods.policy_iteration import PolicyIteration
 from .problem import ControlProblem, Exact
 from .protocol import Solution
@@ -21,18 +23,21 @@ from .sets import Box, Finite
 from .simulate import Paths, simulate
 from .solution import GridSolution, load
 from .solve import default_method, evaluate, solve
+from .timed_solution import TimedSolution
 
 __all__ = [
     "Box",
     "ControlProblem",
     "Dirichlet",
     "Exact",
+    "Exit",
     "Extrapolate",
     "Finite",
     "Grid",
     "GridSolution",
     "HJBError",
     "Hybrid",
+    "Marching",
     "MemoryBudgetError",
     "MethodMismatch",
     "NotConverged",
@@ -45,6 +50,8 @@ __all__ = [
     "Solution",
     "StabilityError",
     "StateConstraint",
+    "Stop",
+    "TimedSolution",
     "Upwind",
     "catalogue",
     "constant",

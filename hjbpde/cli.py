@@ -22,6 +22,7 @@ from .grid import Grid
 from .problem import ControlProblem
 from .solution import GridSolution
 from .solve import solve
+from .timed_solution import TimedSolution
 
 AGREE, DISAGREE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 DEMO = ("lqr", "merton")
@@ -301,9 +302,10 @@ def _coarsenings(problem: ControlProblem) -> list[tuple[int, ...]]:
     return shapes[::-1]
 
 
-def _largest_bar(solution: GridSolution) -> str:
+def _largest_bar(solution: GridSolution | TimedSolution) -> str:
     inside = solution.region.contains(solution.grid.nodes(), 1e-12)
-    bar, size = solution.error_bar[inside].max(), np.abs(solution.value[inside]).max()
+    bar = solution.error_bar[..., inside].max()
+    size = np.abs(solution.value[..., inside]).max()
     return f"in its region: sup|V| = {size:.6g}, error bar at most {bar:.2e}"
 
 

@@ -31,6 +31,11 @@ class FaceResponse:
             slab = state.faces.slab(face, 0)
             self.pushes.append(outside.reshape(shape)[slab] * 2 * face.step)
         state.faces.fold(lower, upper, self.rows.c, None)
+        self.held = state.stopped_nodes() if state.may_stop else None
+        if self.held is not None:
+            # A stopped node is worth its payoff, whatever the faces do.
+            held = self.held.ravel()
+            lower[:, held], upper[:, held], self.rows.c[held] = 0.0, 0.0, 1.0
 
     def to(self, slopes: list[Any]) -> Array:
         """The shift of V for these errors of the outward slopes."""
@@ -40,6 +45,9 @@ class FaceResponse:
             faces.artificial, self.pushes, slopes, strict=True
         ):
             rhs[faces.slab(face, 0)] += push * slope
+        for mask in (faces.fixed_mask, self.held):
+            if mask is not None:
+                rhs[mask] = 0.0
         return np.abs(solve_roughly(self.rows, rhs, grid))
 
     def returned(self, V: Array, z: Array) -> list[Array]:
@@ -85,8 +93,6 @@ def damp(state: GridState) -> None:
 def solve_roughly(rows: Rows, rhs: Array, grid: Grid) -> Array:
     """A x = rhs to 1e-6, relative; the bar needs two digits."""
     b = rhs.ravel().copy()
-    if rows.faces.fixed_mask is not None:
-        b[rows.faces.fixed_mask.ravel()] = 0.0
     if not b.any():
         return np.zeros(grid.shape)
     ladder = default_ladder(grid)

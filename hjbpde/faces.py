@@ -66,6 +66,8 @@ class Faces:
     fixed_mask: NDArray[np.bool_] | None = None
     fixed_values: Array | None = None
     padded: Array | None = field(default=None, repr=False)
+    inside: bool = False
+    """Whether nodes inside the domain are fixed too (an exit region)."""
 
     @classmethod
     def of(cls, problem: ControlProblem, grid: Grid) -> Faces:
@@ -76,13 +78,19 @@ class Faces:
         ]
         out = cls(grid, faces)
         fixed = [face for face in faces if face.fixed]
-        if fixed:
+        if problem.exit is not None:
+            mask, values = exit_data(problem, grid)
+            out.fixed_mask, out.fixed_values = mask, problem.sign * values
+            out.inside = True
+        elif fixed:
             out.fixed_mask = np.zeros(grid.shape, bool)
             out.fixed_values = np.zeros(grid.shape)
-            for face in fixed:
-                slab = out.slab(face, 0)
-                out.fixed_mask[slab] = True
-                out.fixed_values[slab] = face.C
+        for face in fixed:
+            assert out.fixed_mask is not None
+            assert out.fixed_values is not None
+            slab = out.slab(face, 0)
+            out.fixed_mask[slab] = True
+            out.fixed_values[slab] = face.C
         return out
 
     def coarsened(self, grid: Grid) -> Faces:
@@ -92,13 +100,14 @@ class Faces:
             copy = FaceNodes(**{**face.__dict__, "C": 0.0, "slope": 0.0})
             copy.step = _step(grid, face.axis, face.side)
             faces.append(copy)
-        out = Faces(grid, faces)
+        out = Faces(grid, faces, inside=self.inside)
         if self.fixed_mask is not None:
-            mask = np.zeros(grid.shape, bool)
-            for face in faces:
-                if face.fixed:
-                    mask[out.slab(face, 0)] = True
-            out.fixed_mask, out.fixed_values = mask, np.zeros(grid.shape)
+            kept = [
+                np.searchsorted(fine, coarse)
+                for fine, coarse in zip(self.grid.axes, grid.axes, strict=True)
+            ]
+            out.fixed_mask = self.fixed_mask[np.ix_(*kept)]
+            out.fixed_values = np.zeros(grid.shape)
         return out
 
     def slab(self, face: FaceNodes, depth: int) -> tuple[Any, ...]:
@@ -229,6 +238,26 @@ def _numbers(
     elif isinstance(rule, StateConstraint):
         face.inward_only = face.noiseless = True
     return face
+
+
+def exit_data(problem: ControlProblem, grid: Grid) -> tuple[NDArray[np.bool_], Array]:
+    """Nodes in the exit region and the value taken there, both (*shape)."""
+    nodes = grid.nodes()
+    phi = np.broadcast_to(np.asarray(problem.exit.region(nodes), float), grid.shape)
+    if np.isnan(phi).any():
+        raise ProblemError("'exit': region(x) is NaN on some nodes.")
+    mask = phi <= 0
+    if not mask.any():
+        raise ProblemError(
+            "'exit': no node of the grid lies in the exit region; refine the grid or "
+            "enlarge the region."
+        )
+    g: Any = problem.exit.value
+    values = np.zeros(grid.shape)
+    values[mask] = np.asarray(g(nodes[mask]) if callable(g) else g, float)
+    if not np.isfinite(values).all():
+        raise ProblemError("'exit': value(x) is not finite on the exit region.")
+    return mask, values
 
 
 def face_data(grid: Grid, face: FaceNodes, g: Any) -> Array:

@@ -164,7 +164,8 @@ def _check_uncorrelated(sigma: Array, x: Array, a: Array) -> None:
 def discount_of(problem: ControlProblem, x: Array) -> Array:
     """rho at x (n, d), checked to be finite and positive."""
     rho = np.asarray(problem.discount_at(x), dtype=float)
-    bad = np.flatnonzero(~(np.isfinite(rho) & (rho > 0)))
+    least = rho >= 0 if problem.exit is not None else rho > 0
+    bad = np.flatnonzero(~(np.isfinite(rho) & least))
     if bad.size:
         n = int(bad[0])
         raise ProblemError(

@@ -7,14 +7,15 @@ discounted integral along ``dX = f(X, a) dt + sigma(X, a) dW``::
     rho V = inf_a { l + f . grad V + 1/2 tr(sigma sigma^T hess V) }      (cost)
 
 (Fleming and Soner, Controlled Markov Processes and Viscosity Solutions, 2nd ed.,
-equation IV.5.8 with the sign of the payoff as stated here.)
+equation IV.5.8 with the sign of the payoff as stated here.) With a horizon -V_t is
+added on the left; with a right to stop, V is also kept at or above psi.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,20 +31,14 @@ from .boundary import (
     StateConstraint,
 )
 from .errors import ProblemError
+from .events import Exit, Stop, stops_of
 from .grid import Grid
 from .sets import Box, ControlSet, Finite
 
 _RULES = (Dirichlet, Reflecting, Robin, Extrapolate, StateConstraint)
-_NOT_YET = (
-    "horizon",
-    "terminal",
-    "exit",
-    "stop",
-    "adversary",
-    "modes",
-    "jumps",
-    "impulse",
-)
+_NOT_YET = ("adversary", "modes", "jumps", "impulse")
+_OF_TIME = ("drift", "diffusion", "reward", "cost", "discount")
+"""Functions that may name the keyword t."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +79,13 @@ class ControlProblem:
         The states, with periodic axes marked.
     discount : float or callable
         rho >= 0, or ``rho(x) -> (...)``, a rate per unit of time.
+    horizon, terminal : float and callable, optional
+        T and g(x): the problem ends at T with g. Functions may then name t, the
+        calendar time, which is passed by keyword.
+    exit : Exit, optional
+        The process ends on entering a region, see `hjbpde.events`.
+    stop : callable, Stop or pair of Stop, optional
+        The right to stop and settle at psi(x), see `hjbpde.events`.
     boundary : rule, mapping or None
         One rule for every face, or ``{(axis, "low" | "high"): rule}``; a face
         without a rule is artificial (see ``hjbpde.boundary``).
@@ -130,6 +132,7 @@ class ControlProblem:
         self._refuse_missing_methods()
         self._check_functions()
         self._check_domain()
+        self._check_events()
         self._check_discount()
         object.__setattr__(self, "_faces", self._faces_of(self.boundary))
 
@@ -154,10 +157,10 @@ class ControlProblem:
             function = getattr(self, field)
             if function is not None and not callable(function):
                 self._fail(f"'{field}' must be a function, got {type(function)}.")
-        for field in ("drift", "diffusion", "reward", "cost", "discount"):
+        for field in _OF_TIME:
             function = getattr(self, field)
             named = _keywords(function)
-            if "t" in named:
+            if "t" in named and self.horizon is None:
                 self._fail(
                     f"'{field}' names t, but the problem has no horizon: "
                     "time-dependent data need horizon=T and terminal=g."
@@ -192,13 +195,30 @@ class ControlProblem:
                     f"'diffusion' has {shape[0]} rows for {domain.dimension} states."
                 )
 
+    def _check_events(self) -> None:
+        if (self.horizon is None) != (self.terminal is None):
+            self._fail("'horizon' and 'terminal' go together: give both or neither.")
+        if self.horizon is not None and not (
+            np.isfinite(self.horizon) and self.horizon > 0
+        ):
+            self._fail(f"'horizon' must be a positive time, got {self.horizon!r}.")
+        if self.terminal is not None and not callable(self.terminal):
+            constant_value = float(self.terminal)
+            if not np.isfinite(constant_value):
+                self._fail(f"'terminal' must be finite, got {self.terminal!r}.")
+        if self.exit is not None and not isinstance(self.exit, Exit):
+            self._fail("'exit' must be hjb.Exit(region=phi, value=g).")
+        stops = stops_of(self.stop)
+        if len({s.by for s in stops}) < len(stops):
+            self._fail("'stop' may hold one right to stop for each side, not two.")
+
     def _check_discount(self) -> None:
         if callable(self.discount):
             return
         rho = float(self.discount)
         if not np.isfinite(rho) or rho < 0:
             self._fail(f"'discount' must be a finite rate >= 0, got {rho:g}.")
-        if rho == 0:
+        if rho == 0 and self.horizon is None and self.exit is None:
             self._fail(
                 "'discount' is 0 without horizon, exit or average: the value would "
                 "be infinite. Give discount > 0."
@@ -259,6 +279,46 @@ class ControlProblem:
             any(rule is None for (k, _), rule in self.faces.items() if k == axis)
             for axis in range(self.dimension)
         )
+
+    @property
+    def stops(self) -> tuple[Stop, ...]:
+        """The rights to stop, none, one, or one a side."""
+        return stops_of(self.stop)
+
+    @property
+    def special(self) -> frozenset[str]:
+        """Fields in use that not every method takes."""
+        fields = ("horizon", "exit", "stop", *_NOT_YET)
+        used = {field for field in fields if getattr(self, field) is not None}
+        return frozenset(used | ({"average"} if self.average else set()))
+
+    @property
+    def depends_on_time(self) -> bool:
+        """Whether some function names the keyword t."""
+        return any("t" in _keywords(getattr(self, field)) for field in _OF_TIME)
+
+    def terminal_at(self, x: Any) -> Any:
+        """g(x) at the horizon, shape ``(...)``."""
+        xp = namespace(x)
+        if callable(self.terminal):
+            return self._shaped("terminal", self.terminal(x), x, ())
+        return xp.full(tuple(x.shape[:-1]), float(self.terminal), dtype=x.dtype)
+
+    def slice_at(self, t: float, rate: float) -> ControlProblem:
+        """The stationary problem of one implicit step: data at t, discount + rate.
+
+        Horizon, terminal and stopping rights are dropped: the method adds the value
+        of the step before, and the obstacle, to the rows.
+        """
+
+        def fixed(function: Any) -> Any:
+            if "t" not in _keywords(function):
+                return function
+            return lambda *arguments: function(*arguments, t=t)
+
+        held: dict[str, Any] = {f: fixed(getattr(self, f)) for f in _OF_TIME}
+        held["discount"] = _raised(held["discount"], rate)
+        return replace(self, **held, horizon=None, terminal=None, stop=None, exact=None)
 
     def drift_at(self, x: Any, a: Any) -> Any:
         """f(x, a), broadcast to ``(..., d)``."""
@@ -321,6 +381,10 @@ class ControlProblem:
                 f"'{field}' returned shape {shape} for states of shape "
                 f"{tuple(x.shape)}; expected {wanted}.{hint}"
             )
+
+
+def _raised(rho: Any, rate: float) -> Any:
+    return (lambda x: rho(x) + rate) if callable(rho) else float(rho) + rate
 
 
 def _keywords(function: Any) -> set[str]:

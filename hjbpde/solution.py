@@ -17,6 +17,7 @@ from .faces import Faces
 from .greedy import greedy_control
 from .grid import Grid
 from .interpolation import Interpolant
+from .mdp import MDP
 from .methods.state import GridState, make_state
 from .problem import ControlProblem
 from .report import Report
@@ -48,6 +49,8 @@ class GridSolution:
     report : Report
     second_opinion : (*shape), optional
         The better value that the discretisation part was measured against.
+    stopping : bool (*shape), optional
+        Where stopping is best, if somebody may stop.
     """
 
     problem: ControlProblem | None
@@ -59,6 +62,7 @@ class GridSolution:
     scheme: Scheme
     second_opinion: Array | None = None
     artificial_axes: tuple[bool, ...] = ()
+    stopping: NDArray[np.bool_] | None = None
 
     @property
     def region(self) -> Box:
@@ -209,6 +213,12 @@ class GridSolution:
             matrix = sp.diags(keep) @ matrix
         return sp.csr_matrix(matrix)
 
+    def as_mdp(self, controls: Any = None, dt: float | None = None) -> MDP:
+        """The Markov chain of the monotone scheme, see `hjbpde.chain.mdp_of`."""
+        from .chain import mdp_of
+
+        return mdp_of(self, controls, dt)
+
     def stationary_density(self) -> Array:
         """Density of the controlled process in the long run, (*shape).
 
@@ -272,6 +282,8 @@ class GridSolution:
         }
         if self.second_opinion is not None:
             arrays["second_opinion"] = self.second_opinion
+        if self.stopping is not None:
+            arrays["stopping"] = self.stopping
         problem = self.problem
         header = {
             "periodic": list(self.grid.periodic),
@@ -343,4 +355,5 @@ def load(path: str | Path, problem: ControlProblem | None = None) -> GridSolutio
         scheme=scheme,
         second_opinion=arrays.get("second_opinion"),
         artificial_axes=tuple(header["artificial_axes"]),
+        stopping=arrays.get("stopping"),
     )

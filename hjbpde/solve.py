@@ -11,25 +11,45 @@ import numpy as np
 
 from .errors import MemoryBudgetError, MethodMismatch, NotConverged, ProblemError
 from .grid import Grid
+from .methods.march_run import run_marching
+from .methods.marching import Marching, output_times
 from .methods.nested import RunOptions
 from .methods.policy_iteration import PolicyIteration
 from .methods.run import run, run_fixed
 from .problem import ControlProblem
 from .schemes import Hybrid, Upwind
 from .solution import GridSolution
+from .timed_solution import TimedSolution
 
 MAX_DIMENSION = 4
 
 
-def default_method(problem: ControlProblem, grid: Grid) -> PolicyIteration:
-    """The method `solve` picks: policy iteration, hybrid scheme, order 2."""
-    return PolicyIteration()
+Method = PolicyIteration | Marching
+TAKES: dict[type, frozenset[str]] = {
+    PolicyIteration: frozenset({"exit", "stop"}),
+    Marching: frozenset({"horizon", "exit", "stop"}),
+}
+"""Special fields of a problem that a method takes."""
+NEEDS: dict[type, frozenset[str]] = {Marching: frozenset({"horizon"})}
+"""Special fields without which a method makes no sense."""
+
+
+def default_method(problem: ControlProblem, grid: Grid) -> Method:
+    """The method `solve` picks.
+
+    With a horizon implicit marching, else policy iteration, both with the hybrid
+    scheme; order 2 for policy iteration, order 1 where the process may be ended
+    inside the domain (the value is kinked there).
+    """
+    if problem.horizon is not None:
+        return Marching()
+    return PolicyIteration(order=1 if problem.special else 2)
 
 
 def solve(
     problem: ControlProblem,
     grid: Grid | int | Sequence[int] | None = None,
-    method: PolicyIteration | None = None,
+    method: Method | None = None,
     *,
     guess: Any = None,
     times: Any = None,
@@ -38,7 +58,7 @@ def solve(
     checkpoint: str | Path | None = None,
     strict: bool = True,
     progress: bool = False,
-) -> GridSolution:
+) -> GridSolution | TimedSolution:
     """Solve a control problem on a grid, with an error bar.
 
     Parameters
@@ -46,8 +66,10 @@ def solve(
     problem : ControlProblem
     grid : Grid, int or shape, optional
         Default: the problem's suggested grid.
-    method : PolicyIteration, optional
+    method : PolicyIteration or Marching, optional
         Default: ``default_method(problem, grid)``.
+    times : sequence of float, optional
+        Calendar times to keep with a horizon; default 33, equally spaced.
     guess : callable or array, optional
         A first value, ``guess(x) -> (...)`` or (*shape).
     tolerance : float
@@ -71,11 +93,14 @@ def solve(
         Each naming what, where, the likely cause and the remedy.
     """
     grid = _grid_of(problem, grid)
-    if times is not None:
+    if times is not None and problem.horizon is None:
         raise ProblemError("solve: times= needs a problem with a horizon.")
     method = method or default_method(problem, grid)
     check_fit(problem, grid, method)
     check_memory(grid, problem)
+    if isinstance(method, Marching):
+        outputs = output_times(problem, times)
+        return run_marching(problem, grid, method, outputs, progress)
     options = RunOptions.of(
         guess=_guess_on(guess, grid),
         tolerance=tolerance,
@@ -159,9 +184,17 @@ def _grid_of(problem: ControlProblem, grid: Any) -> Grid:
 
 def check_fit(problem: ControlProblem, grid: Grid, method: Any) -> None:
     """Refuse a method that cannot take the problem, naming what fits."""
-    if not isinstance(method, PolicyIteration):
+    fitting = [kind for kind in TAKES if _fits(kind, problem)]
+    names = " or ".join(f"hjb.{kind.__name__}" for kind in fitting) or "no method yet"
+    if type(method) not in TAKES:
         raise MethodMismatch(
-            f"solve: {method!r} is not a method; hjb.PolicyIteration fits this problem."
+            f"solve: {method!r} is not a method; {names} fits this problem."
+        )
+    if type(method) not in fitting:
+        fields = ", ".join(sorted(problem.special)) or "none"
+        raise MethodMismatch(
+            f"solve: hjb.{type(method).__name__} does not fit the special fields of "
+            f"this problem ({fields}); {names} does."
         )
     if problem.dimension > MAX_DIMENSION:
         raise MethodMismatch(
@@ -176,11 +209,21 @@ def check_fit(problem: ControlProblem, grid: Grid, method: Any) -> None:
         raise MethodMismatch(
             f"PolicyIteration: order is {method.order}; use 1, 2 or 4."
         )
-    if method.richardson and method.order != 1:
+    if isinstance(method, PolicyIteration) and method.order > 1 and problem.special:
+        raise MethodMismatch(
+            f"PolicyIteration: order {method.order} needs a smooth value; where the "
+            "process may end inside the domain (exit, stop) use order=1."
+        )
+    if isinstance(method, PolicyIteration) and method.richardson and method.order != 1:
         raise MethodMismatch(
             "PolicyIteration: richardson=True extrapolates the monotone scheme; "
             "combine it with order=1."
         )
+
+
+def _fits(kind: type, problem: ControlProblem) -> bool:
+    needed = NEEDS.get(kind, frozenset())
+    return problem.special <= TAKES[kind] and needed <= problem.special
 
 
 def bytes_needed(grid: Grid, problem: ControlProblem) -> float:

@@ -106,6 +106,8 @@ class GeneralTables:
     rho: Array
     skip: NDArray[np.bool_] | None
     note: str = ""
+    source: Array | None = None
+    """Payoff (N,) added at every node, whatever the control."""
 
     @property
     def n_controls(self) -> int:
@@ -144,6 +146,8 @@ class GeneralTables:
                 self.problem, x[part], np.ascontiguousarray(a[:, part].T), hidden
             )
             f[:, part], D[:, part], r[part] = block.f, block.D, block.r
+        if self.source is not None:
+            r += self.source if nodes is None else self.source[nodes]
         return Coefficients(f, D, r)
 
 

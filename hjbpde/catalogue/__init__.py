@@ -11,11 +11,17 @@ from ..problem import ControlProblem
 from .lqr import lqr
 from .manufactured import manufactured
 from .merton import merton
+from .options import american_put, european_call, uncertain_volatility
+from .unit_ball import unit_ball
 
 _BUILDERS: dict[str, Callable[..., ControlProblem]] = {
     "lqr": lqr,
     "merton": merton,
     "manufactured": manufactured,
+    "american-put": american_put,
+    "european-call": european_call,
+    "uncertain-volatility": uncertain_volatility,
+    "unit-ball": unit_ball,
 }
 
 

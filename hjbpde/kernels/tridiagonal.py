@@ -32,12 +32,15 @@ def thomas(c, lower, upper, rhs, ratio, out):
 
 
 @njit(cache=True)
-def howard_sweep(scheme, V, spacing, ends, tables, boxes, limits, c, a, ratio, new):
+def howard_sweep(
+    scheme, V, spacing, ends, tables, boxes, limits, c, a, ratio, new, least, most
+):
     """One policy improvement and its exact evaluation, in two passes.
 
     ``spacing`` is hm, hp, 1/hm, 1/hp, 1/(hm + hp); ``ends`` is (2, 5): fixed?, value
     or C, A, B of the ghost V_g = A V_in + B V + C at either end,
     and A + B - 1. ``tables`` as in `improve_separable` with d = 1.
+    Where going on is worth less than `least` or more than `most`, V is that bound.
     Writes the control a (N) and the new value; returns the largest change, the
     largest HJB residual of V, and the first node without a control or -1.
     """
@@ -53,6 +56,8 @@ def howard_sweep(scheme, V, spacing, ends, tables, boxes, limits, c, a, ratio, n
     s_lo = 1 if low.size > 1 else 0
     s_hi = 1 if high.size > 1 else 0
     s_c = 1 if c.size > 1 else 0
+    s_least = 1 if least.size > 1 else 0
+    s_most = 1 if most.size > 1 else 0
     excess, value, worst = 1.0, 0.0, 0.0
     ghost = ends[0, 2] * V[1] + ends[0, 3] * V[0] + ends[0, 1]
     dm = ghost - V[0]
@@ -106,6 +111,11 @@ def howard_sweep(scheme, V, spacing, ends, tables, boxes, limits, c, a, ratio, n
                     rhs + ends[1, 1] * up,
                     0.0,
                 )
+        on = here + residual / (rate + lo + up)
+        if on < least[i * s_least]:
+            lo, up, rate, rhs, residual = 0.0, 0.0, 1.0, least[i * s_least], 0.0
+        elif on > most[i * s_most]:
+            lo, up, rate, rhs, residual = 0.0, 0.0, 1.0, most[i * s_most], 0.0
         worst = max(worst, abs(residual))
         mass = rate + lo * excess
         inverse = 1.0 / (mass + up)

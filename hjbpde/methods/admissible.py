@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import NotConverged
-from ..linear import Rows, SparseLU, default_ladder
+from ..face_response import solve_roughly
+from ..linear import Rows, SparseLU
 from ..sets import Finite
 from ..tabulate import GeneralTables
 from .state import GridState
@@ -95,21 +96,22 @@ def watch_inverse(state: GridState) -> None:
     NotConverged
         The policy found has no finite value: a wrong branch.
     """
-    if not may_lose_inverse(state) or state.under is None:
+    undiscounted = float(np.min(state.tables.rho)) == 0.0
+    if state.under is None or not (may_lose_inverse(state) or undiscounted):
         return
     rows, _ = state.folded(state.under)
     if state.grid.dimension == 1:
         w = touching_time(rows)
     else:
-        ladder = default_ladder(state.grid)
-        ladder.prepare(rows)
-        w, ratio = ladder.correct(np.ones(state.grid.size), 1e-3)
-        w = w if ratio < 1e-2 and (w > 0).all() else None
+        ones = np.ones(state.grid.size)
+        w = solve_roughly(rows, ones, state.grid).ravel()
+        wrong = float(np.max(np.abs(rows.residual(w, ones))))
+        w = w if wrong < 1e-2 and (w >= 0).all() else None
     if w is None:
         raise NotConverged(
             f"policy iteration on the grid {state.grid.shape} ended at a policy whose "
-            "value is infinite (A w = 1 has no positive solution): the Robin rule "
-            "feeds back more value than the discount takes away. Check its sign, or "
-            "give guess= near the answer."
+            "value is infinite (A w = 1 has no positive solution): a Robin rule feeds "
+            "back more value than the discount takes away, or without discount the "
+            "process never ends. Check the rule's sign, or give guess= near the answer."
         )
     state.amplification = float(np.max(w))

@@ -56,6 +56,8 @@ def bound(
 ) -> ErrorBar:
     """The error bar of `value`, from the best value at hand."""
     fine = states[-1]
+    if fine.may_stop or fine.faces.inside:
+        return kinked_bound(states)
     if not corrections.fourth:
         corrections.fourth = fourth_orders(states[:-1])
         corrections.fourth.append(correct(fine, 4, fine.V, fine.a))
@@ -92,6 +94,57 @@ def bound(
     order = limit.order if method.order == 4 else _monotone_order(states)
     notes = () if order is not None else ("order not observed: too few grids",)
     return ErrorBar(part + cut + algebraic + rounding, parts, order, notes)
+
+
+def kinked_bound(states: list[GridState]) -> ErrorBar:
+    """The bar where the process may end inside the domain: no higher order helps.
+
+    Nested grids of the monotone value: at most second order where it is stopped, and
+    first order where an exit region cuts cells.
+    """
+    fine = states[-1]
+    part = monotone_bar(states, fine.V, fine.V)
+    last = states[-3:]
+    if len(last) == 3:
+        highest = 1.0 if fine.faces.inside else 2.0
+        values, grids = [s.V for s in last], [s.grid for s in last]
+        part = nested_estimate(values, grids, highest).bar + free_boundary_part(fine)
+    if fine.faces.fixed_mask is not None:
+        part[fine.faces.fixed_mask] = 0.0
+    cut, algebraic = truncation_bar(fine, fine.V), fine.algebraic()
+    rounding = 8 * EPS * fine.scale
+    inner = region_mask(fine)
+    parts = {
+        "discretisation": float(np.max(part[inner])),
+        "truncation": float(np.max(cut[inner])),
+        "algebraic": algebraic,
+        "round-off": rounding,
+    }
+    order = _monotone_order(states)
+    notes = () if order is not None else ("order not observed: too few grids",)
+    return ErrorBar(part + cut + algebraic + rounding, parts, order, notes)
+
+
+def free_boundary_part(state: GridState) -> float:
+    """What stopping at a node, not between nodes, can cost: h^2 [V''] / 8.
+
+    Nested grids may share the node next to the free boundary and then agree without
+    being right. Across it V'' jumps; the boundary is off by h / 2 at most.
+    """
+    if not state.may_stop:
+        return 0.0
+    stopped, worst = state.stopped_nodes(), 0.0
+    for k in range(state.grid.dimension):
+        bend = np.diff(state.V, 2, axis=k)
+        inside = np.take(stopped, np.arange(1, stopped.shape[k] - 1), axis=k)
+        n = bend.shape[k]
+        if n < 4:
+            continue
+        # The stencil next to the border sees half of the jump: look past it.
+        border = np.diff(inside.take(range(1, n - 1), k).astype(np.int8), axis=k) != 0
+        jumps = np.abs(bend.take(range(3, n), k) - bend.take(range(n - 3), k))
+        worst = max(worst, float(np.max(jumps[border], initial=0.0)))
+    return worst / 8.0
 
 
 def region_mask(state: GridState) -> NDArray[np.bool_]:

@@ -28,7 +28,7 @@ from .policy_iteration import (
     prolonged,
     prolonged_policy,
 )
-from .state import GridState, make_state
+from .state import GridState, make_state, set_obstacles
 
 Array = NDArray[np.float64]
 CLOSABLE = 9
@@ -93,6 +93,7 @@ def solve_nested(
             V = saved[i]
         del level
         state = make_state(faces, nested[i], method.scheme.code, V, a)
+        set_obstacles(problem, state)
         if V is None and may_lose_inverse(state):
             admissible_start(state)
         if V is None and faces.artificial:

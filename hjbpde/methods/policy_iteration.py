@@ -31,6 +31,8 @@ from .state import GridState
 
 Array = NDArray[np.float64]
 EPS = float(np.finfo(float).eps)
+HEAVY = 1e3
+"""Weight of a stopped node's row against the heaviest other row."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,16 @@ def residual_of(state: GridState, scan: bool) -> tuple[Array, Rows]:
         stencil.padded.ravel(), rows.shape, lower, upper, state.tables.rho, under.r,
         out,
     )  # fmt: skip
+    if state.may_stop:
+        stopped = state.settle_stops(out, rows)
+        stencil = MonotoneStencil.of(state.faces, state.scheme, state.V)
+        monotone_residual(
+            stencil.padded.ravel(), rows.shape, lower, upper, state.tables.rho,
+            under.r, out,
+        )  # fmt: skip
+        # Rows of their own, heavy so that coarse grids do not move them either.
+        rows.c[stopped] = HEAVY * float(np.max(rows.c + lower.sum(0) + upper.sum(0)))
+        lower[:, stopped], upper[:, stopped], out[stopped] = 0.0, 0.0, 0.0
     if state.faces.fixed_mask is not None:
         out[state.faces.fixed_mask.ravel()] = 0.0
     state.faces.fold(lower, upper, rows.c, None)
@@ -222,10 +234,12 @@ def iterate_fused(
     ratio, V, new = np.empty(grid.size), state.V.copy(), np.empty(grid.size)
     changes: list[float] = []
     closing = _Closing(state, slope_updates)
+    # A free boundary may still move, node by node, when V hardly changes.
+    floor = 1e-13 if state.may_stop else 1e-6
     for _ in range(max_policies):
         change, worst, bad = howard_sweep(
             state.scheme, V, spacing, state.faces.ends(), parts, boxes, limits,
-            tables.rho, a, ratio, new,
+            tables.rho, a, ratio, new, *state.obstacles(),
         )  # fmt: skip
         if bad >= 0:
             raise no_control(grid, bad)
@@ -233,6 +247,9 @@ def iterate_fused(
             state.V = V
             _fail_non_finite(state, np.array([np.nan]))
         V, new = new, V
+        if not m and not state.may_stop and closing.done:
+            state.bounds.append(0.0)
+            break
         state.bounds.append(worst / state.rho_min)
         scale = float(np.max(np.abs(V))) or 1.0
         changes.append(change)
@@ -243,7 +260,7 @@ def iterate_fused(
             continue
         small = change <= tolerance * scale
         best = min(changes[:-1], default=np.inf)
-        halting = change > 0.5 * best and change < 1e-6 * scale
+        halting = change > 0.5 * best and change < floor * scale
         if small or halting:
             break
     state.V = V

@@ -101,6 +101,7 @@ def _finish(
         scheme=method.scheme,
         second_opinion=_opinion(problem, corrections),
         artificial_axes=problem.artificial_axes,
+        stopping=fine.stopped_nodes() if problem.stops else None,
     )
 
 

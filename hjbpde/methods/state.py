@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ProblemError
 from ..faces import Faces
 from ..grid import Grid
 from ..improvement import initial_policy
@@ -14,6 +15,7 @@ from ..kernels.upwind import assemble
 from ..linear import Ladder, Rows, default_ladder
 from ..multigrid import spacings
 from ..probe import Coefficients
+from ..problem import ControlProblem
 from ..tabulate import Tables
 
 Array = NDArray[np.float64]
@@ -36,10 +38,59 @@ class GridState:
     amplification: float | None = None
     """max w of A w = 1 where it was solved for; 1 / rho_min bounds it elsewhere."""
 
+    least: Array | None = None
+    """psi (*shape) where the maximiser may stop: V stays at or above it."""
+    most: Array | None = None
+    """psi (*shape) where the minimiser may stop: V stays at or below it."""
+
     @property
     def rho_min(self) -> float:
-        """Smallest discount rate."""
-        return float(np.min(self.tables.rho))
+        """Smallest discount rate; without discount, the rate of leaving by noise."""
+        least = float(np.min(self.tables.rho))
+        if least > 0 or self.under is None:
+            return least or 1.0
+        widths = np.asarray(self.grid.domain.width)[:, None]
+        leaving = np.sum(np.broadcast_to(self.under.D, self.under.f.shape), axis=0)
+        return float(np.mean(leaving) * (np.pi / np.max(widths)) ** 2) or 1.0
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether somebody may stop the process."""
+        return self.least is not None or self.most is not None
+
+    def settle_stops(self, residual: Array, rows: Rows) -> NDArray[np.bool_]:
+        """Nodes (N,) where stopping beats going on; V is set to psi there.
+
+        Going on is worth ``V + R / (c + sum of weights)``, what one relaxation of
+        the row would make of it: a comparison in the units of V.
+        """
+        weight = rows.c + rows.lower.sum(0) + rows.upper.sum(0)
+        on = (self.V.ravel() + residual / weight).reshape(self.V.shape)
+        stopped = np.zeros(self.V.shape, bool)
+        for psi, better in ((self.least, 1.0), (self.most, -1.0)):
+            if psi is not None:
+                here = better * (psi - on) > 0
+                self.V = np.where(here, psi, self.V)
+                stopped |= here
+        if self.faces.fixed_mask is not None:
+            stopped &= ~self.faces.fixed_mask
+            self.faces.set_fixed(self.V)
+        return stopped.ravel()
+
+    def stopped_nodes(self) -> NDArray[np.bool_]:
+        """Nodes (*shape) where V sits on a payoff somebody may stop for."""
+        out = np.zeros(self.grid.shape, bool)
+        for psi in (self.least, self.most):
+            if psi is not None:
+                out |= np.abs(self.V - psi) <= 1e-12 * self.scale
+        return out
+
+    def obstacles(self) -> tuple[Array, Array]:
+        """psi from below and above for the fused kernel, one entry where absent."""
+        return (
+            np.array([-np.inf]) if self.least is None else self.least.ravel(),
+            np.array([np.inf]) if self.most is None else self.most.ravel(),
+        )
 
     def algebraic(self) -> float:
         """Bound of |V - V_h| from the last residual."""
@@ -77,6 +128,34 @@ class GridState:
         rhs = under.r.copy()
         self.faces.fold(lower, upper, rows.c, rhs)
         return rows, rhs
+
+
+def set_obstacles(problem: ControlProblem, state: GridState) -> None:
+    """psi of every right to stop on the nodes, and V moved to its right side."""
+    nodes = state.grid.nodes()
+    for stop in problem.stops:
+        psi = problem.sign * np.asarray(stop.payoff(nodes), float)
+        try:
+            psi = np.broadcast_to(psi, state.grid.shape).copy()
+        except ValueError:
+            raise ProblemError(
+                f"'stop': the payoff has shape {psi.shape} for states of shape "
+                f"{nodes.shape}; expected one number a state, {state.grid.shape}."
+            ) from None
+        if not np.isfinite(psi).all():
+            bad = nodes[tuple(np.argwhere(~np.isfinite(psi))[0])]
+            raise ProblemError(f"'stop': the payoff is not finite at x = {bad}.")
+        if stop.by == "controller":
+            state.least, state.V = psi, np.maximum(state.V, psi)
+        else:
+            state.most, state.V = psi, np.minimum(state.V, psi)
+    if state.least is not None and state.most is not None:
+        crossed = state.least > state.most
+        if crossed.any():
+            raise ProblemError(
+                "'stop': the controller's payoff is better than what the adversary "
+                f"may settle at, first at x = {nodes[tuple(np.argwhere(crossed)[0])]}."
+            )
 
 
 def make_state(

@@ -1,0 +1,348 @@
+"""Explicit marching of first-order Hamilton-Jacobi equations.
+
+In time to go ``tau = T - t`` and in the maximising sense,
+
+    V_tau = G(x, grad V, t) - rho V,   G = sup_a inf_b { r + f . grad V },
+
+by one-sided differences, a numerical Hamiltonian and a strong-stability-preserving
+Runge-Kutta rule (Shu and Osher, J. Comput. Phys. 77 (1988), equations 2.16 and 2.18).
+First order in h with `FirstOrder` (monotone, so convergent to the viscosity solution:
+Crandall and Lions, Math. Comp. 43 (1984), theorem 1); the reconstruction's order where
+V is smooth; order 1 near kinks whatever the reconstruction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MethodMismatch, ProblemError, StabilityError
+from ..grid import Grid
+from ..kernels.lax_friedrichs import blend
+from ..one_sided import WENO5, End, Ends, OneSided, Reconstruction
+from .hamiltonians import Hamiltonian, LaxFriedrichs, Numerical, Slopes
+
+Array = NDArray[np.float64]
+MAX_DIMENSION = 6
+COURANT_LIMIT = 1.0
+"""dt sum_k alpha_k / h_k above which one Euler stage is no longer monotone."""
+
+_RULES = {
+    1: ((0.0, 1.0, 0.0),),
+    2: ((0.0, 1.0, 0.0), (0.5, 0.5, 1.0)),
+    3: ((0.0, 1.0, 0.0), (0.75, 0.25, 1.0), (1.0 / 3.0, 2.0 / 3.0, 0.5)),
+}
+"""Stages (a, b, c): ``V <- a V_0 + b (V + dt L(V, tau + c dt))``."""
+
+
+class Tube(Enum):
+    """Whether the terminal payoff may be taken at any time before the end.
+
+    NONE: at the end only (a backward reachable set). LEAST: the least terminal value
+    met on the way counts, V = min(V, g) (a backward reachable tube). GREATEST: the
+    largest, V = max(V, g).
+    """
+
+    NONE = 0
+    LEAST = 1
+    GREATEST = 2
+
+
+@dataclass(frozen=True)
+class ExplicitMarching:
+    """Explicit marching for problems without noise, up to 6 dimensions.
+
+    Parameters
+    ----------
+    scheme : FirstOrder, ENO2, WENO3 or WENO5
+        How one-sided derivatives are reconstructed.
+    hamiltonian : LaxFriedrichs or Godunov
+    stages : int
+        1, 2 or 3: the SSP Runge-Kutta rule, of that order.
+    cfl : float
+        Share of the largest stable step taken; in (0, 1].
+    step : float, optional
+        A fixed step instead; refused where it is not stable.
+    tube : Tube
+        Reachable sets or tubes.
+    ends : End or pairs of End
+        Beyond the faces that have no rule.
+
+    Raises
+    ------
+    MethodMismatch
+        Another number of stages, or a cfl outside (0, 1].
+    """
+
+    scheme: Reconstruction = field(default_factory=WENO5)
+    hamiltonian: Numerical = field(default_factory=LaxFriedrichs)
+    stages: int = 3
+    cfl: float = 0.5
+    step: float | None = None
+    tube: Tube = Tube.NONE
+    ends: End | Ends = End.LINEAR
+
+    def __post_init__(self) -> None:
+        if self.stages not in _RULES:
+            raise MethodMismatch(
+                f"ExplicitMarching: stages is {self.stages}; use 1, 2 or 3."
+            )
+        if not 0.0 < self.cfl <= 1.0:
+            raise MethodMismatch(
+                f"ExplicitMarching: cfl is {self.cfl:g}; it must lie in (0, 1]."
+            )
+        if self.step is not None and not self.step > 0.0:
+            raise MethodMismatch(
+                f"ExplicitMarching: step is {self.step:g}; it must be positive."
+            )
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What V is held between, each a function of calendar time giving (N,) or None.
+
+    lower: the controller of a maximising problem may stop there; upper: its adversary
+    may. Moving obstacles and tubes are of this kind.
+    """
+
+    lower: Callable[[float], Array] | None = None
+    upper: Callable[[float], Array] | None = None
+    fixed: Callable[[Array, float], None] | None = None
+    """Overwrites nodes in place, e.g. Dirichlet faces: ``fixed(V, t)``."""
+
+    def apply(self, V: Array, t: float) -> None:
+        """Hold V (N,) at time t, in place."""
+        if self.upper is not None:
+            np.minimum(V, self.upper(t), out=V)
+        if self.lower is not None:
+            np.maximum(V, self.lower(t), out=V)
+        if self.fixed is not None:
+            self.fixed(V, t)
+
+
+@dataclass(frozen=True, eq=False)
+class Marched:
+    """Values at the times asked for, and how they came about.
+
+    values (T, *shape); steps: number of time steps; dt: least and largest;
+    courant: largest dt sum_k alpha_k / h_k used; speeds (d,): max|dG/dp_k| met.
+    """
+
+    times: Array
+    values: Array
+    steps: int
+    dt: tuple[float, float]
+    courant: float
+    speeds: Array
+
+
+class _March:
+    """Arrays of one march; V (N,) is advanced in place."""
+
+    def __init__(
+        self,
+        hamiltonian: Hamiltonian,
+        grid: Grid,
+        terminal: Array,
+        method: ExplicitMarching,
+        rho: Array,
+    ) -> None:
+        d, n = grid.dimension, grid.size
+        self.hamiltonian, self.method, self.rho = hamiltonian, method, rho
+        self.V = np.array(terminal, dtype=float).ravel()
+        scale = self.V.reshape(grid.shape)
+        self.one_sided = OneSided.on(grid, method.scheme, method.ends, scale)
+        steps = self.one_sided.inverse_steps()
+        width = max(step.size for step in steps)
+        inverse_h = np.stack([np.broadcast_to(step, (width,)) for step in steps])
+        self.slopes = Slopes(np.empty((d, n)), np.empty((d, n)), inverse_h)
+        self.rate, self.stage = np.empty(n), np.empty(n)
+        self.largest, self.speeds = np.zeros(d), np.zeros(d)
+        self.steps, self.courant = 0, 0.0
+        self.dt_range = (math.inf, 0.0)
+
+    def sum_at(self, V: Array, t: float) -> float:
+        """Fill the rate of V at calendar time t; returns the CFL sum."""
+        slopes = self.slopes
+        self.one_sided.fill(V, slopes.minus, slopes.plus)
+        hamiltonian = self.hamiltonian.at(t)
+        total = hamiltonian.fill_rate(
+            slopes, self.method.hamiltonian, self.rate, self.largest
+        )
+        np.maximum(self.speeds, self.largest, out=self.speeds)
+        return total
+
+    def step_for(self, total: float, remaining: float) -> float:
+        """The next step: the user's if stable, else `cfl` of the largest stable."""
+        total = total + float(self.rho.max())
+        step = self.method.step
+        if step is None:
+            stable = self.method.cfl / total if total > 0.0 else remaining
+            return remaining if stable >= remaining * (1 - 1e-12) else stable
+        if step * total > COURANT_LIMIT * (1 + 1e-12):
+            raise StabilityError(
+                f"explicit marching: a step of {step:g} is unstable on this grid: "
+                "the CFL number dt sum_k max|dH/dp_k| / h_k is "
+                f"{step * total:.3g} > {COURANT_LIMIT:g}. The largest stable step is "
+                f"{COURANT_LIMIT / total:.6g}; step=None takes "
+                f"{self.method.cfl:g} of it."
+            )
+        return min(step, remaining)
+
+    def advance(self, t: float, remaining: float) -> float:
+        """One Runge-Kutta step back from calendar time t; returns its length."""
+        total = self.sum_at(self.V, t)
+        if not math.isfinite(total):
+            raise StabilityError(
+                f"explicit marching: max|dH/dp| is {total} at t = {t:g}: the value "
+                "has grown without bound. Shorten the horizon, or bound the controls."
+            )
+        dt = self.step_for(total, remaining)
+        first = self.rate.copy()
+        while True:
+            worst = self._stages(t, dt, total)
+            if self.method.step is not None or worst <= COURANT_LIMIT * (1 + 1e-9):
+                break
+            # Speeds grew within the step: take it again, shorter.
+            dt *= 0.5 / worst
+            self.rate[:] = first
+        self.V, self.stage = self.stage, self.V
+        self.steps += 1
+        self.courant = max(self.courant, worst)
+        self.dt_range = (min(self.dt_range[0], dt), max(self.dt_range[1], dt))
+        return dt
+
+    def _stages(self, t: float, dt: float, total: float) -> float:
+        worst = dt * total
+        for s, (a, b, c) in enumerate(_RULES[self.method.stages]):
+            if s > 0:
+                worst = max(worst, dt * self.sum_at(self.stage, t - c * dt))
+            before = self.V if s == 0 else self.stage
+            blend(self.V, a, before, b, self.rate, dt, self.rho, self.stage)
+        return worst
+
+
+def march_explicit(
+    hamiltonian: Hamiltonian,
+    grid: Grid,
+    terminal: Array,
+    times: Sequence[float] | Array,
+    method: ExplicitMarching | None = None,
+    *,
+    constraint: Constraint | None = None,
+    rho: Array | float = 0.0,
+    tick: Callable[[float], None] | None = None,
+) -> Marched:
+    """March from the last of `times` back to the first, keeping V at each.
+
+    Parameters
+    ----------
+    hamiltonian : AffineHamiltonian or SampledHamiltonian
+        In the maximising sense.
+    terminal : (*shape)
+        V at ``times[-1]``.
+    times : (T,)
+        Increasing calendar times; ``value[0]`` belongs to ``times[0]``.
+    constraint : Constraint, optional
+        Obstacles and Dirichlet nodes; the tube of `method` is added to it.
+    rho : float or (N,)
+        Discount rate.
+    tick : callable, optional
+        Called with the calendar time after every step.
+
+    Returns
+    -------
+    Marched
+
+    Raises
+    ------
+    StabilityError
+        A step that is too large (the largest is named), dissipation bounds too small,
+        or a value that stops being finite.
+    MethodMismatch, ProblemError
+        Too many dimensions, stretched axes, times that do not increase.
+    """
+    method = method or ExplicitMarching()
+    times = _checked_times(times)
+    terminal = _checked_terminal(grid, terminal)
+    constraint = _with_tube(constraint or Constraint(), method.tube, terminal.ravel())
+    march = _March(hamiltonian, grid, terminal, method, np.atleast_1d(np.asarray(rho)))
+    values = np.empty((len(times), *grid.shape))
+    values[-1] = terminal
+    t = float(times[-1])
+    constraint.apply(march.V, t)
+    for i in range(len(times) - 2, -1, -1):
+        goal = float(times[i])
+        while t > goal:
+            dt = march.advance(t, t - goal)
+            t = goal if t - dt <= goal else t - dt
+            constraint.apply(march.V, t)
+            if tick is not None:
+                tick(t)
+        _check_finite(grid, march.V, t)
+        values[i] = march.V.reshape(grid.shape)
+    return Marched(
+        times, values, march.steps, march.dt_range, march.courant, march.speeds
+    )
+
+
+def _with_tube(constraint: Constraint, tube: Tube, terminal: Array) -> Constraint:
+    if tube is Tube.NONE:
+        return constraint
+    lower, upper = constraint.lower, constraint.upper
+    if tube is Tube.LEAST:
+
+        def least(t: float) -> Array:
+            return terminal if upper is None else np.minimum(upper(t), terminal)
+
+        return Constraint(lower, least, constraint.fixed)
+
+    def greatest(t: float) -> Array:
+        return terminal if lower is None else np.maximum(lower(t), terminal)
+
+    return Constraint(greatest, upper, constraint.fixed)
+
+
+def _checked_times(times: Sequence[float] | Array) -> Array:
+    found = np.asarray(times, dtype=float)
+    if found.ndim != 1 or found.size < 2 or not (np.diff(found) > 0).all():
+        raise ProblemError(
+            "explicit marching: times must be at least two increasing numbers, got "
+            f"{np.array2string(found, threshold=8)}."
+        )
+    return found
+
+
+def _checked_terminal(grid: Grid, terminal: Array) -> Array:
+    terminal = np.asarray(terminal, dtype=float)
+    if terminal.shape != grid.shape:
+        raise ProblemError(
+            f"explicit marching: the terminal value has shape {terminal.shape} on a "
+            f"grid of shape {grid.shape}."
+        )
+    if grid.dimension > MAX_DIMENSION:
+        raise MethodMismatch(
+            f"explicit marching takes 1 to {MAX_DIMENSION} dimensions, not "
+            f"{grid.dimension}."
+        )
+    _check_finite(grid, terminal.ravel(), None)
+    return terminal
+
+
+def _check_finite(grid: Grid, V: Array, t: float | None) -> None:
+    bad = np.flatnonzero(~np.isfinite(V))
+    if bad.size:
+        place = grid.nodes_of(bad[:1])[0]
+        if t is None:
+            raise ProblemError(
+                f"explicit marching: the terminal value is {V[bad[0]]} at x = {place}."
+            )
+        raise StabilityError(
+            f"explicit marching: V is {V[bad[0]]} at x = {place}, t = {t:g}: it has "
+            "grown without bound. Shorten the horizon, or bound the controls."
+        )

@@ -1,0 +1,218 @@
+"""Implicit marching of problems with a horizon, with or without a right to stop.
+
+Backward Euler, monotone and L-stable, runs on one graded time grid and on its halves;
+the values at the requested times are extrapolated in the step (Romberg's table for
+smooth problems, one step of it where somebody may stop). Every step is a stationary
+problem with discount rho + 1/dt and payoff r + V/dt, solved by policy iteration. Not
+Crank-Nicolson: it is not monotone and can converge to a wrong value of controlled
+diffusions (Pooley, Forsyth and Vetzal, IMA J. Numer. Anal. 23 (2003) 241).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..closure import target_slopes
+from ..errors import NotConverged, ProblemError
+from ..faces import Faces
+from ..grid import Grid
+from ..problem import ControlProblem
+from ..schemes import Hybrid, Scheme
+from ..tabulate import GeneralTables, Tables, tabulate
+from .policy_iteration import fits_fused, iterate, iterate_fused
+from .state import GridState, make_state, set_obstacles
+
+Array = NDArray[np.float64]
+STEP_TOLERANCE = 1e-11
+
+
+@dataclass(frozen=True)
+class Marching:
+    """Implicit marching for problems with a horizon, 1 to 4 dimensions.
+
+    Parameters
+    ----------
+    scheme : Upwind or Hybrid
+        The monotone scheme in space.
+    order : {1, 2, 4}
+        In space: 1 and 2 return the scheme's own solution (order 2 where it is
+        central), 4 extrapolates it from two grids where it is central on both.
+    steps : int
+        Steps of the coarsest time grid, graded towards the horizon.
+    levels : int
+        Halvings of the time grid that are extrapolated, 1 to 5.
+    """
+
+    scheme: Scheme = field(default_factory=Hybrid)
+    order: int = 4
+    steps: int = 64
+    levels: int = 3
+
+    @property
+    def name(self) -> str:
+        """The method in words."""
+        label = type(self.scheme).__name__.lower()
+        text = f"implicit marching, {label} scheme, {self.levels} time grids"
+        return text + (", extrapolated in space" if self.order == 4 else "")
+
+
+def time_grid(horizon: float, outputs: Array, steps: int) -> Array:
+    """Times to go, increasing from 0: graded as j^2, outputs among them.
+
+    Small steps follow the terminal data, whose kinks are smoothed there.
+    """
+    graded = horizon * (np.arange(steps + 1) / steps) ** 2
+    merged = np.sort(np.concatenate([graded, horizon - outputs]))
+    apart = np.concatenate([[True], np.diff(merged) > 1e-3 * horizon / steps**2])
+    kept = merged[apart]
+    to_go = horizon - outputs
+    nearest = np.abs(kept[:, None] - to_go[None, :]).argmin(axis=0)
+    kept[nearest] = to_go
+    return kept
+
+
+def halved(times: Array) -> Array:
+    """The grid with every interval cut in two."""
+    middle = 0.5 * (times[1:] + times[:-1])
+    return np.sort(np.concatenate([times, middle]))
+
+
+@dataclass(eq=False)
+class Stepper:
+    """One problem on one grid, one implicit step at a time."""
+
+    problem: ControlProblem
+    grid: Grid
+    scheme: int
+    state: GridState
+    base: Tables | None
+    closed: bool = True
+
+    @classmethod
+    def of(
+        cls, problem: ControlProblem, grid: Grid, scheme: Scheme, closed: bool = True
+    ) -> Stepper:
+        """At the horizon, with the terminal value."""
+        faces = Faces.of(problem, grid)
+        tables = tabulate(problem.slice_at(_end(problem), 1.0), grid, faces)
+        nodes = grid.nodes()
+        terminal = problem.sign * np.asarray(problem.terminal_at(nodes), float)
+        if not np.isfinite(terminal).all():
+            bad = np.argwhere(~np.isfinite(terminal))[0]
+            raise ProblemError(f"'terminal' is not finite at x = {nodes[tuple(bad)]}.")
+        state = make_state(faces, tables, scheme.code, terminal.copy())
+        set_obstacles(problem, state)
+        base = None if problem.depends_on_time else tables
+        return cls(problem, grid, scheme.code, state, base, closed)
+
+    def step(self, t: float, dt: float) -> None:
+        """From V(t + dt) to V(t)."""
+        state, rate = self.state, 1.0 / dt
+        tables = self.base
+        if tables is None:
+            tables = tabulate(self.problem.slice_at(t, 1.0), self.grid, state.faces)
+        source = rate * state.V.ravel()
+        rho = tables.rho - 1.0 + rate
+        if isinstance(tables, GeneralTables):
+            state.tables = replace(tables, rho=rho, source=source)
+        else:
+            state.tables = replace(tables, rho=rho, r0=tables.r0 + source)
+        if self.closed and state.faces.artificial:
+            slopes = target_slopes(state.faces, state.V, choose=True)
+            state.faces.set_slopes(slopes)
+        state.bounds.clear()
+        fast = fits_fused(state)
+        if fast:
+            iterate_fused(state, STEP_TOLERANCE, 100, 0)
+        else:
+            iterate(state, 1e-9, 100, slope_updates=0)
+        if not np.isfinite(state.V).all() or state.status == "not converged":
+            raise NotConverged(
+                f"the step at t = {t:.6g} (dt = {dt:.3g}) on the grid "
+                f"{self.grid.shape} did not converge. Likely controls that tie over a "
+                "wide region, or a value growing without bound; try more steps, "
+                "hjb.Upwind(), or a smaller domain."
+            )
+
+    def control(self) -> Array:
+        """The last step's control, (*shape, m)."""
+        m = self.problem.n_controls
+        return np.ascontiguousarray(self.state.a.T.reshape(*self.grid.shape, m))
+
+
+@dataclass(frozen=True)
+class Run:
+    """Values (T, *shape), maximised, and controls and stops at the output times."""
+
+    values: Array
+    controls: Array
+    stops: NDArray[np.bool_]
+
+
+def march(stepper: Stepper, to_go: Array, outputs: Array) -> Run:
+    """March through the times to go; keep what belongs to `outputs`."""
+    horizon = _end(stepper.problem)
+    wanted = {float(round(t, 12)): i for i, t in enumerate(horizon - outputs)}
+    shape, m = stepper.grid.shape, stepper.problem.n_controls
+    values = np.empty((len(outputs), *shape))
+    controls = np.zeros((len(outputs), *shape, m))
+    stops = np.zeros((len(outputs), *shape), bool)
+    for j, time in enumerate(to_go):
+        if j:
+            stepper.step(horizon - time, time - to_go[j - 1])
+        at = wanted.get(float(round(time, 12)))
+        if at is not None:
+            values[at] = stepper.state.V
+            controls[at] = stepper.control()
+            stops[at] = stepper.state.stopped_nodes()
+    if m and horizon in outputs and len(outputs) > 1:
+        controls[-1] = controls[-2]
+    return Run(values, controls, stops)
+
+
+def romberg(values: list[Array], highest: int) -> tuple[Array, Array]:
+    """Extrapolate Euler values on halved steps; the last two best are returned.
+
+    Errors expand in dt, dt^2, ...: ``T_kj = (2^j T_k,j-1 - T_k-1,j-1)/(2^j - 1)``.
+    """
+    row = list(values)
+    best = before = row[-1]
+    for j in range(1, min(len(values) - 1, highest) + 1):
+        factor = 2.0**j
+        row = [
+            (factor * fine - coarse) / (factor - 1.0) for coarse, fine in pairwise(row)
+        ]
+        before, best = best, row[-1]
+        if j == highest and len(row) > 1:
+            before = row[-2]
+    return best, before
+
+
+def _end(problem: ControlProblem) -> float:
+    assert problem.horizon is not None
+    return float(problem.horizon)
+
+
+def output_times(problem: ControlProblem, times: Any) -> Array:
+    """The calendar times to keep: 33 equally spaced by default, 0 and T included.
+
+    Raises
+    ------
+    ProblemError
+        Times outside [0, T].
+    """
+    end = _end(problem)
+    if times is None:
+        return np.linspace(0.0, end, 33)
+    found = np.unique(np.atleast_1d(np.asarray(times, float)))
+    if not np.isfinite(found).all() or found[0] < 0 or found[-1] > end:
+        raise ProblemError(
+            f"solve: times must lie in [0, {end:g}], got {found[0]:g} to "
+            f"{found[-1]:g}; t = 0 is today, t = T = {end:g} is terminal."
+        )
+    return np.unique(np.concatenate([[0.0], found, [end]]))

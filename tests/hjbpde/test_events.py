@@ -1,0 +1,171 @@
+"""Leaving a region and stopping, without a horizon."""
+
+import numpy as np
+import pytest
+
+import hjbpde as hjb
+
+K, RATE, SIGMA = 1.0, 0.05, 0.3
+
+
+def exit_time(n, **fields):
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: 0 * x,
+        diffusion=0.7,
+        cost=lambda x, a: 1 + 0 * x[..., 0],
+        domain=hjb.Box([-1.2, -1.2], [1.2, 1.2]),
+        exit=hjb.Exit(lambda x: 1 - np.sqrt((x**2).sum(-1))),
+        boundary=hjb.Reflecting(),
+        **fields,
+    )
+    return hjb.solve(problem, (n, n))
+
+
+def test_the_mean_exit_time_of_a_ball_without_discount():
+    """E[tau] = (1 - |x|^2) / (d sigma^2) (Oksendal, example 7.4.2)."""
+    errors = []
+    for n in (41, 81, 161):
+        solution = exit_time(n)
+        x = solution.grid.nodes()
+        inside = (x**2).sum(-1) < 1
+        wanted = (1 - (x**2).sum(-1)) / (2 * 0.49)
+        error = np.abs(solution.value - wanted)[inside]
+        assert np.mean(error <= solution.error_bar[inside]) >= 0.99
+        assert np.all(solution.value[~inside] == 0)
+        errors.append(error.max())
+    order = np.log2(errors[0] / errors[2]) / 2
+    assert 0.8 < order < 1.2  # the ball cuts cells: first order
+
+
+def test_the_unit_ball_has_its_closed_form():
+    problem = hjb.catalogue.get("unit-ball")
+    solution = hjb.solve(problem, (41, 41))
+    wanted = problem.exact.value(solution.grid.nodes())
+    assert np.abs(solution.value - wanted).max() < 1e-12
+
+
+def perpetual(x):
+    """McKean (1965): K - S below S*, (K - S*) (S / S*)^(-gamma) above."""
+    gamma = 2 * RATE / SIGMA**2
+    edge = K * gamma / (1 + gamma)
+    S = np.exp(x[..., 0])
+    return np.where(S <= edge, K - S, (K - edge) * (S / edge) ** -gamma)
+
+
+def perpetual_put(boundary, **fields):
+    return hjb.ControlProblem(
+        drift=lambda x, a: 0 * x + (RATE - SIGMA**2 / 2),
+        diffusion=SIGMA,
+        reward=lambda x, a: 0 * x[..., 0],
+        domain=hjb.Box(-2.0, 2.0),
+        discount=RATE,
+        stop=lambda x: np.maximum(K - np.exp(x[..., 0]), 0),
+        boundary=boundary,
+        **fields,
+    )
+
+
+@pytest.mark.parametrize("n", [101, 201, 401, 801])
+@pytest.mark.parametrize("boundary", [hjb.Dirichlet(perpetual), None])
+def test_the_perpetual_put_and_its_bar(n, boundary):
+    solution = hjb.solve(perpetual_put(boundary), n)
+    x = solution.grid.nodes()
+    inside = solution.region.contains(x)
+    error = np.abs(solution.value - perpetual(x))[inside]
+    assert error.max() < 2e-5 * (201 / n) ** 1.5 + 2e-6
+    assert np.mean(error <= solution.error_bar[inside] + 1e-14) >= 0.99
+
+
+def test_stopping_in_two_dimensions_equals_stopping_in_one():
+    """A second state that plays no part changes nothing; multigrid is used."""
+    rules = {
+        (0, "low"): hjb.Dirichlet(perpetual),
+        (0, "high"): hjb.Dirichlet(perpetual),
+        (1, "low"): hjb.Reflecting(),
+        (1, "high"): hjb.Reflecting(),
+    }
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: np.stack(
+            [0 * x[..., 0] + RATE - SIGMA**2 / 2, -x[..., 1]], -1
+        ),
+        diffusion=np.diag([SIGMA, 0.3]),
+        reward=lambda x, a: 0 * x[..., 0],
+        domain=hjb.Box([-2.0, -1.0], [2.0, 1.0]),
+        discount=RATE,
+        stop=lambda x: np.maximum(K - np.exp(x[..., 0]), 0),
+        boundary=rules,
+    )
+    plane = hjb.solve(problem, (101, 25))
+    line = hjb.solve(perpetual_put(hjb.Dirichlet(perpetual)), 101)
+    assert np.abs(plane.value - line.value[:, None]).max() < 1e-8
+    assert np.array_equal(plane.stopping[:, 7], line.stopping)
+
+
+def test_two_rights_to_stop_keep_the_value_between_them():
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: 0 * x,
+        diffusion=0.5,
+        reward=lambda x, a: x[..., 0],
+        domain=hjb.Box(-3.0, 3.0),
+        boundary=hjb.Reflecting(),
+        discount=0.2,
+        stop=(
+            hjb.Stop(lambda x: -0.5 + 0 * x[..., 0], by="controller"),
+            hjb.Stop(lambda x: 0.5 + 0 * x[..., 0], by="adversary"),
+        ),
+    )
+    solution = hjb.solve(problem, 201)
+    assert solution.value.min() == -0.5
+    assert solution.value.max() == 0.5
+    odd = solution.value + solution.value[::-1]
+    assert np.abs(odd).max() < 1e-10
+
+
+def test_higher_order_is_refused_where_the_process_may_end_inside():
+    with pytest.raises(hjb.MethodMismatch, match="order=1"):
+        hjb.solve(perpetual_put(None), 101, hjb.PolicyIteration(order=2))
+
+
+def test_payoffs_that_cross_are_refused():
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: 0 * x,
+        diffusion=0.5,
+        reward=lambda x, a: x[..., 0],
+        domain=hjb.Box(-1.0, 1.0),
+        boundary=hjb.Reflecting(),
+        discount=0.2,
+        stop=(
+            hjb.Stop(lambda x: x[..., 0], by="controller"),
+            hjb.Stop(lambda x: 0 * x[..., 0], by="adversary"),
+        ),
+    )
+    with pytest.raises(hjb.ProblemError, match="better than what the adversary"):
+        hjb.solve(problem, 33)
+
+
+def test_a_region_that_no_node_meets_is_refused():
+    with pytest.raises(hjb.ProblemError, match="no node"):
+        hjb.solve(
+            hjb.ControlProblem(
+                drift=lambda x, a: 0 * x,
+                diffusion=0.5,
+                cost=lambda x, a: 1 + 0 * x[..., 0],
+                domain=hjb.Box(-1.0, 1.0),
+                exit=hjb.Exit(lambda x: 1 + 0 * x[..., 0]),
+            ),
+            33,
+        )
+
+
+@pytest.mark.parametrize(
+    ("build", "text"),
+    [
+        (lambda: hjb.Exit(1.0), "must be a function"),
+        (lambda: hjb.Exit(lambda x: x, np.nan), "must be finite"),
+        (lambda: hjb.Stop(1.0), "must be a function"),
+        (lambda: hjb.Stop(lambda x: x, by="nobody"), "'controller' or 'adversary'"),
+    ],
+)
+def test_events_that_make_no_sense(build, text):
+    with pytest.raises(hjb.ProblemError, match=text):
+        build()
