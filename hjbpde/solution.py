@@ -18,7 +18,6 @@ from .greedy import greedy_control
 from .grid import Grid
 from .interpolation import Interpolant
 from .mdp import MDP
-from .mdp import MDP
 from .methods.state import GridState, make_state
 from .problem import ControlProblem
 from .report import Report
@@ -213,12 +212,6 @@ class GridSolution:
             keep = (~state.faces.fixed_mask.ravel()).astype(float)
             matrix = sp.diags(keep) @ matrix
         return sp.csr_matrix(matrix)
-
-    def as_mdp(self, controls: Any = None, dt: float | None = None) -> MDP:
-        """The Markov chain of the monotone scheme, see `hjbpde.chain.mdp_of`."""
-        from .chain import mdp_of
-
-        return mdp_of(self, controls, dt)
 
     def as_mdp(self, controls: Any = None, dt: float | None = None) -> MDP:
         """The Markov chain of the monotone scheme, see `hjbpde.chain.mdp_of`."""
