@@ -30,7 +30,7 @@ from .boundary import (
     Robin,
     StateConstraint,
 )
-from .errors import ProblemError
+from .errors import MethodMismatch, ProblemError
 from .events import Exit, Stop, stops_of
 from .grid import Grid
 from .sets import Box, ControlSet, Finite
@@ -291,6 +291,22 @@ class ControlProblem:
         fields = ("horizon", "exit", "stop", *_NOT_YET)
         used = {field for field in fields if getattr(self, field) is not None}
         return frozenset(used | ({"average"} if self.average else set()))
+
+    def require_only(self, what: str, *fields: str) -> None:
+        """Refuse special fields that `what` does not know.
+
+        Raises
+        ------
+        MethodMismatch
+            Naming the fields.
+        """
+        unknown = sorted(self.special - set(fields))
+        if unknown:
+            raise MethodMismatch(
+                f"{what} does not know the field {', '.join(map(repr, unknown))} of "
+                "this problem; it takes discounted stationary problems"
+                + (f" and {', '.join(fields)}." if fields else ".")
+            )
 
     @property
     def depends_on_time(self) -> bool:

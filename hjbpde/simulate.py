@@ -84,14 +84,17 @@ def simulate(
     """Paths under ``policy(x (n, d)) -> (n, m)`` from x0, (d,) or (paths, d).
 
     Reflecting and Robin faces reflect, state constraints clip, periodic axes wrap;
-    on Dirichlet faces a path stops and collects the face's data once; on artificial
-    faces it stops and is counted.
+    on Dirichlet faces and in the exit region a path stops and collects the data
+    there once; on artificial faces it stops and is counted.
 
     Raises
     ------
     ProblemError
         dt or horizon not positive, x0 outside the domain, a policy of wrong shape.
+    MethodMismatch
+        A problem with a horizon, modes or rights to stop.
     """
+    problem.require_only("simulate", "exit")
     if not (dt > 0 and horizon >= dt):
         raise ProblemError(
             f"simulate: dt = {dt:g} and horizon = {horizon:g}; give 0 < dt <= horizon."
@@ -115,7 +118,7 @@ def simulate(
         payoff = np.asarray(problem.payoff_at(x, a))
         rho = np.asarray(problem.discount_at(x))
         rewards[:, n + 1] = rewards[:, n] + np.where(
-            alive, factor * payoff * -np.expm1(-rho * dt) / rho, 0.0
+            alive, factor * payoff * _discounted_length(rho, dt), 0.0
         )
         drift = np.asarray(problem.drift_at(x, a))
         sigma = np.asarray(problem.diffusion_at(x, a))
@@ -128,6 +131,12 @@ def simulate(
     controls[:, steps] = _controls(policy, x, m)
     times = dt * np.arange(steps + 1, dtype=float)
     return Paths(times, states, controls, rewards, walls.exits)
+
+
+def _discounted_length(rho: Array, dt: float) -> Array:
+    """Integral of e^{-rho t} over a step: dt where rho is 0."""
+    safe = np.where(rho > 0, rho, 1.0)
+    return np.where(rho > 0, -np.expm1(-rho * dt) / safe, dt)
 
 
 def _controls(policy: Callable[[Array], Any], x: Array, m: int) -> Array:
@@ -174,4 +183,11 @@ class _Walls:
                 inside = np.clip(x[outside], low, high)
                 data = rule.g(inside) if callable(rule.g) else rule.g
                 gain[outside] = np.broadcast_to(np.asarray(data), int(outside.sum()))
-        return np.clip(x, low, high), stopped, gain
+        x = np.clip(x, low, high)
+        if self.problem.exit is not None:
+            entered = np.asarray(self.problem.exit.region(x) <= 0) & alive & ~stopped
+            g: Any = self.problem.exit.value
+            if entered.any():
+                gain[entered] = np.asarray(g(x[entered]) if callable(g) else g)
+            stopped |= entered
+        return x, stopped, gain

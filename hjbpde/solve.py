@@ -134,6 +134,7 @@ def evaluate(
     ProblemError
         A policy of the wrong shape, or not finite, naming the node.
     """
+    problem.require_only("evaluate", "exit")
     grid = _grid_of(problem, grid)
     method = method or PolicyIteration(order=1)
     check_fit(problem, grid, method)

@@ -76,6 +76,8 @@ def cross_check(
     ------
     ProblemError
         A reference without its problem, an unusable candidate or region.
+    MethodMismatch
+        A problem with a horizon, an exit, modes or rights to stop.
     """
     if not (np.isfinite(tolerance) and tolerance > 0):
         raise ProblemError(
@@ -83,6 +85,7 @@ def cross_check(
             "value's scale, such as 1e-2."
         )
     problem = problem_of(reference)
+    problem.require_only("cross_check")
     subject = subject_of(candidate, problem)
     where = region_of(region, subject, problem)
     verdict: Verdict | None = None

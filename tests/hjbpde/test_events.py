@@ -169,3 +169,34 @@ def test_a_region_that_no_node_meets_is_refused():
 def test_events_that_make_no_sense(build, text):
     with pytest.raises(hjb.ProblemError, match=text):
         build()
+
+
+def test_simulated_exit_times_meet_the_closed_form():
+    """E[tau] from 0 is 1 / (2 sigma^2) = 1.0204 in the unit disc; Euler is late by
+    .58 sigma sqrt(dt) in radius (Gobet, Stoch. Proc. Appl. 87 (2000) 167)."""
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: 0 * x,
+        diffusion=0.7,
+        cost=lambda x, a: 1 + 0 * x[..., 0],
+        domain=hjb.Box([-1.5, -1.5], [1.5, 1.5]),
+        exit=hjb.Exit(lambda x: 1 - np.sqrt((x**2).sum(-1))),
+        boundary=hjb.Reflecting(),
+    )
+    dt = 1e-3
+    paths = hjb.simulate(
+        problem, lambda x: np.zeros((len(x), 0)), [0.0, 0.0], 8.0, dt, 2000, seed=3
+    )
+    spent = paths.rewards[:, -1]
+    late = (1 + 0.5826 * 0.7 * np.sqrt(dt)) ** 2
+    error = abs(spent.mean() - late / (2 * 0.49))
+    assert error < 3 * spent.std() / np.sqrt(2000)
+
+
+def test_what_does_not_know_a_field_says_so():
+    problem = hjb.catalogue.get("american-put")
+    with pytest.raises(hjb.MethodMismatch, match="'horizon', 'stop'"):
+        hjb.evaluate(problem, 33, lambda x: np.zeros((*x.shape[:-1], 0)))
+    with pytest.raises(hjb.MethodMismatch, match="simulate"):
+        hjb.simulate(
+            problem, lambda x: np.zeros((len(x), 0)), [4.0], 1.0, 0.1, 3, seed=0
+        )
