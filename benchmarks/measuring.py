@@ -69,6 +69,17 @@ def relative_error(solution: hjb.GridSolution, share: float = 1.0) -> float:
     return float(gap.max() / np.abs(wanted).max())
 
 
+def twins(name: str, **parameters: Any) -> list[tuple[str, float, hjb.ControlProblem]]:
+    """A problem with data V* on its faces, and its twin with artificial ones.
+
+    Data V* give the answer away on the faces. Each with its label and the share of
+    the box that is judged.
+    """
+    exact = hjb.catalogue.get(name, **parameters)
+    blind = hjb.catalogue.get(name, **parameters, boundary=None)
+    return [("V* on the faces", 1.0, exact), ("artificial faces", 0.75, blind)]
+
+
 def machine() -> dict[str, Any]:
     """Processor, threads, load and versions: a time means nothing without them."""
     versions = {}

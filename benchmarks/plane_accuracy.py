@@ -2,7 +2,7 @@
 
 import hjbpde as hjb
 
-from .measuring import Measured, relative_error
+from .measuring import Measured, relative_error, twins
 
 
 def measure() -> list[Measured]:
@@ -10,10 +10,7 @@ def measure() -> list[Measured]:
     out = []
     for order, target in ((2, 1.5e-5), (4, 3e-7)):
         method = hjb.PolicyIteration(order=order)
-        for boundary, share in (("exact", 1.0), (None, 0.75)):
-            problem = hjb.catalogue.get("manufactured", dimension=2, boundary=boundary)
+        for faces, share, problem in twins("manufactured", dimension=2):
             error = relative_error(hjb.solve(problem, (201, 201), method), share)
-            name = "exact faces" if boundary else "artificial faces, inner 75 %"
-            goal = target if boundary else 1e-2
-            out.append(Measured(f"order {order}, {name}", error, goal))
+            out.append(Measured(f"order {order}, {faces}", error, target))
     return out

@@ -22,7 +22,6 @@ from .grid import Grid
 from .problem import ControlProblem
 from .solution import GridSolution
 from .solve import solve
-from .timed_solution import TimedSolution
 
 AGREE, DISAGREE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 DEMO = ("lqr", "merton")
@@ -302,7 +301,7 @@ def _coarsenings(problem: ControlProblem) -> list[tuple[int, ...]]:
     return shapes[::-1]
 
 
-def _largest_bar(solution: GridSolution | TimedSolution) -> str:
+def _largest_bar(solution: GridSolution) -> str:
     inside = solution.region.contains(solution.grid.nodes(), 1e-12)
     bar = solution.error_bar[..., inside].max()
     size = np.abs(solution.value[..., inside]).max()

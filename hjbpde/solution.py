@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -273,7 +274,11 @@ class GridSolution:
 
     def save(self, path: str | Path) -> Path:
         """One labelled file: arrays, grid and report; atomically, no pickle."""
-        arrays = {
+        return write_arrays(path, LABEL, *self._contents())
+
+    def _contents(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Arrays and header of the saved file."""
+        arrays: dict[str, NDArray[Any]] = {
             "value": self.value,
             "control": self.control,
             "error_bar": self.error_bar,
@@ -294,7 +299,7 @@ class GridSolution:
             "problem": "" if problem is None else problem.name,
             "report": self.report.to_dict(),
         }
-        return write_arrays(path, LABEL, arrays, header)
+        return arrays, header
 
     def to_xarray(self) -> Any:
         """value, error_bar and control as an xarray Dataset (if installed)."""
@@ -319,6 +324,15 @@ class GridSolution:
     def __repr__(self) -> str:
         name = self.problem.name if self.problem is not None else "loaded"
         return f"GridSolution({name!r}, shape={self.grid.shape})\n{self.report}"
+
+
+def _kind_of(arrays: Mapping[str, Array]) -> tuple[type[GridSolution], dict[str, Any]]:
+    """The class a saved solution has, and the fields that only it has."""
+    if "times" not in arrays:
+        return GridSolution, {}
+    from .timed_solution import TimedSolution
+
+    return TimedSolution, {"times": arrays["times"]}
 
 
 def load(path: str | Path, problem: ControlProblem | None = None) -> GridSolution:
@@ -346,7 +360,9 @@ def load(path: str | Path, problem: ControlProblem | None = None) -> GridSolutio
                 f"{problem.domain}."
             )
     scheme = {"Upwind": Upwind, "Hybrid": Hybrid}.get(header["scheme"], Hybrid)()
-    return GridSolution(
+    kind, more = _kind_of(arrays)
+    return kind(
+        **more,
         problem=problem,
         grid=grid,
         value=arrays["value"],

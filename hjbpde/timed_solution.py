@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ProblemError
-from .grid import Grid
-from .problem import ControlProblem
-from .report import Report
-from .schemes import Scheme
-from .sets import Box
 from .solution import GridSolution
-from .storage import write_arrays
 
 Array = NDArray[np.float64]
-TIMED = "hjbpde timed solution"
 
 
 @dataclass(frozen=True, eq=False)
-class TimedSolution:
+class TimedSolution(GridSolution):
     """Value, control and error bar at calendar times 0 <= t <= T.
 
     Parameters
@@ -38,25 +30,14 @@ class TimedSolution:
         Where stopping is best.
     """
 
-    problem: ControlProblem
-    grid: Grid
-    times: Array
-    value: Array
-    control: Array
-    error_bar: Array
-    report: Report
-    scheme: Scheme
-    stopping: NDArray[np.bool_] | None = None
-    artificial_axes: tuple[bool, ...] = ()
-
-    @property
-    def region(self) -> Box:
-        """Where the answer is meant to hold: the inner 75 % along artificial axes."""
-        return self.grid.domain.inner(0.75, self.artificial_axes)
+    times: Array = field(default_factory=lambda: np.zeros(0))
 
     def at(self, t: float) -> GridSolution:
         """The solution at time t, linear between the times kept."""
-        return _snapshot(self, float(t))
+        t = float(t)
+        if t not in self._snapshots:
+            self._snapshots[t] = _snapshot(self, t)
+        return self._snapshots[t]
 
     def value_at(self, x: Any, t: float = 0.0) -> Array:
         """V(t, x) at x (..., d), shape (...)."""
@@ -78,26 +59,20 @@ class TimedSolution:
         """A figure of the solution at time t: value with its bar, control, bar."""
         return self.at(t).plot()
 
-    def save(self, path: str | Path) -> Path:
-        """One labelled file: arrays, grid and report; atomically, no pickle."""
-        arrays: dict[str, NDArray[Any]] = {
-            "times": self.times,
-            "value": self.value,
-            "control": self.control,
-            "error_bar": self.error_bar,
-            **{f"axis{k}": axis for k, axis in enumerate(self.grid.axes)},
-        }
-        if self.stopping is not None:
-            arrays["stopping"] = self.stopping
-        header = {"problem": self.problem.name, "report": self.report.to_dict()}
-        return write_arrays(path, TIMED, arrays, header)
+    def _contents(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        arrays, header = super()._contents()
+        return {**arrays, "times": self.times}, header
+
+    @cached_property
+    def _snapshots(self) -> dict[float, GridSolution]:
+        return {}
 
     def __repr__(self) -> str:
+        name = "" if self.problem is None else self.problem.name
         shape = (len(self.times), *self.grid.shape)
-        return f"TimedSolution({self.problem.name!r}, shape={shape})\n{self.report}"
+        return f"TimedSolution({name!r}, shape={shape})\n{self.report}"
 
 
-@lru_cache(maxsize=64)
 def _snapshot(solution: TimedSolution, t: float) -> GridSolution:
     times = solution.times
     if not times[0] <= t <= times[-1]:
@@ -113,8 +88,9 @@ def _snapshot(solution: TimedSolution, t: float) -> GridSolution:
 
     inside = 0.0 < share < 1.0
     bends = 0.5 * np.abs(solution.value[right] - solution.value[right - 1])
+    problem = solution.problem
     return GridSolution(
-        problem=solution.problem.slice_at(t, 1.0),
+        problem=None if problem is None else problem.slice_at(t, 1.0),
         grid=solution.grid,
         value=between(solution.value),
         control=solution.control[near],

@@ -25,6 +25,16 @@ def _domain(strike: float, half_width: float) -> tuple[Box, float]:
     return Box(centre - half_width, centre + half_width), centre
 
 
+def _asset(rate: float, sigma: float) -> dict[str, Any]:
+    """dy = (r - sigma^2/2) dt + sigma dW, nothing paid on the way, discount r."""
+    return {
+        "drift": lambda x, a: 0.0 * x + (rate - 0.5 * sigma**2),
+        "diffusion": sigma,
+        "reward": lambda x, a: 0.0 * x[..., 0],
+        "discount": rate,
+    }
+
+
 def european_call(
     *,
     strike: float = 100.0,
@@ -54,11 +64,8 @@ def european_call(
         return S * ndtr(d1) - paid
 
     return ControlProblem(
-        drift=lambda x, a: 0.0 * x + (rate - 0.5 * sigma**2),
-        diffusion=sigma,
-        reward=lambda x, a: 0.0 * x[..., 0],
+        **_asset(rate, sigma),
         domain=domain,
-        discount=rate,
         horizon=maturity,
         terminal=lambda x: np.maximum(np.exp(x[..., 0]) - strike, 0.0),
         exact=Exact(value, source="Black and Scholes (1973), equation 13"),
@@ -89,11 +96,8 @@ def american_put(
         return np.maximum(strike - np.exp(x[..., 0]), 0.0)
 
     return ControlProblem(
-        drift=lambda x, a: 0.0 * x + (rate - 0.5 * sigma**2),
-        diffusion=sigma,
-        reward=lambda x, a: 0.0 * x[..., 0],
+        **_asset(rate, sigma),
         domain=domain,
-        discount=rate,
         horizon=maturity,
         terminal=payoff,
         stop=payoff,

@@ -8,6 +8,12 @@ import hjbpde as hjb
 BENCHOP = {90.0: 2.758443856146076, 100.0: 7.485087593912603, 110.0: 14.702019669720769}
 
 
+def timed(problem, *arguments, **options) -> hjb.TimedSolution:
+    solution = hjb.solve(problem, *arguments, **options)
+    assert isinstance(solution, hjb.TimedSolution)
+    return solution
+
+
 def at(*prices):
     return np.log(np.array(prices))[:, None]
 
@@ -15,7 +21,7 @@ def at(*prices):
 def test_the_european_call_meets_its_published_values():
     """BENCHOP problem 1 (von Sydow et al. 2015): r .03, sigma .15, K 100, T 1."""
     problem = hjb.catalogue.get("european-call")
-    solution = hjb.solve(problem, 801, hjb.Marching(levels=4), times=[0.0])
+    solution = timed(problem, 801, hjb.Marching(levels=4), times=[0.0])
     error = np.abs(solution.value_at(at(*BENCHOP)) - list(BENCHOP.values()))
     assert error.max() < 2e-7
     assert (error <= solution.error_at(at(*BENCHOP))).all()
@@ -24,7 +30,7 @@ def test_the_european_call_meets_its_published_values():
 @pytest.mark.slow
 def test_the_european_call_to_eight_digits():
     problem = hjb.catalogue.get("european-call")
-    solution = hjb.solve(problem, 1601, hjb.Marching(steps=48, levels=5), times=[0.0])
+    solution = timed(problem, 1601, hjb.Marching(steps=48, levels=5), times=[0.0])
     error = np.abs(solution.value_at(at(*BENCHOP)) - list(BENCHOP.values()))
     assert error.max() < 1e-8
 
@@ -36,7 +42,7 @@ def test_every_halving_of_the_step_raises_the_order_in_time(levels):
 
     def error(steps):
         method = hjb.Marching(steps=steps, levels=levels)
-        solution = hjb.solve(problem, 801, method, times=[0.0])
+        solution = timed(problem, 801, method, times=[0.0])
         return np.abs(solution.value_at(at(100.0)) - BENCHOP[100.0])[0]
 
     order = np.log2(error(8) / error(16))
@@ -45,7 +51,7 @@ def test_every_halving_of_the_step_raises_the_order_in_time(levels):
 
 def test_the_bar_covers_the_european_call_at_every_time():
     problem = hjb.catalogue.get("european-call")
-    solution = hjb.solve(problem, 201)
+    solution = timed(problem, 201)
     nodes = solution.grid.nodes()
     inside = solution.region.contains(nodes)
     for i, t in enumerate(solution.times):
@@ -56,7 +62,7 @@ def test_the_bar_covers_the_european_call_at_every_time():
 def test_the_american_put_meets_seydel():
     """Seydel, Tools for Computational Finance: 17.44876443 at S = K = 100."""
     problem = hjb.catalogue.get("american-put")
-    solution = hjb.solve(problem, 801, hjb.Marching(steps=100), times=[0.0])
+    solution = timed(problem, 801, hjb.Marching(steps=100), times=[0.0])
     error = abs(solution.value_at(at(100.0))[0] - 17.44876443)
     assert error < 1e-5
     assert error <= solution.error_at(at(100.0))[0]
@@ -65,7 +71,7 @@ def test_the_american_put_meets_seydel():
 def test_the_american_put_table():
     """Published binomial values to four digits (good to 1.5e-4)."""
     problem = hjb.catalogue.get("american-put", sigma=0.2, half_width=1.5)
-    solution = hjb.solve(problem, 801, times=[0.0])
+    solution = timed(problem, 801, times=[0.0])
     published = [11.4928, 6.0903, 2.9866, 1.3672]
     found = solution.value_at(at(90.0, 100.0, 110.0, 120.0))
     assert np.abs(found - published).max() < 1.5e-4
@@ -73,7 +79,7 @@ def test_the_american_put_table():
 
 def test_stopping_is_best_below_one_price_that_rises_with_time():
     problem = hjb.catalogue.get("american-put")
-    solution = hjb.solve(problem, 401)
+    solution = timed(problem, 401)
     prices = np.exp(solution.grid.axes[0])
     edges = [prices[s & (prices < 99.9)].max() for s in solution.stopping[:-1]]
     assert np.all(np.diff(edges) >= 0)
@@ -98,7 +104,7 @@ def test_the_adversary_stops_where_the_controller_would_on_the_other_side():
         terminal=negative,
         stop=hjb.Stop(negative, by="controller"),
     )
-    one, two = (hjb.solve(p, 101, times=[0.0]) for p in (put, behind))
+    one, two = (timed(p, 101, times=[0.0]) for p in (put, behind))
     assert np.array_equal(one.value, -two.value)
 
 
@@ -113,7 +119,7 @@ def test_time_enters_by_keyword_and_calendar_time_runs_forward():
         horizon=2.0,
         terminal=0.0,
     )
-    solution = hjb.solve(problem, 17)
+    solution = timed(problem, 17)
     wanted = np.sin(2.0) - np.sin(solution.times)
     assert np.abs(solution.value - wanted[:, None]).max() < 1e-5
     assert solution.times[0] == 0.0
@@ -132,7 +138,7 @@ def test_a_linear_quadratic_problem_with_a_horizon_follows_riccati():
         horizon=T,
         terminal=0.0,
     )
-    solution = hjb.solve(problem, 201, times=[0.0])
+    solution = timed(problem, 201, times=[0.0])
     root = np.sqrt(c)
     P = root * np.tanh(T / root)
     constant = sigma**2 * c * np.log(np.cosh(T / root))
@@ -149,13 +155,13 @@ def test_a_linear_quadratic_problem_with_a_horizon_follows_riccati():
 def test_times_outside_the_horizon_are_refused(times, text):
     problem = hjb.catalogue.get("european-call")
     with pytest.raises(hjb.ProblemError, match=text):
-        hjb.solve(problem, 33, times=times)
+        timed(problem, 33, times=times)
 
 
 def test_a_method_that_does_not_fit_names_the_one_that_does():
     problem = hjb.catalogue.get("european-call")
     with pytest.raises(hjb.MethodMismatch, match="hjb.Marching"):
-        hjb.solve(problem, 33, hjb.PolicyIteration())
+        timed(problem, 33, hjb.PolicyIteration())
     with pytest.raises(hjb.MethodMismatch, match="hjb.PolicyIteration"):
         hjb.solve(hjb.catalogue.get("lqr"), 33, hjb.Marching())
 
@@ -177,7 +183,7 @@ def test_two_volatilities_bound_each_fixed_one():
     """The dearest price is at least that of either constant volatility."""
     both = hjb.catalogue.get("uncertain-volatility")
     method = hjb.Marching(steps=16, levels=2)
-    dear = hjb.solve(both, 81, method, times=[0.0])
+    dear = timed(both, 81, method, times=[0.0])
     for sigma in (0.15, 0.25):
         one = hjb.ControlProblem(
             drift=both.drift,
@@ -189,16 +195,20 @@ def test_two_volatilities_bound_each_fixed_one():
             horizon=both.horizon,
             terminal=both.terminal,
         )
-        fixed = hjb.solve(one, 81, method, times=[0.0])
+        fixed = timed(one, 81, method, times=[0.0])
         slack = dear.error_bar[0] + fixed.error_bar[0]
         assert np.all(dear.value[0] >= fixed.value[0] - slack)
     assert dear.value_at(at(100.0))[0] > fixed.value_at(at(100.0))[0] + 0.1
 
 
 def test_a_timed_solution_saves_and_plots(tmp_path):
-    solution = hjb.solve(hjb.catalogue.get("european-call"), 33)
+    solution = timed(hjb.catalogue.get("european-call"), 33)
     assert solution.save(tmp_path / "call.npz").exists()
     assert solution.at(0.5).value.shape == (33,)
+    again = hjb.load(tmp_path / "call.npz")
+    assert isinstance(again, hjb.TimedSolution)
+    assert np.array_equal(again.times, solution.times)
+    assert np.array_equal(again.value, solution.value)
     with pytest.raises(hjb.ProblemError, match="lies outside"):
         solution.at(1.5)
     solution.plot().savefig(tmp_path / "call.png")
