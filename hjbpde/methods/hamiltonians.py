@@ -32,7 +32,8 @@ class LaxFriedrichs:
     reach : int
         Gradients over which dissipation must dominate |dG/dp_k| at a node:
         `LaxFriedrichs.GRID` one number an axis for all nodes; `NODE` all gradients
-        met on the grid, node by node; `AXIS` (default) those between p- and p+ on
+        met on the grid, node by node; `CONTROLS` any gradient whatever, node by node:
+        the fastest, for bounded controls; `AXIS` (default) those between p- and p+ on
         the own axis, all on the others (local Lax-Friedrichs); `LOCAL` between p- and
         p+ on every axis, sharpest, not provably monotone.
     bounds : sequence of float, optional
@@ -48,6 +49,7 @@ class LaxFriedrichs:
     NODE = kernels.NODE
     AXIS = kernels.AXIS
     LOCAL = kernels.LOCAL
+    CONTROLS = kernels.CONTROLS
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ class AffineHamiltonian:
     at_time: Callable[[float], AffineHamiltonian] | None = None
     _tables: tuple[Array, ...] = field(init=False, repr=False)
     _acts: NDArray[np.bool_] = field(init=False, repr=False)
+    _speeds: Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         open_side = ~(np.isfinite(self.low) & np.isfinite(self.high))
@@ -143,6 +146,22 @@ class AffineHamiltonian:
         tables = tuple(np.ascontiguousarray(row, dtype=float) for row in rows)
         object.__setattr__(self, "_tables", tables)
         object.__setattr__(self, "_acts", (self.B != 0.0).any(axis=2))
+        object.__setattr__(self, "_speeds", self._fastest())
+
+    def _fastest(self) -> Array:
+        """max|f_k| over both boxes, (d, N or 1); infinite where a box is."""
+        least = most = self.f0
+        for i in range(len(self.r1)):
+            with np.errstate(invalid="ignore"):
+                one, two = self.B[:, i] * self.low[i], self.B[:, i] * self.high[i]
+            one, two = (np.where(self.B[:, i] == 0.0, 0.0, x) for x in (one, two))
+            least, most = least + np.minimum(one, two), most + np.maximum(one, two)
+        return np.ascontiguousarray(np.maximum(np.abs(least), np.abs(most)))
+
+    @property
+    def bounded(self) -> bool:
+        """Whether both boxes of controls are finite."""
+        return bool(np.isfinite(self.low).all() and np.isfinite(self.high).all())
 
     def at(self, t: float) -> AffineHamiltonian:
         """The same at calendar time t."""
@@ -171,9 +190,11 @@ class AffineHamiltonian:
             return self._godunov(slopes, rate, largest)
         d = len(largest)
         fixed = np.zeros(d)
-        local = numerical.reach == LaxFriedrichs.LOCAL and numerical.bounds is None
-        box = np.zeros((d, 2)) if local else slopes.box()
         given = numerical.bounds is not None
+        if numerical.reach == LaxFriedrichs.CONTROLS and not given:
+            return self._with_all_controls(slopes, rate, largest)
+        local = numerical.reach == LaxFriedrichs.LOCAL and not given
+        box = np.zeros((d, 2)) if local else slopes.box()
         if given or numerical.reach == LaxFriedrichs.GRID:
             args = (self._tables, self._acts, self.sense, slopes.minus, slopes.plus)
             kernels.largest_speeds(*args, box, largest)
@@ -193,6 +214,24 @@ class AffineHamiltonian:
             rate,
             largest,
         )
+
+    def _with_all_controls(self, slopes: Slopes, rate: Array, largest: Array) -> float:
+        if not self.bounded:
+            raise MethodMismatch(
+                "LaxFriedrichs.CONTROLS needs bounded controls; use AXIS."
+            )
+        kernels.lax_friedrichs_given(
+            self._tables,
+            self.r0,
+            self._acts,
+            self.sense,
+            slopes.minus,
+            slopes.plus,
+            self._speeds,
+            rate,
+        )
+        largest[:] = self._speeds.max(axis=1)
+        return float((self._speeds * slopes.inverse_h).sum(axis=0).max())
 
     def _godunov(self, slopes: Slopes, rate: Array, largest: Array) -> float:
         axis_of = self.axis_of()
@@ -265,7 +304,6 @@ class SampledHamiltonian:
         return kernels.sampled_lax_friedrichs(
             self.f,
             self.r,
-            self._speeds,
             slopes.minus,
             slopes.plus,
             fixed,
