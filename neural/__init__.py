@@ -1,7 +1,15 @@
 """Learned value functions and policies for Hamilton-Jacobi-Bellman equations."""
 
-from .evaluation import EulerMaruyama, Heun, LeastSquares, MonteCarlo
+from .evaluation import (
+    EulerMaruyama,
+    Heun,
+    LeastSquares,
+    MonteCarlo,
+    NoiseSchedule,
+    Residual,
+)
 from .generator import generator_autograd, generator_taylor
+from .linear_quadratic import equilibrium, linear_quadratic
 from .networks import MLP, SINE, SOFTPLUS, TANH
 from .policy_iteration import PolicyIteration
 from .probe import probe
@@ -20,11 +28,15 @@ __all__ = [
     "LearnedSolution",
     "LeastSquares",
     "MonteCarlo",
+    "NoiseSchedule",
     "PolicyIteration",
+    "Residual",
     "as_candidate",
+    "equilibrium",
     "from_torch",
     "generator_autograd",
     "generator_taylor",
+    "linear_quadratic",
     "load",
     "probe",
     "solve",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from scipy.linalg import qr, solve_triangular
 from hjbpde.boundary import Dirichlet, Extrapolate, Face, Reflecting, Robin
 from hjbpde.errors import MethodMismatch, ProblemError
 from hjbpde.problem import ControlProblem
+from hjbpde.sets import Box
 
 from .features import FeatureBasis, FeatureTables, FeatureValue
 from .sampling import FacePoints, interior_points
@@ -26,14 +28,30 @@ FACE_SHARE = 0.25
 """Points on a face, as a share of the number of features, times 1 / d."""
 
 
+class LinearTables(Protocol):
+    """Operators on a value at n states as rows, linear in its weights."""
+
+    def values(self) -> Array:
+        """V: (n, columns)."""
+        ...
+
+    def along(self, direction: Array) -> Array:
+        """direction . grad V, direction (n, d) or (d,): (n, columns)."""
+        ...
+
+    def curvature(self, sigma: Array) -> Array:
+        """1/2 tr(sigma sigma' hess V), sigma (n, d, k) or (1, d, k)."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class FaceTables:
     """One face of the system: its points and the features there."""
 
     face: Face
     points: FacePoints
-    tables: FeatureTables
-    partner: FeatureTables | None = None
+    tables: LinearTables
+    partner: LinearTables | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +115,7 @@ class Collocation:
         sides = [np.stack((payoff * weight, weight), -1)]
         open_faces = []
         for face in self.faces:
-            row, data, is_open = _face_rows(problem, face, policy)
+            row, data, is_open = face_rows(problem, face, policy)
             if row is not None:
                 repeat = len(data) // len(face.points.x)
                 more = np.tile(importance(near, face.points.x, x), repeat)
@@ -158,21 +176,33 @@ def _periodic_pairs(
 ) -> list[FaceTables]:
     box = problem.domain
     assert box is not None
+    return [
+        FaceTables((low.axis, "low"), low, basis.at(low.x), basis.at(other))
+        for low, other in periodic_points(box, n, rng)
+    ]
+
+
+def periodic_points(
+    box: Box, n: int, rng: np.random.Generator
+) -> list[tuple[FacePoints, Array]]:
+    """n states on the low face of every periodic axis, and the same on the high."""
     pairs = []
-    for axis, periodic in enumerate(np.broadcast_to(box.periodic, problem.dimension)):  # type: ignore[arg-type]
+    for axis, periodic in enumerate(box.periodic_axes):
         if periodic:
             low = FacePoints.draw(box, (axis, "low"), n, rng)
             other = low.x.copy()
             other[:, axis] = np.asarray(box.high)[axis]
-            face = FaceTables((axis, "low"), low, basis.at(low.x), basis.at(other))
-            pairs.append(face)
+            pairs.append((low, other))
     return pairs
 
 
-def _face_rows(
+def face_rows(
     problem: ControlProblem, face: FaceTables, policy: Policy
 ) -> tuple[Array | None, Array, bool]:
-    """Rows of one face, their data, and whether it is artificial and matters."""
+    """Rows of one face, their data, and whether it is artificial and matters.
+
+    Rows (n, columns of the tables), None where the face has no say; data (n,).
+    """
     points, tables = face.points, face.tables
     assert problem.domain is not None
     half = 0.5 * problem.domain.width[points.axis]
@@ -185,7 +215,7 @@ def _face_rows(
         return np.vstack([same, smooth]), np.zeros(2 * n), False
     rule = problem.faces[face.face]
     if isinstance(rule, Dirichlet):
-        return tables.values(), _data(rule.g, points.x, face.face), False
+        return tables.values(), face_data(rule.g, points.x, face.face), False
     if isinstance(rule, Reflecting | Robin):
         rate = influence_rate(problem, points, policy(points.x))
         if np.median(rate) > THIN:
@@ -197,7 +227,7 @@ def _face_rows(
     if isinstance(rule, Robin):
         size = abs(rule.alpha) + abs(rule.beta) / half
         row = rule.alpha * tables.values() + rule.beta * tables.along(unit)
-        return row / size, _data(rule.g, points.x, face.face) / size, False
+        return row / size, face_data(rule.g, points.x, face.face) / size, False
     if isinstance(rule, Extrapolate):
         return half**2 * 2.0 * tables.curvature(unit[None, :, None]), np.zeros(n), False
     if rule is not None:
@@ -210,7 +240,8 @@ def _face_rows(
     return closing, np.zeros(n), closing is not None
 
 
-def _data(g: float | Callable[..., Array], x: Array, face: Face) -> Array:
+def face_data(g: float | Callable[..., Array], x: Array, face: Face) -> Array:
+    """The data g of a rule at states x (n, d) on its face, checked, (n,)."""
     values = np.asarray(g(x) if callable(g) else g, dtype=float)
     try:
         values = np.broadcast_to(values, (len(x),))
@@ -241,7 +272,7 @@ def influence_rate(problem: ControlProblem, points: FacePoints, a: Array) -> Arr
 
 
 def _closing_rows(
-    problem: ControlProblem, points: FacePoints, tables: FeatureTables, policy: Policy
+    problem: ControlProblem, points: FacePoints, tables: LinearTables, policy: Policy
 ) -> Array | None:
     """An artificial face: V bends as the payoff does, r_n V_nn = r_nn V_n.
 

@@ -151,7 +151,7 @@ class FeatureValue:
         z = (x - self.basis.centre) / half
         t = np.tanh(z @ w.T + self.basis.bias)
         bend = -2.0 * t * (1 - t * t) * c
-        pairs = (w[:, :, None] * w[:, None, :]).reshape(len(w), -1)
+        pairs = (w[:, :, None] * w[:, None, :]).reshape(len(w), w.shape[1] ** 2)
         hess = (bend @ pairs).reshape(len(x), *Q.shape)
         return (hess + Q) / (half[:, None] * half)
 

@@ -42,7 +42,7 @@ class PolicyIteration:
 
     Parameters
     ----------
-    evaluation : LeastSquares or MonteCarlo
+    evaluation : LeastSquares, MonteCarlo or Residual
     start : callable, x (n, d) -> (n, m), optional
         The first policy. None: the Riccati feedback of the linearisation at the box
         centre, or an admissible constant control where there is none.
@@ -58,10 +58,16 @@ class PolicyIteration:
         if not callable(getattr(self.evaluation, "learn", None)):
             raise ProblemError(
                 f"PolicyIteration: evaluation is {self.evaluation!r}; give "
-                "neural.LeastSquares(...) or neural.MonteCarlo(...)."
+                "neural.LeastSquares(...), neural.MonteCarlo(...) or "
+                "neural.Residual(...)."
             )
         if self.start is not None and not callable(self.start):
             raise ProblemError("PolicyIteration: start must be a function of x.")
+
+    @property
+    def label(self) -> str:
+        """What runs, in words."""
+        return f"policy iteration, {self.evaluation}"
 
     def learn(self, problem: ControlProblem, seed: int, progress: bool) -> Outcome:
         """Run it."""

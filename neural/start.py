@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,22 +100,59 @@ def linear_start(problem: ControlProblem) -> LinearPolicy | None:
     not strictly concave in a, noise that depends on the control, or no stabilising
     root.
     """
-    if not isinstance(problem.controls, Box) or problem.domain is None:
+    if problem.domain is None:
         return None
-    local = _linearise(problem)
+    local = expand(problem, problem.domain.centre)
     if local is None:
         return None
-    f0, A, B, q, Q, N, s, R = local
-    rho = float(np.asarray(problem.discount_at(problem.domain.centre[None]))[0])
+    return LinearPolicy(problem, local.at, local.offset, local.gain)
+
+
+@dataclass(frozen=True, eq=False)
+class Expansion:
+    """The linear-quadratic problem that touches the given one at a state, solved.
+
+    With z = x - at, in the minimising sense: value ``z'P z/2 + p.z + c``, control
+    ``offset - gain z``, closed-loop drift ``push + closed z``.
+    """
+
+    at: Array
+    offset: Array
+    gain: Array
+    P: Array
+    p: Array
+    c: float
+    push: Array
+    closed: Array
+
+
+def expand(
+    problem: ControlProblem, at: Array, control: Array | None = None
+) -> Expansion | None:
+    """Linearise at a state (d,) and control (m,), and solve the Riccati equation.
+
+    None where there is nothing to solve, see `linear_start`.
+    """
+    if not isinstance(problem.controls, Box):
+        return None
+    low, high = control_range(problem, at[None])
+    base, step = base_and_step(low, high)
+    base, step = (base[:, 0] if control is None else control), step[:, 0]
+    local = _linearise(problem, at, base, step)
+    if local is None:
+        return None
+    f0, A, B, l0, q, Q, N, s, R, noise = local
+    rho = float(np.asarray(problem.discount_at(at[None]))[0])
     gain_and_P = _riccati(A - 0.5 * rho * np.eye(len(A)), B, Q, N, R)
     if gain_and_P is None:
         return None
     gain, P = gain_and_P
-    closed = rho * np.eye(len(A)) - (A - B @ gain).T
-    p = np.linalg.solve(closed, q + P @ f0 - gain.T @ s)
-    base = _base_control(problem)
-    offset = base - np.linalg.solve(R, s + B.T @ p)
-    return LinearPolicy(problem, problem.domain.centre, offset, np.asarray(gain, float))
+    closed = A - B @ gain
+    p = np.linalg.solve(rho * np.eye(len(A)) - closed.T, q + P @ f0 - gain.T @ s)
+    u0 = -np.linalg.solve(R, s + B.T @ p)
+    paid = l0 + s @ u0 + 0.5 * u0 @ R @ u0 + 0.5 * (noise * P).sum()
+    c = float(paid + p @ (f0 + B @ u0)) / rho
+    return Expansion(at, base + u0, gain, P, p, c, f0 + B @ u0, closed)
 
 
 def _riccati(
@@ -144,21 +182,15 @@ def _riccati(
     return None
 
 
-def _base_control(problem: ControlProblem) -> Array:
-    assert problem.domain is not None
-    low, high = control_range(problem, problem.domain.centre[None])
-    return base_and_step(low, high)[0][:, 0]
-
-
-def _linearise(problem: ControlProblem) -> tuple[Array, ...] | None:
-    """f0, A, B, q, Q, N, s, R at the centre by central differences."""
+def _linearise(
+    problem: ControlProblem, at: Array, base: Array, step: Array
+) -> tuple[Any, ...] | None:
+    """f0, A, B, l0, q, Q, N, s, R, sigma sigma' by central differences."""
     assert problem.domain is not None
     d, m = problem.dimension, problem.n_controls
     half = 0.5 * problem.domain.width
-    low, high = control_range(problem, problem.domain.centre[None])
-    base, step = base_and_step(low, high)
-    h = np.r_[1e-3 * half, 1e-2 * step[:, 0]]
-    y0 = np.r_[problem.domain.centre, base[:, 0]]
+    h = np.r_[1e-3 * half, 1e-2 * step]
+    y0 = np.r_[at, base]
     moves = np.diag(h)
     n = d + m
     pairs = [(i, j) for i in range(n) for j in range(i)]
@@ -182,7 +214,9 @@ def _linearise(problem: ControlProblem) -> tuple[Array, ...] | None:
     for k, (i, j) in enumerate(pairs):
         pp, pm, mp, mm = cost[1 + 2 * n + 4 * k : 5 + 2 * n + 4 * k]
         H[i, j] = H[j, i] = (pp - pm - mp + mm) / (4 * h[i] * h[j])
-    return f[0], J[:, :d], J[:, d:], grad[:d], H[:d, :d], H[:d, d:], grad[d:], H[d:, d:]
+    noise = sigma[0] @ sigma[0].T
+    sides = grad[:d], H[:d, :d], H[:d, d:], grad[d:], H[d:, d:]
+    return f[0], J[:, :d], J[:, d:], cost[0], *sides, noise
 
 
 def constant_starts(problem: ControlProblem, per_axis: int = 4) -> list[ConstantPolicy]:

@@ -19,6 +19,7 @@ from hjbpde.problem import ControlProblem
 from hjbpde.report import Report
 from hjbpde.sets import Box
 
+from .ansatz import AnsatzNetwork
 from .features import FeatureValue
 from .value_network import PolicyNetwork, ValueNetwork
 
@@ -94,11 +95,10 @@ def load(path: str | Path, problem: ControlProblem | None = None) -> LearnedSolu
                 f"on {problem.domain}."
             )
     value = _part(arrays, "value.")
-    model = (
-        ValueNetwork.from_arrays(value)
-        if header["model"] == ValueNetwork.__name__
-        else FeatureValue.from_arrays(value)
-    )
+    kinds = {
+        kind.__name__: kind for kind in (AnsatzNetwork, FeatureValue, ValueNetwork)
+    }
+    model = kinds[header["model"]].from_arrays(value)
     actor = None
     if header["actor"]:
         actor = PolicyNetwork.from_arrays(_part(arrays, "actor."), problem)

@@ -81,3 +81,13 @@ def test_measured_orders_are_those_of_theory():
     assert abs(module.orders["upwind"] - 1) < 0.05
     assert abs(module.orders["order 2"] - 2) < 0.1
     assert module.orders["order 4"] > 3.7
+
+
+def test_the_verdict_tells_the_wrong_network_from_the_right_one():
+    """The viscosity solution is (1 - exp(-rho d)) / rho, d the distance to the ends."""
+    pytest.importorskip("torch")
+    module = load("eikonal_kinks")
+    assert module.wrong.status == "differ"
+    assert module.right.status == "agree"
+    assert module.errors[0] > 0.1
+    assert module.errors[1] < 1e-2

@@ -1,7 +1,15 @@
-"""How a policy is evaluated: by linear least squares or by Monte Carlo."""
+"""How a policy is evaluated: least squares, Monte Carlo or a network's residual."""
 
 from .least_squares import LeastSquares
 from .monte_carlo import MonteCarlo
+from .residual import NoiseSchedule, Residual
 from .rollout import EulerMaruyama, Heun
 
-__all__ = ["EulerMaruyama", "Heun", "LeastSquares", "MonteCarlo"]
+__all__ = [
+    "EulerMaruyama",
+    "Heun",
+    "LeastSquares",
+    "MonteCarlo",
+    "NoiseSchedule",
+    "Residual",
+]

@@ -1,0 +1,137 @@
+"""A network trained on the residual of the equation at scattered states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hjbpde.errors import ProblemError
+from hjbpde.problem import ControlProblem
+
+from ..outcome import Outcome
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """Artificial noise that falls geometrically: epsilon sum_i half_i^2 V_ii is added.
+
+    A first-order equation has many Lipschitz functions with residual zero almost
+    everywhere; the noise leaves one, and its limit is the viscosity solution.
+
+    Parameters
+    ----------
+    first, last : float
+        epsilon in units of the drift's median rate across half the box; first
+        >= last > 0.
+    levels : int
+        Number of values, >= 1.
+
+    Source: Crandall and Lions, Trans. Amer. Math. Soc. 277 (1983), theorem 3.1.
+    """
+
+    first: float = 2.0
+    last: float = 0.005
+    levels: int = 14
+
+    def __post_init__(self) -> None:
+        if not (0 < self.last <= self.first and np.isfinite(self.first)):
+            raise ProblemError(
+                f"NoiseSchedule: first = {self.first}, last = {self.last}; the noise "
+                "must fall and stay positive."
+            )
+        if self.levels < 1:
+            raise ProblemError("NoiseSchedule: levels must be 1 or more.")
+
+    def values(self, rate: float) -> tuple[float, ...]:
+        """epsilon of every level, for a drift that crosses half the box at `rate`."""
+        return tuple(np.geomspace(self.first, self.last, self.levels) * rate)
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Train ``V = lift + bump net`` on ``rho V - r - L^a V``, two ways.
+
+    By policies (default): each is a linear equation in V, met by Levenberg-Marquardt
+    steps from the weights of the last policy. ``direct=True``: the nonlinear residual
+    itself, from random weights and no starting policy; it has further solutions and
+    may end in one. Both begin with Adam. Faces with given values are met by
+    construction; on artificial faces the Riccati value of the linearisation is
+    what the network corrects.
+
+    Needs V smooth, or a `schedule`: without noise, kinks come out in the wrong
+    places, at the same residual as in the right ones.
+
+    Parameters
+    ----------
+    hidden : sequence of int
+        Widths of the tanh layers; P weights in all.
+    points_per_weight : float
+        States over P, at least 1.
+    adam_steps : int
+        >= 0, on half as many states, drawn anew every 100 steps.
+    learning_rate : float
+        At the start; falls tenfold.
+    steps : int
+        Levenberg-Marquardt steps a policy, at most.
+    max_policies : int
+        For each level of noise.
+    direct : bool
+    schedule : NoiseSchedule or None
+    tolerance : float
+        On the change of V between policies relative to sup|V|.
+
+    Raises
+    ------
+    ProblemError
+        Options out of range.
+
+    Cost: a step is one QR, 2 N P^2 flops for N states.
+
+    Source: Meng et al., ICML 2024 (arXiv 2402.10119), algorithm PINN-PI; the bump
+    after Lagaris, Likas and Fotiadis, IEEE Trans. Neural Networks 9 (1998), eq. 14.
+    """
+
+    hidden: Sequence[int] = (20, 20)
+    points_per_weight: float = 3.0
+    adam_steps: int = 0
+    learning_rate: float = 5e-3
+    steps: int = 6
+    max_policies: int = 15
+    direct: bool = False
+    schedule: NoiseSchedule | None = None
+    tolerance: float = 1e-7
+
+    def __post_init__(self) -> None:
+        ranges = (
+            ("hidden", len(self.hidden) >= 1 and all(w >= 1 for w in self.hidden)),
+            ("points_per_weight", self.points_per_weight >= 1),
+            ("adam_steps", self.adam_steps >= 0),
+            ("learning_rate", self.learning_rate > 0),
+            ("steps", self.steps >= 1),
+            ("max_policies", self.max_policies >= 1),
+            ("tolerance", self.tolerance > 0),
+        )
+        for name, good in ranges:
+            if not good:
+                raise ProblemError(
+                    f"Residual: {name} = {getattr(self, name)} is out of range; see "
+                    "the class documentation."
+                )
+        if self.schedule is not None and not isinstance(self.schedule, NoiseSchedule):
+            raise ProblemError("Residual: schedule must be a NoiseSchedule or None.")
+
+    def learn(
+        self, problem: ControlProblem, start: Any, seed: int, progress: bool
+    ) -> Outcome:
+        """Lower the noise level by level; at each, alternate value and policy."""
+        from .residual_run import ResidualRun
+
+        run = ResidualRun(self, problem, start, seed)
+        run.train(progress)
+        return run.outcome()

@@ -1,0 +1,182 @@
+"""One run of `Residual`: start, Adam, policies at every level of noise, the best."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hjbpde.problem import ControlProblem
+from hjbpde.progress import bar_over
+
+from ..admissible import admissible_start
+from ..ansatz import AnsatzNetwork
+from ..networks import MLP
+from ..outcome import GreedyPolicy, Outcome
+from ..probe import sample_controls
+from ..start import Policy
+from ..value_model import greedy_policy, hjb_residual, row_scale
+from .adam import adam_stage
+from .levenberg import Equation, Marquardt, descend, evaluate_policy
+from .lift import bump_of, lift_of
+from .network_rows import with_noise
+from .residual import Residual
+
+Array = NDArray[np.float64]
+PATIENCE = 6
+
+
+def typical_sizes(
+    problem: ControlProblem, x: Array, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Median rate |f / half| under random controls, and the payoff's size over it.
+
+    The second is what V is of the order of: paid until the box is crossed or the
+    discount has eaten it.
+    """
+    assert problem.domain is not None
+    a = sample_controls(problem, x, rng)
+    f = np.asarray(problem.drift_at(x, a)) / (0.5 * problem.domain.width)
+    rate = float(np.median(np.linalg.norm(f, axis=1)))
+    paid = float(np.median(np.abs(np.asarray(problem.payoff_at(x, a)))))
+    size = paid / (rate + float(np.asarray(problem.discount_at(x)).min()))
+    return max(rate, 1e-12), size if size > 0 else 1.0
+
+
+class ResidualRun:
+    """The state of one run."""
+
+    def __init__(
+        self, options: Residual, problem: ControlProblem, start: Any, seed: int
+    ) -> None:
+        self.options, self.target = options, problem
+        self.rng = np.random.default_rng(seed)
+        assert problem.domain is not None
+        self.held_out = problem.domain.sample(self.rng, 300)
+        rate, size = typical_sizes(problem, self.held_out, self.rng)
+        self.epsilons = (0.0,)
+        if options.schedule is not None:
+            self.epsilons = options.schedule.values(rate)
+        self.problem = with_noise(problem, self.epsilons[0])
+        lift, self.miss = lift_of(problem, not options.direct, self.rng)
+        source = torch.Generator().manual_seed(seed)
+        net = MLP(problem.dimension, 1, tuple(options.hidden), generator=source)
+        self.model = AnsatzNetwork(net, lift, bump_of(problem, size))
+        self.policy: Policy = GreedyPolicy(self.problem, self.model)
+        self.words = "random weights, no policy"
+        if not options.direct:
+            with torch.no_grad():
+                net.weights[-1].zero_()
+            self.policy, self.words = admissible_start(self.problem, start, self.rng)
+        self.history: list[dict[str, Any]] = []
+        self.seconds: dict[str, float] = {}
+        self.status, self.best_residual = "not converged", np.inf
+        self.best = AnsatzNetwork.from_arrays(self.model.arrays())
+        self.last = self.model.value(self.held_out)
+
+    def train(self, progress: bool) -> None:
+        """Adam at the first level of noise, then policies at every level."""
+        began = time.perf_counter()
+        if self.options.adam_steps:
+            adam_stage(self)
+        middle = time.perf_counter()
+        levels = self.epsilons
+        for epsilon, _ in bar_over(levels, levels, progress, "noise level"):
+            self.problem = with_noise(self.target, epsilon)
+            self._level(epsilon, epsilon == levels[-1])
+        self.seconds = {
+            "adam": middle - began,
+            "levenberg-marquardt": time.perf_counter() - middle,
+        }
+
+    def _level(self, epsilon: float, final: bool) -> None:
+        """Policies until V settles; the best value is kept at the last level."""
+        options, model = self.options, self.model
+        n = round(
+            options.points_per_weight * sum(v.numel() for v in model.net.parameters())
+        )
+        equation = Equation.draw(self.problem, n, self.rng)
+        fitter, since = Marquardt(model), 0
+        if self.history or options.direct or options.adam_steps:
+            self.policy = GreedyPolicy(self.problem, model)
+        for k in range(options.max_policies if final else 4):
+            a = self.policy(equation.x)
+            policy = self.policy
+            if isinstance(policy, GreedyPolicy):
+                policy = GreedyPolicy(
+                    self.problem, AnsatzNetwork.from_arrays(model.arrays())
+                )
+            if options.direct:
+                descend(equation, fitter, a, policy)
+            else:
+                evaluate_policy(equation, fitter, a, policy, options.steps)
+            self.policy = GreedyPolicy(self.problem, model)
+            better = self._record(epsilon, final)
+            since = 0 if better else since + 1
+            if self.history[-1]["value_change"] <= options.tolerance and k:
+                self.status = "converged"
+                return
+            if since >= PATIENCE:
+                small = self.history[-1]["value_change"] <= 1e3 * options.tolerance
+                self.status = "stagnated" if small else "not converged"
+                return
+        self.status = "not converged"
+
+    def _record(self, epsilon: float, final: bool) -> bool:
+        """Enter one policy; whether its residual is 10 % below the best so far."""
+        x, problem, model = self.held_out, self.problem, self.model
+        a = greedy_policy(problem, model, x)
+        gaps = np.abs(hjb_residual(problem, model, x, a))
+        residual = float(np.sqrt((gaps**2).mean()))
+        values = model.value(x)
+        size = max(float(np.abs(values).max()), 1e-300)
+        bound = (gaps * row_scale(problem, x, a)).max()
+        self.history.append(
+            {
+                "stage": f"epsilon {epsilon:.3g}" if epsilon else "policies",
+                "iteration": len(self.history) + 1,
+                "residual": residual / size,
+                "residual_bound": float(
+                    bound / np.asarray(problem.discount_at(x)).min()
+                ),
+                "value_change": float(np.abs(values - self.last).max()) / size,
+            }
+        )
+        self.last = values
+        better = residual < 0.9 * self.best_residual
+        if final and residual < self.best_residual:
+            self.best = AnsatzNetwork.from_arrays(model.arrays())
+            self.best_residual = residual
+        return better
+
+    def outcome(self) -> Outcome:
+        """The best value of the last level with everything the report says."""
+        last = self.history[-1]
+        stop = {
+            "converged": "stopped: V changed by less than the tolerance",
+            "stagnated": "stopped: the residual no longer falls",
+            "not converged": "stopped: policies ran out or cycle; best one kept",
+        }[self.status]
+        checks = [
+            f"start: {self.words}",
+            f"{stop} (last change {last['value_change']:.1e})",
+            f"ansatz misses the given faces by {self.miss:.1e}",
+            "a small residual is no error bar: compare with a grid (cross_check)",
+        ]
+        if self.epsilons[-1] > 0:
+            checks.append(
+                f"artificial noise left in: epsilon = {self.epsilons[-1]:.3g}"
+            )
+        return Outcome(
+            model=self.best,
+            actor=None,
+            status=self.status,
+            history=self.history,
+            residuals=tuple(h["residual_bound"] for h in self.history),
+            checks=tuple(checks),
+            seconds=self.seconds,
+            details={"weights": sum(v.numel() for v in self.model.net.parameters())},
+        )
