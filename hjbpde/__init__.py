@@ -11,10 +11,12 @@ from .errors import (
     ProblemError,
     StabilityError,
 )
-from .events import Exit, Stop
+from .events import Exit, Modes, Stop
 from .grid import Grid
 from .methods.marching import Marching
 from .methods.policy_iteration import PolicyIteration
+from .methods.sweeping import Sweeping
+from .moded_solution import ModedSolution
 from .problem import ControlProblem, Exact
 from .protocol import Solution
 from .report import Report
@@ -40,6 +42,8 @@ __all__ = [
     "Marching",
     "MemoryBudgetError",
     "MethodMismatch",
+    "ModedSolution",
+    "Modes",
     "NotConverged",
     "Paths",
     "PolicyIteration",
@@ -51,6 +55,7 @@ __all__ = [
     "StabilityError",
     "StateConstraint",
     "Stop",
+    "Sweeping",
     "TimedSolution",
     "Upwind",
     "catalogue",

@@ -1,4 +1,4 @@
-"""What can end the process before the clock does: entering a region, or stopping."""
+"""What happens to the process beside drift and noise: exit, stopping, modes."""
 
 from __future__ import annotations
 
@@ -71,3 +71,101 @@ def stops_of(stop: Any) -> tuple[Stop, ...]:
     if isinstance(stop, tuple | list):
         return tuple(s if isinstance(s, Stop) else Stop(s) for s in stop)
     return (Stop(stop),)
+
+
+@dataclass(frozen=True, eq=False)
+class Modes:
+    """K modes the problem jumps between: a Markov chain beside the state.
+
+    With the value V_k in mode k, what is maximised gains ``sum_j q_kj (V_j - V_k)``
+    (Fleming and Soner, Controlled Markov Processes and Viscosity Solutions, 2nd ed.,
+    section III.4, for chains; added to the generator of a diffusion).
+
+    Parameters
+    ----------
+    rates : array (K, K) or callable
+        q, or ``q(x) -> (..., K, K)``, per unit of time: entries off the diagonal
+        are >= 0 and every row sums to 0.
+    count : int, optional
+        K, needed only where `rates` is a function.
+
+    Raises
+    ------
+    ProblemError
+        A negative rate, named; a row that does not sum to 0; a wrong shape.
+    """
+
+    rates: Any
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        if callable(self.rates):
+            if not isinstance(self.count, int) or self.count < 1:
+                raise ProblemError(
+                    "Modes: with rates given as a function, say how many modes there "
+                    "are: Modes(q, count=K)."
+                )
+            return
+        q = np.array(self.rates, dtype=float)
+        if q.ndim != 2 or q.shape[0] != q.shape[1] or not len(q):
+            raise ProblemError(
+                f"Modes: rates must be a square array (K, K), got shape {q.shape}."
+            )
+        if self.count is not None and self.count != len(q):
+            raise ProblemError(f"Modes: count is {self.count}, rates are {q.shape}.")
+        _check_rates(q[None], None)
+        q.setflags(write=False)
+        object.__setattr__(self, "rates", q)
+
+    @property
+    def n(self) -> int:
+        """Number of modes K."""
+        return len(self.rates) if not callable(self.rates) else int(self.count or 0)
+
+    def at(self, x: Any) -> Any:
+        """Rates from mode k to j at x (N, d), zero diagonal: (N, K, K), or (1, K, K).
+
+        Raises
+        ------
+        ProblemError
+            As for the class, naming the state.
+        """
+        if not callable(self.rates):
+            q = np.array(self.rates)[None]
+        else:
+            q = np.array(self.rates(x), dtype=float)
+            wanted = (len(x), self.n, self.n)
+            if q.shape != wanted:
+                raise ProblemError(
+                    f"Modes: rates(x) returned shape {q.shape} for states of shape "
+                    f"{np.shape(x)}; expected {wanted}."
+                )
+            _check_rates(q, x)
+        q[:, np.arange(self.n), np.arange(self.n)] = 0.0
+        return q
+
+
+def _check_rates(q: Any, x: Any) -> None:
+    def place(n: int) -> str:
+        return "" if x is None else f" at x = {x[n]}"
+
+    if not np.isfinite(q).all():
+        n, k, j = np.argwhere(~np.isfinite(q))[0]
+        raise ProblemError(
+            f"Modes: the rate from mode {k} to {j} is {q[n, k, j]}{place(n)}."
+        )
+    negative = np.argwhere((q < 0) & ~np.eye(q.shape[1], dtype=bool))
+    if len(negative):
+        n, k, j = negative[0]
+        raise ProblemError(
+            f"Modes: the rate from mode {k} to {j} is {q[n, k, j]:g}{place(n)}; rates "
+            "off the diagonal must be >= 0."
+        )
+    sums = q.sum(-1)
+    off = np.argwhere(np.abs(sums) > 1e-9 * (1e-300 + np.abs(q).max(-1)))
+    if len(off):
+        n, k = off[0]
+        raise ProblemError(
+            f"Modes: row {k} of the rates sums to {sums[n, k]:g}{place(n)}, not 0; "
+            f"the diagonal entry is minus the sum of the others."
+        )

@@ -256,6 +256,7 @@ def _search(
                 search.offer(np.repeat(point[:, None], search.size, axis=1))
         elif tables.n_controls:
             search.offer_closed_forms()
+            search.offer_resting()
             if scan:
                 search.scan_box()
             search.refine()
@@ -316,6 +317,12 @@ class _NodeSearch:
             a = np.where(good, np.clip(a, self.low, self.high), self.a)
             self.offer(a)
 
+    def offer_resting(self) -> None:
+        """Controls that stop the drift along an axis, where there are such."""
+        for rest in self.tables.resting:
+            part = rest[:, self.nodes]
+            self.offer(np.where(np.isfinite(part), part, self.a))
+
     def scan_box(self) -> None:
         """Every point of a coarse grid on the box (finite sides only)."""
         if not (np.isfinite(self.low).all() and np.isfinite(self.high).all()):
@@ -328,10 +335,7 @@ class _NodeSearch:
 
     def refine(self, rounds: int = 8) -> None:
         """Projected Newton steps by differences, taken only where they improve."""
-        width = (
-            np.where(np.isfinite(self.high - self.low), self.high - self.low, 1.0)
-            + 0.0 * self.a
-        )
+        width = np.where(np.isfinite(self.high - self.low), self.high - self.low, 1.0)
         step = 1e-4 * np.maximum(width, 1e-3 * np.abs(self.a))
         for _ in range(rounds):
             before = self.a.copy()

@@ -13,7 +13,6 @@ added on the left; with a right to stop, V is also kept at or above psi.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,33 +30,16 @@ from .boundary import (
     StateConstraint,
 )
 from .errors import MethodMismatch, ProblemError
-from .events import Exit, Stop, stops_of
+from .events import Exit, Modes, Stop, stops_of
+from .exact import Exact
 from .grid import Grid
+from .held import held, held_events, held_rule, keywords, raised
 from .sets import Box, ControlSet, Finite
 
 _RULES = (Dirichlet, Reflecting, Robin, Extrapolate, StateConstraint)
-_NOT_YET = ("adversary", "modes", "jumps", "impulse")
+_NOT_YET = ("adversary", "jumps", "impulse")
 _OF_TIME = ("drift", "diffusion", "reward", "cost", "discount")
 """Functions that may name the keyword t."""
-
-
-@dataclass(frozen=True)
-class Exact:
-    """A known answer, for tests and pictures; no solver, bar or verdict reads it.
-
-    Parameters
-    ----------
-    value : callable, x (..., d) -> (...)
-    gradient : callable, x (..., d) -> (..., d), optional
-    control : callable, x (..., d) -> (..., m), optional
-    source : str
-        Where the closed form comes from.
-    """
-
-    value: Callable[[Any], Any]
-    gradient: Callable[[Any], Any] | None = None
-    control: Callable[[Any], Any] | None = None
-    source: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +68,9 @@ class ControlProblem:
         The process ends on entering a region, see `hjbpde.events`.
     stop : callable, Stop or pair of Stop, optional
         The right to stop and settle at psi(x), see `hjbpde.events`.
+    modes : Modes, optional
+        Modes switched between at given rates; functions may then name mode, an
+        integer, which is passed by keyword.
     boundary : rule, mapping or None
         One rule for every face, or ``{(axis, "low" | "high"): rule}``; a face
         without a rule is artificial (see ``hjbpde.boundary``).
@@ -159,7 +144,9 @@ class ControlProblem:
                 self._fail(f"'{field}' must be a function, got {type(function)}.")
         for field in _OF_TIME:
             function = getattr(self, field)
-            named = _keywords(function)
+            named = keywords(function)
+            if "mode" in named and self.modes is None:
+                self._fail(f"'{field}' names mode, but modes= is missing.")
             if "t" in named and self.horizon is None:
                 self._fail(
                     f"'{field}' names t, but the problem has no horizon: "
@@ -208,6 +195,8 @@ class ControlProblem:
                 self._fail(f"'terminal' must be finite, got {self.terminal!r}.")
         if self.exit is not None and not isinstance(self.exit, Exit):
             self._fail("'exit' must be hjb.Exit(region=phi, value=g).")
+        if self.modes is not None and not isinstance(self.modes, Modes):
+            self._fail("'modes' must be hjb.Modes(rates).")
         stops = stops_of(self.stop)
         if len({s.by for s in stops}) < len(stops):
             self._fail("'stop' may hold one right to stop for each side, not two.")
@@ -288,7 +277,7 @@ class ControlProblem:
     @property
     def special(self) -> frozenset[str]:
         """Fields in use that not every method takes."""
-        fields = ("horizon", "exit", "stop", *_NOT_YET)
+        fields = ("horizon", "exit", "stop", "modes", *_NOT_YET)
         used = {field for field in fields if getattr(self, field) is not None}
         return frozenset(used | ({"average"} if self.average else set()))
 
@@ -311,7 +300,7 @@ class ControlProblem:
     @property
     def depends_on_time(self) -> bool:
         """Whether some function names the keyword t."""
-        return any("t" in _keywords(getattr(self, field)) for field in _OF_TIME)
+        return any("t" in keywords(getattr(self, field)) for field in _OF_TIME)
 
     def terminal_at(self, x: Any) -> Any:
         """g(x) at the horizon, shape ``(...)``."""
@@ -327,14 +316,22 @@ class ControlProblem:
         of the step before, and the obstacle, to the rows.
         """
 
-        def fixed(function: Any) -> Any:
-            if "t" not in _keywords(function):
-                return function
-            return lambda *arguments: function(*arguments, t=t)
+        at: dict[str, Any] = {f: held(getattr(self, f), t=t) for f in _OF_TIME}
+        at["discount"] = raised(at["discount"], rate)
+        return replace(self, **at, horizon=None, terminal=None, stop=None, exact=None)
 
-        held: dict[str, Any] = {f: fixed(getattr(self, f)) for f in _OF_TIME}
-        held["discount"] = _raised(held["discount"], rate)
-        return replace(self, **held, horizon=None, terminal=None, stop=None, exact=None)
+    def in_mode(self, k: int, rate: Any = 0.0) -> ControlProblem:
+        """The stationary problem of mode k alone, discounted by `rate` more.
+
+        ``rate`` is a number or ``rate(x)``: with the total rate of leaving mode k,
+        adding ``sum_j q_kj V_j`` to the payoff gives the whole problem of that mode.
+        """
+        of = (*_OF_TIME, "best_control", "terminal")
+        at: dict[str, Any] = {f: held(getattr(self, f), mode=k) for f in of}
+        at["discount"] = raised(at["discount"], rate)
+        at["boundary"] = {f: held_rule(r, mode=k) for f, r in self.faces.items()}
+        at["exit"], at["stop"] = held_events(self.exit, self.stop, mode=k)
+        return replace(self, **at, modes=None, exact=None)
 
     def drift_at(self, x: Any, a: Any) -> Any:
         """f(x, a), broadcast to ``(..., d)``."""
@@ -397,16 +394,3 @@ class ControlProblem:
                 f"'{field}' returned shape {shape} for states of shape "
                 f"{tuple(x.shape)}; expected {wanted}.{hint}"
             )
-
-
-def _raised(rho: Any, rate: float) -> Any:
-    return (lambda x: rho(x) + rate) if callable(rho) else float(rho) + rate
-
-
-def _keywords(function: Any) -> set[str]:
-    if not callable(function):
-        return set()
-    try:
-        return set(inspect.signature(function).parameters)
-    except (TypeError, ValueError):
-        return set()

@@ -328,6 +328,10 @@ class GridSolution:
 
 def _kind_of(arrays: Mapping[str, Array]) -> tuple[type[GridSolution], dict[str, Any]]:
     """The class a saved solution has, and the fields that only it has."""
+    if "modes" in arrays:
+        from .moded_solution import ModedSolution
+
+        return ModedSolution, {}
     if "times" not in arrays:
         return GridSolution, {}
     from .timed_solution import TimedSolution

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +14,45 @@ from .errors import MemoryBudgetError, MethodMismatch, NotConverged, ProblemErro
 from .grid import Grid
 from .methods.march_run import run_marching
 from .methods.marching import Marching, output_times
+from .methods.modes_run import run_modes
 from .methods.nested import RunOptions
 from .methods.policy_iteration import PolicyIteration
 from .methods.run import run, run_fixed
+from .methods.sweep_run import check_sweepable, run_sweeping, sweepable
+from .methods.sweeping import Sweeping
 from .problem import ControlProblem
 from .schemes import Hybrid, Upwind
 from .solution import GridSolution
-from .timed_solution import TimedSolution
 
 MAX_DIMENSION = 4
 
 
-Method = PolicyIteration | Marching
+Method = PolicyIteration | Marching | Sweeping
 TAKES: dict[type, frozenset[str]] = {
-    PolicyIteration: frozenset({"exit", "stop"}),
+    PolicyIteration: frozenset({"exit", "stop", "modes"}),
     Marching: frozenset({"horizon", "exit", "stop"}),
+    Sweeping: frozenset({"exit"}),
 }
 """Special fields of a problem that a method takes."""
-NEEDS: dict[type, frozenset[str]] = {Marching: frozenset({"horizon"})}
+NEEDS: dict[type, frozenset[str]] = {
+    Marching: frozenset({"horizon"}),
+    Sweeping: frozenset({"exit"}),
+}
 """Special fields without which a method makes no sense."""
 
 
 def default_method(problem: ControlProblem, grid: Grid) -> Method:
     """The method `solve` picks.
 
-    With a horizon implicit marching, else policy iteration, both with the hybrid
+    Sweeping to an exit without noise and discount on a uniform grid; with a horizon
+    implicit marching, else policy iteration, both with the hybrid
     scheme; order 2 for policy iteration, order 1 where the process may be ended
     inside the domain (the value is kinked there).
     """
     if problem.horizon is not None:
         return Marching()
+    if sweepable(problem, grid):
+        return Sweeping()
     return PolicyIteration(order=1 if problem.special else 2)
 
 
@@ -58,7 +68,7 @@ def solve(
     checkpoint: str | Path | None = None,
     strict: bool = True,
     progress: bool = False,
-) -> GridSolution | TimedSolution:
+) -> GridSolution:
     """Solve a control problem on a grid, with an error bar.
 
     Parameters
@@ -86,6 +96,8 @@ def solve(
     Returns
     -------
     GridSolution
+        With a horizon a TimedSolution, which adds the times; with modes a
+        ModedSolution, which adds the modes.
 
     Raises
     ------
@@ -101,14 +113,23 @@ def solve(
     if isinstance(method, Marching):
         outputs = output_times(problem, times)
         return run_marching(problem, grid, method, outputs, progress)
+    if isinstance(method, Sweeping):
+        if guess is not None or budget is not None or checkpoint is not None:
+            raise ProblemError(
+                "solve: guess=, budget= and checkpoint= mean nothing to hjb.Sweeping, "
+                "whose values grow from the exit region."
+            )
+        method = method if tolerance is None else replace(method, tolerance=tolerance)
+        return _returned(run_sweeping(problem, grid, method), strict)
     options = RunOptions.of(
-        guess=_guess_on(guess, grid),
+        guess=_guess_on(guess, grid, problem),
         tolerance=tolerance,
         budget=budget,
         checkpoint=checkpoint,
         progress=progress,
     )
-    return _returned(run(problem, grid, method, options), strict)
+    runner = run if problem.modes is None else run_modes
+    return _returned(runner(problem, grid, method, options), strict)
 
 
 def evaluate(
@@ -202,6 +223,9 @@ def check_fit(problem: ControlProblem, grid: Grid, method: Any) -> None:
             f"policy iteration on a grid takes 1 to {MAX_DIMENSION} dimensions, the "
             f"problem has {problem.dimension}; neural.solve takes more."
         )
+    if isinstance(method, Sweeping):
+        check_sweepable(problem, grid)
+        return
     if not isinstance(method.scheme, Upwind | Hybrid):
         raise MethodMismatch(
             "PolicyIteration: scheme must be hjb.Upwind or hjb.Hybrid."
@@ -213,7 +237,8 @@ def check_fit(problem: ControlProblem, grid: Grid, method: Any) -> None:
     if isinstance(method, PolicyIteration) and method.order > 1 and problem.special:
         raise MethodMismatch(
             f"PolicyIteration: order {method.order} needs a smooth value; where the "
-            "process may end inside the domain (exit, stop) use order=1."
+            "process may end inside the domain (exit, stop), and with modes, use "
+            "order=1."
         )
     if isinstance(method, PolicyIteration) and method.richardson and method.order != 1:
         raise MethodMismatch(
@@ -255,9 +280,13 @@ def available_memory() -> float:
         return 8e9
 
 
-def _guess_on(guess: Any, grid: Grid) -> Any:
+def _guess_on(guess: Any, grid: Grid, problem: ControlProblem) -> Any:
     if guess is None:
         return None
+    if problem.modes is not None and not callable(guess):
+        guess = np.asarray(guess, dtype=float)
+        if guess.ndim and len(guess) == problem.modes.n:
+            return np.stack([_guess_on(part, grid, problem) for part in guess])
     values = guess(grid.nodes()) if callable(guess) else guess
     values = np.asarray(values, dtype=float)
     if values.shape != grid.shape or not np.isfinite(values).all():

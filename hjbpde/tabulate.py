@@ -12,6 +12,7 @@ Elsewhere `GeneralTables` evaluates the functions at whole arrays of controls.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from .probe import (
     random_control,
 )
 from .problem import ControlProblem
+from .resting import resting_control
 from .sets import Box
 
 Array = NDArray[np.float64]
@@ -113,6 +115,25 @@ class GeneralTables:
     def n_controls(self) -> int:
         """Number of controls m."""
         return self.problem.n_controls
+
+    @cached_property
+    def resting(self) -> list[Array]:
+        """For every axis the one control (1, N) that stops it; empty for m > 1."""
+        if self.n_controls != 1 or not isinstance(self.problem.controls, Box):
+            return []
+        ends = [
+            np.broadcast_to(end[0], (len(self.x),)) for end in (self.low, self.high)
+        ]
+        return [
+            resting_control(lambda a, k=k: self.under(a[None]).f[k], *ends)[None]
+            for k in range(self.x.shape[1])
+        ]
+
+    def gaining(self, source: Array) -> GeneralTables:
+        """The tables with a payoff (N,) added; what was found out is kept."""
+        out = replace(self, source=source)
+        out.__dict__["resting"] = self.resting
+        return out
 
     def taken(self, nodes: NDArray[np.intp]) -> GeneralTables:
         """The tables on a subset of nodes."""

@@ -8,9 +8,11 @@ from typing import Any
 
 from ..errors import ProblemError
 from ..problem import ControlProblem
+from .economics import consumption_saving, growth
 from .lqr import lqr
 from .manufactured import manufactured
 from .merton import merton
+from .minimum_time import double_integrator, eikonal
 from .options import american_put, european_call, uncertain_volatility
 from .unit_ball import unit_ball
 
@@ -22,6 +24,10 @@ _BUILDERS: dict[str, Callable[..., ControlProblem]] = {
     "european-call": european_call,
     "uncertain-volatility": uncertain_volatility,
     "unit-ball": unit_ball,
+    "eikonal": eikonal,
+    "double-integrator": double_integrator,
+    "consumption-saving": consumption_saving,
+    "growth": growth,
 }
 
 

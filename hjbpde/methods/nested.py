@@ -86,7 +86,7 @@ def solve_nested(
             V = cubically_prolonged(states[-1].V, grids[i])
             a = prolonged_policy(states[-1].a, states[-1].grid, grids[i])
             for face, coarse in zip(faces.faces, states[-1].faces.faces, strict=True):
-                _carry_slope(face, coarse, grids[i])
+                carry_slope(face, coarse, grids[i])
         if options.guess is not None and i == len(grids) - 1:
             V = options.guess.copy()
         if i in saved:
@@ -127,7 +127,7 @@ def _reaching(
     return states
 
 
-def _carry_slope(face: FaceNodes, coarse: FaceNodes, grid: Grid) -> None:
+def carry_slope(face: FaceNodes, coarse: FaceNodes, grid: Grid) -> None:
     """Start an artificial face from what was found on the coarser grid."""
     if not face.artificial:
         return

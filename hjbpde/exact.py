@@ -1,0 +1,26 @@
+"""A known answer that travels with a problem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A known answer, for tests and pictures; no solver, bar or verdict reads it.
+
+    Parameters
+    ----------
+    value : callable, x (..., d) -> (...)
+    gradient : callable, x (..., d) -> (..., d), optional
+    control : callable, x (..., d) -> (..., m), optional
+    source : str
+        Where the closed form comes from.
+    """
+
+    value: Callable[[Any], Any]
+    gradient: Callable[[Any], Any] | None = None
+    control: Callable[[Any], Any] | None = None
+    source: str = ""

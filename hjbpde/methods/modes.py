@@ -1,0 +1,264 @@
+"""Policy iteration for problems that switch between modes.
+
+In every mode k the monotone scheme gives rows for V_k; the rate q_kj adds ``q_kj (V_j
+- V_k)``, so all modes together are one larger monotone scheme, and Howard's iteration
+converges for it as for one mode (Bokanowski, Maroso and Zidani, SIAM J. Numer. Anal.
+47 (2009) 3001, theorem 2.1). Policies are improved mode by mode and evaluated for all
+modes at once.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..faces import Faces
+from ..grid import Grid
+from ..kernels.block_tridiagonal import block_thomas
+from ..linear import Ladder, Rows
+from ..mixing import Anderson
+from ..probe import discount_of
+from ..problem import ControlProblem
+from ..progress import bar_over
+from ..tabulate import QuadraticTables, Tables, tabulate
+from .inward import inward_start
+from .nested import CLOSABLE, RunOptions, carry_slope
+from .policy_iteration import (
+    PolicyIteration,
+    _Closing,
+    cubically_prolonged,
+    kept_nodes,
+    nested_grids,
+    prolonged_policy,
+    residual_of,
+    round_off_floor,
+)
+from .state import GridState, make_state, set_obstacles
+
+Array = NDArray[np.float64]
+SWEEPS = 400
+"""Block Gauss-Seidel sweeps over the modes before one evaluation gives up."""
+
+
+@dataclass(eq=False)
+class ModedState:
+    """All modes on one grid; the states share the grid, each has its own V and a."""
+
+    states: list[GridState]
+    plain: list[Tables]
+    rates: Array
+    rho: float
+    bounds: list[float] = field(default_factory=list)
+    status: str = ""
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of every mode."""
+        return self.states[0].grid
+
+    @property
+    def values(self) -> Array:
+        """V of all modes, flat, (K, N)."""
+        return np.stack([state.V.ravel() for state in self.states])
+
+    @property
+    def scale(self) -> float:
+        """sup |V| over all modes."""
+        return max(state.scale for state in self.states)
+
+    def coupling(self) -> Array:
+        """sum_j q_kj (V_j - V_k) in differences, (K, N)."""
+        V = self.values
+        out = np.zeros_like(V)
+        for k in range(len(V)):
+            for j in range(len(V)):
+                rate = self.rates[:, k, j]
+                if j != k and rate.any():
+                    out[k] += rate * (V[j] - V[k])
+        return out
+
+    def residuals(self, scan: bool) -> tuple[Array, list[Rows]]:
+        """Improve every mode; residuals (K, N) of the whole system, and the rows."""
+        out, rows = np.empty((len(self.states), self.grid.size)), []
+        for state in self.states:
+            state.faces.set_fixed(state.V)
+        gains = self.coupling()
+        for k, state in enumerate(self.states):
+            state.tables = _gaining(self.plain[k], gains[k])
+            out[k], own = residual_of(state, scan)
+            rows.append(own)
+        return out, rows
+
+    def free_rates(self) -> Array:
+        """The rates without those of nodes where V is given: fixed, or stopped."""
+        tied = np.zeros((len(self.states), self.grid.size), bool)
+        for k, state in enumerate(self.states):
+            if state.faces.fixed_mask is not None:
+                tied[k] |= state.faces.fixed_mask.ravel()
+            if state.may_stop:
+                tied[k] |= state.stopped_nodes().ravel()
+        if not tied.any():
+            return self.rates
+        return self.rates * ~tied.T[:, :, None]
+
+
+def _gaining(tables: Tables, gain: Array) -> Tables:
+    if isinstance(tables, QuadraticTables):
+        return replace(tables, r0=tables.r0 + gain)
+    return tables.gaining(gain)
+
+
+def evaluate_jointly(
+    moded: ModedState, residuals: Array, rows: list[Rows], accuracy: float
+) -> tuple[Array, float]:
+    """Corrections (K, N) of all modes under their rows, and the residual left."""
+    rates = moded.free_rates()
+    if moded.grid.dimension == 1 and not moded.grid.periodic[0]:
+        lower, upper = (
+            np.stack([getattr(r, name)[0] for r in rows]) for name in ("lower", "upper")
+        )
+        c = np.stack([r.c for r in rows])
+        out = np.empty_like(residuals)
+        K, n = residuals.shape
+        block_thomas(c, lower, upper, rates, residuals, np.empty((n, K, K)), out)
+        return out, 0.0 if np.isfinite(out).all() else np.inf
+    return _gauss_seidel(moded, rates, residuals, rows, accuracy)
+
+
+def _gauss_seidel(
+    moded: ModedState,
+    rates: Array,
+    residuals: Array,
+    rows: list[Rows],
+    accuracy: float,
+) -> tuple[Array, float]:
+    """One mode after the other, the whole sweep mixed with its predecessors."""
+    ladders: list[Ladder] = [state.ladder for state in moded.states]
+    K = len(rows)
+    for k, ladder in enumerate(ladders):
+        rows[k].c += rates[:, k].sum(-1)
+        ladder.prepare(rows[k])
+    x, mixing = np.zeros_like(residuals), Anderson(4)
+    size, left = float(np.max(np.abs(residuals))), 1.0
+    for _ in range(SWEEPS if size > 0 else 0):
+        new, worst = x.copy(), 0.0
+        for k, ladder in enumerate(ladders):
+            fed = sum(rates[:, k, j] * new[j] for j in range(K) if j != k)
+            rest = rows[k].residual(new[k], residuals[k] + fed)
+            # Before its own turn a mode's residual tells how far the sweep is.
+            worst = max(worst, float(np.max(np.abs(rest))))
+            new[k] += ladder.correct(rest, 0.1 * accuracy)[0]
+        left = worst / size
+        if left <= accuracy:
+            return new, left
+        x = mixing.next(x.ravel(), (new - x).ravel()).reshape(x.shape)
+    return x, left
+
+
+def iterate_modes(
+    moded: ModedState,
+    tolerance: float,
+    max_policies: int,
+    deadline: float = np.inf,
+    slope_updates: int = 4,
+) -> None:
+    """Policies of all modes until the residual bound is small, in place."""
+    closings = [_Closing(state, slope_updates) for state in moded.states]
+    exact = moded.grid.dimension == 1 and not moded.grid.periodic[0]
+    stalled = 0
+    for n in range(max_policies):
+        residuals, rows = moded.residuals(scan=n == 0)
+        bound = float(np.max(np.abs(residuals))) / moded.rho
+        if _close_slopes(closings, bound / moded.scale):
+            residuals, rows = moded.residuals(scan=False)
+            bound = float(np.max(np.abs(residuals))) / moded.rho
+        best = min(moded.bounds[-6:], default=np.inf)
+        moded.bounds.append(bound)
+        if all(c.done for c in closings) and bound <= tolerance * moded.scale:
+            moded.status = "converged"
+            break
+        stalled = stalled + 1 if bound > 0.5 * best else 0
+        floor = max(
+            round_off_floor(s, r) * s.rho_min / moded.rho
+            for s, r in zip(moded.states, rows, strict=True)
+        )
+        moded.status = "stagnated" if bound <= 20 * floor else "not converged"
+        bad = not np.isfinite(bound) or stalled >= 25
+        if bad or (stalled >= 3 and bound <= 20 * floor) or time.monotonic() > deadline:
+            break
+        accuracy = 1e-12 if exact else 0.01 if stalled == 0 else 1e-6
+        corrections, ratio = evaluate_jointly(moded, residuals, rows, accuracy)
+        if ratio >= 1.0:
+            break
+        for state, correction in zip(moded.states, corrections, strict=True):
+            state.V = state.V + correction.reshape(state.grid.shape)
+    for state in moded.states:
+        state.bounds, state.status = list(moded.bounds), moded.status
+
+
+def _close_slopes(closings: list[_Closing], relative: float) -> bool:
+    """Continue the slopes of artificial faces in every mode that is due."""
+    due = [closing for closing in closings if closing.due(relative)]
+    for closing in due:
+        closing.update()
+    return bool(due)
+
+
+def solve_moded(
+    problem: ControlProblem, grid: Grid, method: PolicyIteration, options: RunOptions
+) -> list[ModedState]:
+    """All modes on every nested grid, coarse to fine."""
+    least = CLOSABLE if any(rule is None for rule in problem.faces.values()) else 5
+    grids = nested_grids(grid, least)
+    alone = [problem.in_mode(k) for k in range(problem.modes.n)]
+    tables = [[tabulate(one, grid, Faces.of(one, grid))] for one in alone]
+    for finer in reversed(grids[1:]):
+        for nested in tables:
+            nested.insert(0, nested[0].taken(kept_nodes(finer)))
+    found: list[ModedState] = []
+    shapes = [g.shape for g in grids]
+    for i, _ in bar_over(range(len(grids)), shapes, options.progress, "solve"):
+        on_grid = [nested[i] for nested in tables]
+        before = found[-1] if found else None
+        moded = _start(alone, problem, grids[i], on_grid, method, before)
+        if options.guess is not None and i == len(grids) - 1:
+            for k, state in enumerate(moded.states):
+                first = options.guess
+                state.V = (first if first.shape == grid.shape else first[k]).copy()
+        iterate_modes(
+            moded, options.tolerance, method.max_policies, options.deadline,
+            4 if found else 30,
+        )  # fmt: skip
+        found.append(moded)
+    return found
+
+
+def _start(
+    alone: list[ControlProblem],
+    problem: ControlProblem,
+    grid: Grid,
+    tables: list[Tables],
+    method: PolicyIteration,
+    before: ModedState | None,
+) -> ModedState:
+    """The modes on one grid at what the coarser grid found."""
+    x = grid.nodes().reshape(-1, grid.dimension)
+    states, least = [], np.inf
+    for k, one in enumerate(alone):
+        faces, V, a = Faces.of(one, grid), None, None
+        if before is not None:
+            coarse = before.states[k]
+            V = cubically_prolonged(coarse.V, grid)
+            a = prolonged_policy(coarse.a, coarse.grid, grid)
+            for face, other in zip(faces.faces, coarse.faces.faces, strict=True):
+                carry_slope(face, other, grid)
+        state = make_state(faces, tables[k], method.scheme.code, V, a)
+        set_obstacles(one, state)
+        if V is None and faces.artificial:
+            inward_start(state)
+        states.append(state)
+        least = min(least, float(np.min(discount_of(one, x))))
+    return ModedState(states, tables, problem.modes.at(x), least)

@@ -1,0 +1,108 @@
+"""One whole solve with modes: nested grids, error bar, solution."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..error_bar import ErrorBar
+from ..grid import Grid
+from ..moded_solution import ModedSolution
+from ..problem import ControlProblem
+from ..report import Report
+from .bounds import kinked_bound
+from .modes import ModedState, solve_moded
+from .nested import RunOptions
+from .policy_iteration import PolicyIteration
+
+Array = NDArray[np.float64]
+
+
+def run_modes(
+    problem: ControlProblem, grid: Grid, method: PolicyIteration, options: RunOptions
+) -> ModedSolution:
+    """Solve all modes on nested grids and bound the error."""
+    start = time.perf_counter()
+    found = solve_moded(problem, grid, method, options)
+    solved = time.perf_counter()
+    fine = found[-1]
+    bars = _bars(found)
+    seconds = {"solve": solved - start, "error bar": time.perf_counter() - solved}
+    m = problem.n_controls
+    return ModedSolution(
+        problem=problem,
+        grid=grid,
+        value=np.stack([problem.sign * state.V for state in fine.states]),
+        control=np.stack(
+            [np.ascontiguousarray(s.a.T).reshape(*grid.shape, m) for s in fine.states]
+        ),
+        error_bar=np.stack([bar.total for bar in bars]),
+        report=_report(problem, found, method, bars, seconds),
+        scheme=method.scheme,
+        stopping=(
+            np.stack([s.stopped_nodes() for s in fine.states])
+            if problem.stops
+            else None
+        ),
+        artificial_axes=problem.artificial_axes,
+    )
+
+
+def _bars(found: list[ModedState]) -> list[ErrorBar]:
+    """The bar of every mode from its nested values.
+
+    What is cut off by artificial faces is felt through the other modes too: the
+    worst mode's answers for all of them.
+    """
+    fine = found[-1]
+    if fine.status == "not converged":
+        unknown = np.full(fine.grid.shape, np.inf)
+        note = "no bar: the iteration did not converge"
+        return [ErrorBar(unknown, {}, None, (note,)) for _ in fine.states]
+    bars = [
+        kinked_bound([moded.states[k] for moded in found])
+        for k in range(len(fine.states))
+    ]
+    if not any(state.faces.artificial for state in fine.states):
+        return bars
+    worst = np.max([bar.total for bar in bars], axis=0)
+    return [replace(bar, total=worst) for bar in bars]
+
+
+def _report(
+    problem: ControlProblem,
+    found: list[ModedState],
+    method: PolicyIteration,
+    bars: list[ErrorBar],
+    seconds: dict[str, float],
+) -> Report:
+    fine = found[-1]
+    line = fine.grid.dimension == 1 and not fine.grid.periodic[0]
+    how = (
+        "block tridiagonal elimination"
+        if line
+        else "block Gauss-Seidel over the modes, every residual measured"
+    )
+    checks = [f"{len(fine.states)} modes evaluated together by {how}"]
+    for (axis, side), rule in problem.faces.items():
+        if rule is None:
+            checks.append(f"face ({axis}, {side}) is artificial in every mode")
+    names = {name for bar in bars for name in bar.parts}
+    parts = {n: max(bar.parts.get(n, 0.0) for bar in bars) for n in sorted(names)}
+    orders = [bar.observed_order for bar in bars if bar.observed_order is not None]
+    ladders = [s.ladder.fallbacks for moded in found for s in moded.states]
+    return Report(
+        status=fine.status,
+        method=method.name,
+        iterations=len(fine.bounds),
+        residuals=tuple(fine.bounds),
+        seconds=seconds,
+        checks=(*checks, *dict.fromkeys(n for bar in bars for n in bar.notes)),
+        fallbacks=tuple(dict.fromkeys(text for some in ladders for text in some)),
+        error_parts=parts,
+        observed_order=min(orders, default=None),
+        details={"grids": [list(moded.grid.shape) for moded in found]},
+    )
