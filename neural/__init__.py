@@ -13,10 +13,13 @@ from .linear_quadratic import equilibrium, linear_quadratic
 from .networks import MLP, SINE, SOFTPLUS, TANH
 from .policy_iteration import PolicyIteration
 from .probe import probe
+from .q_learning import LinearQuadratic, LittleQ, QLearning, TemporalDifference
+from .q_networks import QNetworks
 from .solution import LearnedSolution
 from .solve import solve
 from .storage import load
 from .torch_model import as_candidate, from_torch
+from .transitions import Transitions, environment_transitions, sample_transitions
 
 __all__ = [
     "MLP",
@@ -27,11 +30,18 @@ __all__ = [
     "Heun",
     "LearnedSolution",
     "LeastSquares",
+    "LinearQuadratic",
+    "LittleQ",
     "MonteCarlo",
     "NoiseSchedule",
     "PolicyIteration",
+    "QLearning",
+    "QNetworks",
     "Residual",
+    "TemporalDifference",
+    "Transitions",
     "as_candidate",
+    "environment_transitions",
     "equilibrium",
     "from_torch",
     "generator_autograd",
@@ -39,5 +49,6 @@ __all__ = [
     "linear_quadratic",
     "load",
     "probe",
+    "sample_transitions",
     "solve",
 ]

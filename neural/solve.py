@@ -14,12 +14,13 @@ from hjbpde.sets import Box
 from .outcome import Outcome
 from .policy_iteration import PolicyIteration
 from .probe import probe
+from .q_learning import QLearning
 from .solution import LearnedSolution
 
 
 def solve(
     problem: ControlProblem,
-    method: PolicyIteration | None = None,
+    method: PolicyIteration | QLearning | None = None,
     *,
     region: Box | None = None,
     seed: int = 0,
@@ -30,7 +31,7 @@ def solve(
     Parameters
     ----------
     problem : ControlProblem
-    method : PolicyIteration, optional
+    method : PolicyIteration or QLearning, optional
         Default ``PolicyIteration(LeastSquares())``.
     region : Box, optional
         Where the answer is meant to hold; default the inner 75 % along axes with an
@@ -55,6 +56,7 @@ def solve(
             f"neural.solve takes a ControlProblem, got {type(problem).__name__}; a "
             "model written in torch becomes one by neural.from_torch."
         )
+    problem.require_only("neural.solve")
     method = PolicyIteration() if method is None else method
     region = _region(problem, region)
     began = time.perf_counter()
@@ -86,11 +88,14 @@ def _region(problem: ControlProblem, region: Box | None) -> Box:
 
 
 def _report(
-    method: PolicyIteration, outcome: Outcome, checks: tuple[str, ...], probing: float
+    method: PolicyIteration | QLearning,
+    outcome: Outcome,
+    checks: tuple[str, ...],
+    probing: float,
 ) -> Report:
     return Report(
         status=outcome.status,
-        method=f"policy iteration, {method.evaluation}",
+        method=method.label,
         iterations=len(outcome.residuals),
         residuals=outcome.residuals,
         seconds={"probe": probing, **outcome.seconds},

@@ -129,7 +129,10 @@ class ValueNetwork:
 
 @dataclass(frozen=True, eq=False)
 class PolicyNetwork:
-    """a(x) = offset + spread net(z), clipped to the control set."""
+    """a(x) = offset + spread net(z), clipped to the control set.
+
+    `limits`, low and high (m,), are those of a policy learned without a problem.
+    """
 
     net: MLP
     problem: ControlProblem | None
@@ -137,27 +140,34 @@ class PolicyNetwork:
     half: Array
     offset: Array
     spread: Array
+    limits: tuple[Array, Array] | None = None
 
     def __call__(self, x: Array) -> Array:
         """Controls at x (n, d), shape (n, m)."""
         z = torch.from_numpy(np.ascontiguousarray((x - self.centre) / self.half))
         with torch.no_grad():
             a = self.offset + self.spread * self.net(z).numpy()
+        if self.limits is not None:
+            a = np.clip(a, *self.limits)
         return a if self.problem is None else clip_controls(self.problem, x, a)
 
     def arrays(self) -> dict[str, Array]:
         """Weights and scales."""
         names = ("centre", "half", "offset", "spread")
         scales = {name: getattr(self, name) for name in names}
+        if self.limits is not None:
+            scales |= {"low": self.limits[0], "high": self.limits[1]}
         return {**scales, **network_arrays(self.net)}
 
     @classmethod
     def from_arrays(
         cls, arrays: Mapping[str, Array], problem: ControlProblem | None
     ) -> PolicyNetwork:
-        """The inverse of `arrays`; without the problem nothing is clipped."""
+        """The inverse of `arrays`; without problem or limits nothing is clipped."""
         names = ("centre", "half", "offset", "spread")
-        return cls(network_from(arrays), problem, *(arrays[name] for name in names))
+        limits = (arrays["low"], arrays["high"]) if "low" in arrays else None
+        scales = {name: arrays[name] for name in names}
+        return cls(network_from(arrays), problem, **scales, limits=limits)
 
 
 def network_arrays(net: MLP) -> dict[str, Array]:

@@ -1,0 +1,276 @@
+"""The little q-function with networks: fitted sweeps over one set of transitions.
+
+One network gives, at a state, the maximum m(x), the maximiser mu(x) and a triangular
+L(x) of the Hamiltonian
+
+    h(x, a) = r + (L^a - rho) V = m(x) - 1/2 |L(x)' (a - mu(x))|^2,
+
+so that mu is the actor and ``q = h - m <= 0`` by construction; a second one gives V.
+Exact where the drift is affine and the payoff quadratic in a (and the noise free of
+it); elsewhere the best concave quadratic at every state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hjbpde.errors import ProblemError
+from hjbpde.progress import bar_over
+
+from .networks import MLP
+from .quadratic_q import Scales, monomials, with_one
+from .transitions import Transitions
+
+Array = NDArray[np.float64]
+
+
+FLOOR = 0.25
+"""Least noise ascribed to a row, over the mean."""
+
+
+@dataclass(frozen=True)
+class QNetworks:
+    """Sizes and schedule of the networks.
+
+    Parameters
+    ----------
+    hidden : sequence of int
+        Widths of every network's hidden layers.
+    sweeps : int
+        Rounds over the data: little-q sweeps, or epochs of the article's form.
+    steps : int
+        Adam steps of each network in one sweep.
+    batch : int
+        Transitions in one step.
+    learning_rate : float
+        At the start; falls fiftyfold over the run.
+    weight_decay : float
+        Of AdamW, per unit of learning rate.
+    """
+
+    hidden: Sequence[int] = (32, 32)
+    sweeps: int = 60
+    steps: int = 100
+    batch: int = 1024
+    learning_rate: float = 5e-3
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("sweeps", "steps", "batch"):
+            if int(getattr(self, name)) < 1:
+                raise ProblemError(f"QNetworks: {name} must be 1 or more.")
+        if not self.learning_rate > 0 or self.weight_decay < 0:
+            raise ProblemError(
+                "QNetworks: learning_rate must be > 0 and weight_decay >= 0."
+            )
+
+    def rate(self, sweep: int) -> float:
+        """The learning rate of one sweep."""
+        return self.learning_rate * 50.0 ** (-sweep / max(self.sweeps - 1, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Transitions as scaled tensors; rates in units of their own spread."""
+
+    now: Tensor
+    then: Tensor
+    later: Tensor | None
+    control: Tensor
+    rate: Tensor
+    unit: float
+    dt: float
+
+    @classmethod
+    def of(cls, t: Transitions, order: int, sign: float, scales: Scales) -> Batch:
+        """Scaled copies of the rows."""
+        rate = sign * t.rates(order)
+        unit = float(np.std(rate)) or 1.0
+        later = torch.from_numpy(scales.state(t.later_states)) if order == 2 else None
+        return cls(
+            torch.from_numpy(scales.state(t.states)),
+            torch.from_numpy(scales.state(t.next_states)),
+            later,
+            torch.from_numpy(scales.control(t.controls)),
+            torch.from_numpy(rate / unit),
+            unit,
+            t.dt,
+        )
+
+
+class Hamiltonian(torch.nn.Module):
+    """h(z, b) = m(z) - 1/2 |L(z)' (b - mu(z))|^2."""
+
+    def __init__(
+        self, d: int, m: int, hidden: Sequence[int], generator: torch.Generator
+    ):
+        super().__init__()
+        self.m = m
+        self.net = MLP(d, 1 + m + m * (m + 1) // 2, hidden, generator=generator)
+        with torch.no_grad():
+            self.net.weights[-1].mul_(0.1)
+
+    def parts(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """m (n,), mu (n, m) and L (n, m, m)."""
+        out, m = self.net(z), self.m
+        i, j = torch.tril_indices(m, m)
+        L = out.new_zeros(len(z), m, m)
+        L[:, i, j] = out[:, 1 + m :]
+        diagonal = torch.nn.functional.softplus(torch.diagonal(L, dim1=1, dim2=2))
+        L = torch.tril(L, -1) + torch.diag_embed(diagonal + 1e-3)
+        return out[:, 0], out[:, 1 : 1 + m], L
+
+    def forward(self, z: Tensor, b: Tensor) -> Tensor:
+        """h (n,)."""
+        top, best, L = self.parts(z)
+        gap = torch.einsum("nij,ni->nj", L, b - best)
+        return top - 0.5 * (gap**2).sum(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkAnswer:
+    """V = unit * value(z) and b = mu(z)."""
+
+    value: MLP
+    actor: MLP
+    unit: float
+    changes: tuple[float, ...]
+    gradients: tuple[float, float]
+
+
+def train_little_q(
+    data: Batch,
+    options: QNetworks,
+    rho: float,
+    box: tuple[Tensor, Tensor],
+    generator: torch.Generator,
+    progress: bool,
+) -> NetworkAnswer:
+    """Sweeps of: fit h to ``r + D V``; then ``V <- V + tau max_a h``.
+
+    D is the first- or second-order difference of e^(-rho t) V along the transition.
+    The mean of max_a h moves the constant of V at once by ``mean / rho`` (it would
+    contract by ``1 - rho tau`` a sweep only). `box` bounds b.
+    """
+    hamiltonian, value = _networks(data, options, generator)
+    fits = [_adam(hamiltonian, options), _adam(value, options)]
+    tau, changes, norms, n = _relaxation(data), [], [], len(data.rate)
+    sweeps, weights = range(options.sweeps), torch.ones(n, dtype=torch.float64)
+    for sweep, _ in bar_over(sweeps, sweeps, progress, "sweep"):
+        for fit in fits:
+            fit.param_groups[0]["lr"] = options.rate(sweep)
+        with torch.no_grad():
+            target = data.rate + _difference(value, data, rho)
+        inputs = (data.now, data.control)
+        fit_h = mean_square(hamiltonian, inputs, target, weights)
+        norms.append(descend(fit_h, fits[0], options, n, generator))
+        with torch.no_grad():
+            weights = inverse_noise(data, target - hamiltonian(*inputs))
+            top = hamiltonian(
+                data.now, torch.clamp(hamiltonian.parts(data.now)[1], *box)
+            )
+            value.biases[-1].add_(top.mean() / rho)
+            wanted = value(data.now)[:, 0] + tau * (top - top.mean())
+        fit_v = mean_square(value, (data.now,), wanted, torch.ones_like(wanted))
+        descend(fit_v, fits[1], options, n, generator)
+        changes.append(float(top.std() / data.rate.std()))
+    return NetworkAnswer(
+        value,
+        _actor_of(hamiltonian.net, hamiltonian.m),
+        data.unit,
+        tuple(changes),
+        (min(norms), max(norms)),
+    )
+
+
+def _networks(
+    data: Batch, options: QNetworks, generator: torch.Generator
+) -> tuple[Hamiltonian, MLP]:
+    """The Hamiltonian, and V starting at 0."""
+    d, m = data.now.shape[1], data.control.shape[1]
+    hamiltonian = Hamiltonian(d, m, options.hidden, generator)
+    value = MLP(d, 1, options.hidden, generator=generator)
+    with torch.no_grad():
+        value.weights[-1].zero_()
+    return hamiltonian, value
+
+
+def inverse_noise(data: Batch, residual: Tensor) -> Tensor:
+    """Mean squared residual over its quadratic fit in (x, a): weights of order 1.
+
+    The noise of a target is ``|sigma' grad V| / sqrt(dt)``, so states where V is flat
+    know the constant of V best.
+    """
+    w = np.hstack([with_one(data.now.numpy()), data.control.numpy()])
+    squares, basis = residual.numpy() ** 2, monomials(w)
+    fitted = basis @ np.linalg.lstsq(basis, squares, rcond=1e-10)[0]
+    mean = max(float(squares.mean()), 1e-300)
+    return torch.from_numpy(mean / np.maximum(fitted, FLOOR * mean))
+
+
+def _relaxation(data: Batch) -> float:
+    """A quarter of the time in which the fastest states cross half the box."""
+    speed = ((data.then - data.now) ** 2).mean().sqrt() / data.dt
+    return 0.25 / max(float(speed), 1e-12)
+
+
+def _difference(value: MLP, data: Batch, rho: float) -> Tensor:
+    fade, now, then = np.exp(-rho * data.dt), value(data.now), value(data.then)
+    if data.later is None:
+        return ((fade * then - now) / data.dt)[:, 0]
+    later = value(data.later)
+    return ((-1.5 * now + 2.0 * fade * then - 0.5 * fade**2 * later) / data.dt)[:, 0]
+
+
+def _adam(net: torch.nn.Module, options: QNetworks) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(net.parameters(), weight_decay=options.weight_decay)
+
+
+def mean_square(
+    net: torch.nn.Module,
+    inputs: tuple[Tensor, ...],
+    target: Tensor,
+    weights: Tensor,
+) -> Callable[[Tensor], Tensor]:
+    """The weighted mean squared error on some rows, as a function of the rows."""
+
+    def loss(k: Tensor) -> Tensor:
+        out = net(*(v[k] for v in inputs))
+        return (weights[k] * (out.reshape(len(out)) - target[k]) ** 2).mean()
+
+    return loss
+
+
+def descend(
+    loss: Callable[[Tensor], Tensor],
+    fit: torch.optim.Optimizer,
+    options: QNetworks,
+    n: int,
+    generator: torch.Generator,
+) -> float:
+    """Adam steps on random batches; the size of the last gradient."""
+    for _ in range(options.steps):
+        rows = torch.randint(n, (min(options.batch, n),), generator=generator)
+        fit.zero_grad()
+        loss(rows).backward()
+        fit.step()
+    grads = [p.grad for p in fit.param_groups[0]["params"] if p.grad is not None]
+    return float(torch.stack([(g**2).sum() for g in grads]).sum().sqrt())
+
+
+def _actor_of(net: MLP, m: int) -> MLP:
+    """The outputs 1 .. m of the Hamiltonian's network as a network of its own."""
+    hidden = [len(W) for W in net.weights[:-1]]
+    actor = MLP(net.weights[0].shape[1], m, hidden, net.activation)
+    with torch.no_grad():
+        for k, (W, b) in enumerate(zip(net.weights, net.biases, strict=True)):
+            last = k == len(net.weights) - 1
+            actor.weights[k].copy_(W[1 : 1 + m] if last else W)
+            actor.biases[k].copy_(b[1 : 1 + m] if last else b)
+    return actor

@@ -1,0 +1,344 @@
+"""What a model-free learner sees: short transitions under held controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hjbpde.boundary import Reflecting, StateConstraint
+from hjbpde.errors import ProblemError
+from hjbpde.problem import ControlProblem
+from hjbpde.sets import Box, ControlSet
+from hjbpde.simulate import simulate
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Transitions:
+    """(x_t, a, r dt, x_{t+dt}), and x_{t+2dt} where a was held for two steps.
+
+    Parameters
+    ----------
+    states : (n, d)
+        x_t.
+    controls : (n, m)
+        a, constant over the step (over both steps where `later_states` is given).
+    payoffs : (n,)
+        ``r(x_t, a) dt``, or the integral of r over the step with `integrated`; in
+        the problem's own sense.
+    next_states : (n, d)
+        x_{t+dt}.
+    dt : float
+        One step, in the units of 1 / discount; > 0.
+    later_states : (n, d), optional
+        x_{t+2dt} under the same control: second-order targets need it.
+    later_payoffs : (n,), optional
+        Those of the second step; needed with `integrated` and `later_states`.
+    integrated : bool
+        What `payoffs` are.
+
+    Raises
+    ------
+    ProblemError
+        Wrong shapes, NaN or infinity (the row is named), dt <= 0.
+    """
+
+    states: Any
+    controls: Any
+    payoffs: Any
+    next_states: Any
+    dt: float
+    later_states: Any = None
+    later_payoffs: Any = None
+    integrated: bool = False
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in ("dt", "integrated") and value is not None:
+                object.__setattr__(self, field.name, _frozen(field.name, value))
+        if np.ndim(self.dt) or not (np.isfinite(self.dt) and self.dt > 0):
+            raise ProblemError(
+                f"Transitions: dt = {self.dt!r}; give one step length > 0 in the time "
+                "unit of the discount."
+            )
+        if self.states.ndim != 2 or self.controls.ndim != 2 or not len(self.states):
+            raise ProblemError(
+                f"Transitions: states {self.states.shape} and controls "
+                f"{self.controls.shape} must be (n, d) and (n, m) with n >= 1; use "
+                "x[:, None] for one state."
+            )
+        n, d = self.states.shape
+        wanted = {"controls": (n, self.controls.shape[1]), "payoffs": (n,)}
+        wanted |= dict.fromkeys(("next_states", "later_states"), (n, d))
+        wanted["later_payoffs"] = (n,)
+        for name, shape in wanted.items():
+            array = getattr(self, name)
+            if array is not None and array.shape != shape:
+                raise ProblemError(
+                    f"Transitions: {name} has shape {array.shape}, the states "
+                    f"{self.states.shape} ask for {shape}."
+                )
+        if self.integrated and self.is_second_order and self.later_payoffs is None:
+            raise ProblemError(
+                "Transitions: integrated payoffs with later_states need later_payoffs, "
+                "or the rate at the start is known to first order only."
+            )
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    @property
+    def is_second_order(self) -> bool:
+        """Whether x_{t+2dt} is known."""
+        return self.later_states is not None
+
+    def rates(self, order: int) -> Array:
+        """The payoff rate r(x_t, a), to O(dt^order) where payoffs are integrals."""
+        if self.integrated and order == 2:
+            return (1.5 * self.payoffs - 0.5 * self.later_payoffs) / self.dt
+        return self.payoffs / self.dt
+
+    def rows(self, keep: Any) -> Transitions:
+        """Some of the rows: a slice, a mask or indices."""
+        taken = {
+            f.name: None if (v := getattr(self, f.name)) is None else v[keep]
+            for f in fields(self)
+            if f.name not in ("dt", "integrated")
+        }
+        return Transitions(**taken, dt=self.dt, integrated=self.integrated)
+
+    @classmethod
+    def from_paths(
+        cls, states: Any, controls: Any, payoffs: Any, dt: float, integrated: bool
+    ) -> Transitions:
+        """Rows from paths, (paths, steps + 1, d), (paths, steps, m), (paths, steps).
+
+        Where every control is held for two steps or more, each row keeps its second
+        step; rows over which the control changes are left out.
+        """
+        x, a, r = (np.asarray(v, float) for v in (states, controls, payoffs))
+        same = (a[:, 1:] == a[:, :-1]).all(-1)
+        if not same.any():
+            flat = (x[:, :-1], a, r, x[:, 1:])
+            now, held, paid, then = (v.reshape(-1, *v.shape[2:]) for v in flat)
+            return cls(now, held, paid, then, dt, integrated=integrated)
+        return cls(
+            x[:, :-2][same],
+            a[:, :-1][same],
+            r[:, :-1][same],
+            x[:, 1:-1][same],
+            dt,
+            later_states=x[:, 2:][same],
+            later_payoffs=r[:, 1:][same],
+            integrated=integrated,
+        )
+
+
+def _frozen(name: str, value: Any) -> Array:
+    array = np.array(value, dtype=float)
+    bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(-1))
+    if bad.size:
+        raise ProblemError(
+            f"Transitions: {name}[{int(bad[0])}] = {array[bad[0]]} is not finite "
+            f"({bad.size} such rows). Leave these transitions out; a network trained "
+            "on one NaN is NaN everywhere."
+        )
+    array.setflags(write=False)
+    return array
+
+
+def explored(
+    controls: ControlSet | None, n: int, spread: float, rng: np.random.Generator
+) -> Array:
+    """Random admissible controls (n, m); infinite sides are explored to +-spread."""
+    if controls is None:
+        return np.zeros((n, 0))
+    if not isinstance(controls, Box):
+        return controls.sample(rng, n)
+    if controls.varies:
+        raise ProblemError(
+            "Transitions: the control bounds depend on x; draw the controls yourself "
+            "and hand over arrays."
+        )
+    low, high = np.asarray(controls.low), np.asarray(controls.high)
+    low = np.where(np.isfinite(low), low, np.minimum(high - 1.0, 0.0) - spread)
+    high = np.where(np.isfinite(high), high, np.maximum(low + spread, spread))
+    return low + (high - low) * rng.random((n, low.size))
+
+
+def sample_transitions(
+    problem: ControlProblem,
+    n: int = 20_000,
+    dt: float = 0.05,
+    *,
+    seed: int = 0,
+    hold: int = 8,
+    spread: float = 4.0,
+    substeps: int = 10,
+) -> Transitions:
+    """n transitions of the problem's simulator, as a stranger would see them.
+
+    ``n / hold`` paths start uniformly in the inner 75 % of the domain (along
+    artificial axes), each under one random control held for `hold` steps.
+
+    Parameters
+    ----------
+    n : int
+        Steps observed, all paths together.
+    dt : float
+        Time between observations; `substeps` Euler steps are taken in each.
+    hold : int
+        2 or more gives x_{t+2dt}. The noise of second-order targets telescopes
+        along a held path: its variance per observed step falls from 2.5 times that
+        of first-order targets towards 1 times as `hold` grows.
+    spread : float
+        How far infinite sides of the control set are explored.
+
+    Returns
+    -------
+    Transitions with ``r(x_t, a) dt`` as payoffs. Rows whose path left through an
+    artificial face are left out.
+
+    Raises
+    ------
+    ProblemError
+        dt or n out of range, or no path that stays inside.
+    """
+    if not (dt > 0 and n >= hold >= 1 and substeps >= 1):
+        raise ProblemError(
+            f"sample_transitions: dt = {dt:g}, n = {n}, hold = {hold}, substeps = "
+            f"{substeps}; give dt > 0, n >= hold >= 1 and substeps >= 1."
+        )
+    assert problem.domain is not None
+    rng = np.random.default_rng(seed)
+    paths = n // hold
+    start = problem.domain.inner(0.75, problem.artificial_axes).sample(rng, paths)
+    a = explored(problem.controls, paths, spread, rng)
+    inner = dt / substeps
+    noise = int(rng.integers(2**31))
+    found = simulate(problem, lambda x: a, start, hold * dt, inner, paths, noise)
+    x = found.states[:, ::substeps]
+    kept = np.repeat(a[:, None], hold, axis=1)
+    payoffs = np.asarray(problem.payoff_at(x[:, :-1], kept)) * dt
+    inside = ~_stopped(problem, x).any(1)
+    if not inside.any():
+        raise ProblemError(
+            "sample_transitions: every path left the domain; take a smaller dt, hold "
+            "or spread, or a wider domain."
+        )
+    return Transitions.from_paths(
+        x[inside], kept[inside], payoffs[inside], dt, integrated=False
+    )
+
+
+def _stopped(problem: ControlProblem, x: Array) -> NDArray[np.bool_]:
+    """Which states (paths, n, d) lie on a face that ends the path."""
+    assert problem.domain is not None
+    domain, out = problem.domain, np.zeros(x.shape[:-1], bool)
+    for (axis, side), rule in problem.faces.items():
+        if isinstance(rule, Reflecting | StateConstraint):
+            continue
+        wall = np.asarray(domain.low if side == "low" else domain.high)[axis]
+        out |= x[..., axis] == wall
+    return out
+
+
+def environment_transitions(
+    environment: Any,
+    controls: ControlSet,
+    dt: float,
+    n: int = 20_000,
+    *,
+    policy: Callable[[Array, np.random.Generator], Any] | None = None,
+    seed: int = 0,
+    hold: int = 8,
+    spread: float = 4.0,
+) -> Transitions:
+    """Transitions of a Gymnasium-style environment; gymnasium is not imported.
+
+    ``reset(seed=...) -> (x, info)`` and ``step(a) -> (x, reward, terminated,
+    truncated, info)``; x a flat array, the reward the payoff *integrated* over one
+    step of length dt. A control is held for `hold` steps. The step that ends an
+    episode is left out: its successor has no value here.
+
+    Parameters
+    ----------
+    policy : callable, (x (d,), rng) -> a (m,), optional
+        How controls are chosen; default uniform over the set.
+
+    Raises
+    ------
+    ProblemError
+        An environment without reset and step, or answers of another form.
+    """
+    for name in ("reset", "step"):
+        if not callable(getattr(environment, name, None)):
+            raise ProblemError(
+                f"environment_transitions: {type(environment).__name__} has no "
+                f"{name}(); give an object with Gymnasium's reset and step."
+            )
+    rng = np.random.default_rng(seed)
+    x, rows, fresh = _reset(environment, seed), [], seed
+    for _ in range(max(n // hold, 1)):
+        chosen = explored(controls, 1, spread, rng)[0]
+        a = chosen if policy is None else np.asarray(policy(x, rng), float)
+        path, gains, over = [x], [], False
+        for _ in range(hold):
+            x, gain, over = _step(environment, a)
+            if over:
+                break
+            path.append(x)
+            gains.append(gain)
+        if gains:
+            rows.append((np.array(path), np.tile(a, (len(gains), 1)), np.array(gains)))
+        if over:
+            fresh += 1
+            x = _reset(environment, fresh)
+    return _joined(rows, dt, hold)
+
+
+def _joined(rows: list[tuple[Array, Array, Array]], dt: float, hold: int) -> Any:
+    need = 2 if hold >= 2 else 1
+    parts = [
+        Transitions.from_paths(x[None], a[None], r[None], dt, integrated=True)
+        for x, a, r in rows
+        if len(r) >= need
+    ]
+    if not parts:
+        raise ProblemError(
+            f"environment_transitions: no episode lasted {need} steps under one "
+            "control; shorten hold or start further from termination."
+        )
+    names = [f.name for f in fields(Transitions) if f.name not in ("dt", "integrated")]
+    joined = {
+        name: None
+        if getattr(parts[0], name) is None
+        else np.concatenate([getattr(part, name) for part in parts])
+        for name in names
+    }
+    return Transitions(**joined, dt=dt, integrated=True)
+
+
+def _reset(environment: Any, seed: int) -> Array:
+    answer = environment.reset(seed=seed)
+    if not (isinstance(answer, tuple) and len(answer) == 2):
+        raise ProblemError("environment_transitions: reset must return (x, info).")
+    return np.array(answer[0], dtype=float).reshape(-1)
+
+
+def _step(environment: Any, a: Array) -> tuple[Array, float, bool]:
+    answer = environment.step(a)
+    if not (isinstance(answer, tuple) and len(answer) == 5):
+        raise ProblemError(
+            "environment_transitions: step must return (x, reward, terminated, "
+            "truncated, info)."
+        )
+    x, reward, terminated, truncated, _ = answer
+    over = bool(terminated) or bool(truncated)
+    return np.array(x, dtype=float).reshape(-1), float(reward), over
