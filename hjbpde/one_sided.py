@@ -121,8 +121,8 @@ class OneSided:
             inverse.append(1.0 / grid.spacing(k)[1])
             if scheme.epsilon is None:
                 epsilon[k] = RELATIVE_EPSILON * _steepest(grid, k, value) ** 2
-        # Below the floor the products of four indicators would underflow to 0 / 0.
-        epsilon = np.maximum(epsilon, 1e-60)
+        # Below the floor products of indicators would underflow to 0 / 0.
+        epsilon = np.maximum(epsilon, 1e-36)
         scratch = np.empty(weno.scratch_size(grid.shape))
         return cls(grid, scheme, ghosts, tuple(inverse), epsilon, scratch)
 

@@ -309,7 +309,7 @@ def godunov(tables, r0, axis_of, sense, minus, plus, inverse_h, rate, largest):
     Godunov's formula, ext of G over the interval between p- and p+ (Osher and Shu,
     equation 3.8), because G is convex or concave there. Returns the CFL sum.
     """
-    f0, B, r1, inverse_R, low, high, R = tables
+    f0, B, r1, inverse_R, low, high, _ = tables
     d, m = B.shape[0], B.shape[1]
     largest[:] = 0.0
     top = 0.0

@@ -304,6 +304,7 @@ class SampledHamiltonian:
         return kernels.sampled_lax_friedrichs(
             self.f,
             self.r,
+            self._speeds,
             slopes.minus,
             slopes.plus,
             fixed,
