@@ -51,6 +51,21 @@ def mean_at(table, place, corners, weights):
 
 
 @njit(cache=True, inline="always")
+def live_mean(W, place, corners, weights):
+    """`mean_at`, but 0 where corners that cannot reach the target (W = 0) outweigh.
+
+    Else states beyond recovery would be kept alive by a thin share of good neighbours.
+    """
+    total, alive = 0.0, 0.0
+    for c in range(corners.size):
+        w = W[place + corners[c]]
+        if w > 0.0:
+            alive += weights[c]
+            total += weights[c] * w
+    return total if alive > 0.5 else 0.0
+
+
+@njit(cache=True, inline="always")
 def move(q, f, t, h, shape, periodic, out):
     """out = q + t f / h, wrapped on periodic axes and held inside on the others."""
     for k in range(q.size):
@@ -85,26 +100,29 @@ def cell_time(q, f, h, shape, periodic):
 
 @njit(cache=True, inline="always")
 def mean_drift(f, a, place, corners, weights, out):
-    """out = f[a] at the point of the weights."""
+    """out = f[a] at the point of the weights; without views, which cost more."""
     for k in range(out.size):
-        out[k] = mean_at(f[a, k], place, corners, weights)
+        total = 0.0
+        for c in range(corners.size):
+            if weights[c] != 0.0:
+                total += weights[c] * f[a, k, place + corners[c]]
+        out[k] = total
 
 
 @njit(cache=True)
 def best_on_arc(
-    n, a, W, f, cost, phi, gain, blocked, lam, h, sizes, periodic, corners, reach,
-    work, weights, start,
+    n, a, least, W, f, cost, phi, gain, blocked, lam, h, shape, strides, periodic,
+    corners, reach, q, drift, middle, after, weights, start,
 ):  # fmt: skip
     """Largest exp(-lam cost) W over the stops of one arc from the node n (at start).
 
-    Midpoint rule, one cell a step; the crossing of phi = 0 is found on the chord. work
-    is (5, d), weights (2^d) scratch; sizes holds shape and strides. NumPy: integrate
-    with scipy's solve_ivp, read W with RegularGridInterpolator at every stop.
+    Midpoint rule, one cell a step; the crossing of phi = 0 is found on the chord. q,
+    drift, middle, after (d) and weights (2^d) are scratch. As W <= 1, the arc ends
+    where exp(-lam cost) falls to `least`, known already. NumPy: integrate with scipy's
+    solve_ivp, read W with RegularGridInterpolator at every stop.
     """
-    shape, strides = sizes[0], sizes[1]
-    q, drift, middle, after = work[0], work[1], work[2], work[3]
     most, spent, before = 0.0, 0.0, phi[n]
-    charge = cost[a if cost.shape[0] > 1 else 0]
+    priced = a if cost.shape[0] > 1 else 0
     for k in range(q.size):
         q[k] = start[k]
         drift[k] = f[a, k, n]
@@ -115,7 +133,9 @@ def best_on_arc(
         move(q, drift, 0.5 * t, h, shape, periodic, middle)
         place = cell_of(middle, shape, strides, weights)
         mean_drift(f, a, place, corners, weights, drift)
-        running = mean_at(charge, place, corners, weights)
+        running = 0.0
+        for c in range(corners.size):
+            running += weights[c] * cost[priced, place + corners[c]]
         move(q, drift, t, h, shape, periodic, after)
         place = cell_of(after, shape, strides, weights)
         level = mean_at(phi, place, corners, weights)
@@ -125,7 +145,10 @@ def best_on_arc(
             most = max(most, np.exp(-lam * (spent + share * t * running)) * reward)
             break
         spent += t * running
-        most = max(most, np.exp(-lam * spent) * mean_at(W, place, corners, weights))
+        paid = np.exp(-lam * spent)
+        if paid <= least:
+            break
+        most = max(most, paid * live_mean(W, place, corners, weights))
         if mean_at(blocked, place, corners, weights) > 0.0:
             break
         mean_drift(f, a, place, corners, weights, drift)
@@ -155,7 +178,7 @@ def controlled_sweep(
         rows *= shape[k]
     length = shape[d - 1]
     flipped = (flips >> (d - 1)) & 1
-    start = work[4]
+    q, drift, middle, after, start = work[0], work[1], work[2], work[3], work[4]
     for row in range(rows):
         place = row_start(row, shape, strides, flips, index)
         for k in range(d - 1):
@@ -169,8 +192,9 @@ def controlled_sweep(
             most, chosen = W[n], best[n]
             for a in range(f.shape[0]):
                 value = best_on_arc(
-                    n, a, W, f, cost, phi, gain, blocked, lam, h, sizes, periodic,
-                    corners, reach, work, weights, start,
+                    n, a, most, W, f, cost, phi, gain, blocked, lam, h, shape,
+                    strides, periodic, corners, reach, q, drift, middle, after,
+                    weights, start,
                 )  # fmt: skip
                 if value > most:
                     most, chosen = value, a
