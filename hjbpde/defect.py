@@ -180,7 +180,8 @@ def close_faces(state: GridState, V: Array) -> None:
 class Correction:
     """A corrected value (*shape) and its control (m, N).
 
-    ``remaining`` estimates how far the iteration still is from its limit;
+    ``remaining`` estimates how far the iteration still is from its limit, ``rest``
+    (*shape) the same at every node: the last change times r / (1 - r), r its ratio;
     ``settled`` says whether it got close enough to be offered.
     """
 
@@ -190,6 +191,7 @@ class Correction:
     steps: int
     remaining: float
     settled: bool
+    rest: Array
 
 
 def correct(
@@ -212,11 +214,11 @@ def correct(
     close_faces(state, V)
     residual, _ = smooth_residual(state, high, V, a)
     mixing, best, size = Anderson(DEPTH), np.inf, np.inf
-    kept, remaining, rate = (V, a.copy()), np.inf, 1.0
+    kept, remaining, rate = (V, a.copy(), np.zeros_like(V)), np.inf, 1.0
     scale, steps = float(np.max(np.abs(start))) or 1.0, 0
     left = float(np.max(np.abs(residual))) / state.rho_min
     if left <= NOTHING_LEFT * scale:
-        return Correction(V, a, order, 0, left, True)
+        return Correction(V, a, order, 0, left, True, np.full(V.shape, left))
     for steps in range(1, max_steps + 1):
         step, ratio = state.ladder.correct(residual, 0.1)
         before, size = size, float(np.max(np.abs(step)))
@@ -224,7 +226,9 @@ def correct(
             break
         rate = min(size / before, 0.9) if np.isfinite(before) and before > 0 else 0.9
         if size < best:
-            best, kept, remaining = size, (V, a.copy()), size * rate / (1 - rate)
+            tail = rate / (1 - rate)
+            best, remaining = size, size * tail
+            kept = (V, a.copy(), tail * np.abs(step).reshape(V.shape))
         total = float(np.max(np.abs(V - start)))
         done = steps > 3 and remaining <= accuracy * total
         if done or remaining <= 1e-13 * scale:
@@ -234,7 +238,7 @@ def correct(
         residual, _ = smooth_residual(state, high, V, a)
         if not np.isfinite(residual).all():
             break
-    V, a = kept
+    V, a, rest = kept
     total = float(np.max(np.abs(V - start)))
     settled = remaining <= max(0.05 * total, 1e-12 * scale)
-    return Correction(V, a, order, steps, remaining, settled)
+    return Correction(V, a, order, steps, remaining, settled, rest)

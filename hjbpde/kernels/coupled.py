@@ -12,7 +12,7 @@ from numba import njit
 from .upwind import HYBRID, axis_gain, unravel
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def solve_small(A, b, n):
     """Gaussian elimination with pivoting in place; False when singular."""
     for i in range(n):
@@ -39,7 +39,7 @@ def solve_small(A, b, n):
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def box_maximiser(g, R, low, high, a):
     """argmax of g.a - a'R a/2 on a box by cyclic exact steps, written into a.
 
@@ -65,7 +65,7 @@ def box_maximiser(g, R, low, high, a):
             return
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def hamiltonian(scheme, a, f0, B, D, r1, R, dm, dp, hm, hp, fmin, fmax):
     """r1.a - a'R a/2 + sum of axis gains; -inf outside the drift limits."""
     d, m = f0.size, a.size
@@ -84,7 +84,7 @@ def hamiltonian(scheme, a, f0, B, D, r1, R, dm, dp, hm, hp, fmin, fmax):
     return total
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def smooth_coupled(p, tables, boxes, a):
     """argmax of (r1 + B'p).a - a'R a/2 on the box at every node, into a (m, n)."""
     B, r1, R = tables
@@ -112,7 +112,7 @@ def smooth_coupled(p, tables, boxes, a):
             a[i, node] = act[i]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def try_pieces(pattern, base, scheme, f0, B, D, r1, R, low, high, sl, A, rhs, a, act):
     """Offer the solution of one combination of pieces and active bounds.
 
@@ -169,7 +169,7 @@ def try_pieces(pattern, base, scheme, f0, B, D, r1, R, low, high, sl, A, rhs, a,
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def climb(pattern, pieces, convex, scheme, f0, B, r1, R, low, high, sl, g, drift, act):
     """Maximise with pieces from `pattern` on convex axes, else where the drift lies.
 
@@ -209,7 +209,7 @@ def climb(pattern, pieces, convex, scheme, f0, B, r1, R, low, high, sl, g, drift
     return False
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def improve_coupled(scheme, Vp, shape, hm, hp, fmin, fmax, tables, boxes, a, f, r):
     """Greedy control of the discrete Hamiltonian with coupled controls.
 

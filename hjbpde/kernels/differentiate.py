@@ -3,7 +3,7 @@
 from numba import njit
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def differentiate(V, n_outer, n, n_inner, source, w1, w2, p, q):
     """p = dV/dx, q = d2V/dx2 along an axis of length n; row i reads source[i, s].
 

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def tensor(values, stride, source, weight, out):
     """out[i] = sum over the 4^d corners of prod_k weight[k, i, s_k] values[...].
 
@@ -34,7 +34,7 @@ def tensor(values, stride, source, weight, out):
         out[i] = total
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def axis_weights(x, period, y, source, linear, cubic, slope, skew):
     """Nodes and weights of points y (n,) on one axis x; period 0: not periodic.
 

@@ -12,7 +12,7 @@ from numba import njit
 from .upwind import HYBRID, unravel
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def line_factors(shape, lower, upper, c, inverse, ratio):
     """Elimination factors of every line, carried without cancellation.
 
@@ -38,7 +38,7 @@ def line_factors(shape, lower, upper, c, inverse, ratio):
             inverse[base + j] = inv
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def line_sweep(shape, periodic, lower, upper, inverse, ratio, b, x, flips, acc):
     """One Gauss-Seidel pass over all lines; bit k of `flips` reverses axis k."""
     d = shape.size
@@ -79,7 +79,7 @@ def line_sweep(shape, periodic, lower, upper, inverse, ratio, b, x, flips, acc):
             x[base + j] = acc[j] + ratio[base + j] * x[base + j + 1]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def rows_residual(shape, periodic, lower, upper, c, b, x, out):
     """out = b - c x + sum_k lower (x_- - x) + upper (x_+ - x)."""
     d = shape.size
@@ -114,7 +114,7 @@ def rows_residual(shape, periodic, lower, upper, c, b, x, out):
             out[e] += upper[last, e] * (x[base] - x[e])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def restrict_axis(fine, n_outer, n_fine, n_inner, source, weights, coarse):
     """coarse[c] = sum_q weights[c, q] fine[source[c, q]] along one axis, q < 3."""
     n_coarse = source.shape[0]
@@ -131,7 +131,7 @@ def restrict_axis(fine, n_outer, n_fine, n_inner, source, weights, coarse):
                 )
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def prolong_axis(coarse, n_outer, n_coarse, n_inner, source, weight, add, fine):
     """fine[i] (+)= (1 - weight[i]) coarse[source[i, 0]] + weight[i] coarse[.., 1]."""
     n_fine = weight.size
@@ -149,7 +149,7 @@ def prolong_axis(coarse, n_outer, n_coarse, n_inner, source, weight, add, fine):
                     fine[out + j] = (1.0 - w) * coarse[one + j] + w * coarse[two + j]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def effective_noise(scheme, shape, hm, hp, f, D, out):
     """Noise with the scheme's own: max(D, |f| h/2) or, upwind, D + |f| h/2."""
     d = shape.size
@@ -170,7 +170,7 @@ def effective_noise(scheme, shape, hm, hp, f, D, out):
                     out[k, base + j] = noise + extra
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def dense_factor(A):
     """LU factors of an M-matrix in place, no pivoting; NumPy: scipy.linalg.lu."""
     n = A.shape[0]
@@ -184,7 +184,7 @@ def dense_factor(A):
                     mine[j] -= factor * upper[j]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def dense_solve(LU, b, x):
     """x = A^-1 b from the factors; NumPy: np.linalg.solve."""
     n = b.size

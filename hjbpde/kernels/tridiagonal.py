@@ -11,7 +11,7 @@ from numba import njit
 from .upwind import HYBRID, best_on_pieces, pieces_of
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def thomas(c, lower, upper, rhs, ratio, out):
     """Solve (c + lower + upper) V - lower V_- - upper V_+ = rhs; `ratio` is scratch.
 
@@ -31,7 +31,7 @@ def thomas(c, lower, upper, rhs, ratio, out):
         out[i] += ratio[i] * out[i + 1]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def howard_sweep(
     scheme, V, spacing, ends, tables, boxes, limits, c, a, ratio, new, least, most
 ):

@@ -14,7 +14,7 @@ from numba import njit
 HYBRID = 1
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, inline="always", error_model="numpy")
 def axis_gain(scheme, f, D, dm, dp, hm, hp):
     """lower * dm + upper * dp on one axis.
 
@@ -31,7 +31,7 @@ def axis_gain(scheme, f, D, dm, dp, hm, hp):
     return drift + 2.0 * D * (dm / hm + dp / hp) / (hm + hp)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, inline="always", error_model="numpy")
 def unravel(row, shape, index):
     """Indices of a row on the axes before the last; NumPy: np.unravel_index."""
     rest = row
@@ -40,7 +40,7 @@ def unravel(row, shape, index):
         rest //= shape[k]
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, inline="always", error_model="numpy")
 def pieces_of(scheme, D, dm, dp, im, ip, ih):
     """What `best_on_pieces` needs of one axis, from reciprocal spacings.
 
@@ -63,7 +63,7 @@ def pieces_of(scheme, D, dm, dp, im, ip, ih):
     return back, fore, 0.0, 0.0, 0.0, 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def best_on_pieces(
     a_old, f0, b, r1, R, low, high, fmin, fmax, back, fore, left, right, central, bend
 ):
@@ -123,7 +123,7 @@ def best_on_pieces(
     return best
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def best_in_regimes(
     scheme, a_old, f0, b, D, r1, R, low, high, fmin, fmax, dm, dp, hm, hp
 ):
@@ -140,7 +140,7 @@ def best_in_regimes(
     )  # fmt: skip
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def row_of(table, i, base, n, out):
     """Row `table[i, base:base + n]`, spread into `out` where the table is constant."""
     if table.shape[1] > 1:
@@ -150,7 +150,7 @@ def row_of(table, i, base, n, out):
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def central_maximisers(
     scheme, here, under, over, im, ip, f0, b, D, r1, R, low, high, act, sure
 ):
@@ -179,7 +179,7 @@ def central_maximisers(
         act[j] = a
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def improve_separable(
     scheme, Vp, shape, hm, hp, fmin, fmax, tables, boxes, axis_of, a, f, r
 ):
@@ -268,7 +268,7 @@ def improve_separable(
     return -1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def assemble(scheme, shape, hm, hp, f, D, lower, upper):
     """Weights of both neighbours on every axis, lower and upper (d, N).
 
@@ -300,7 +300,7 @@ def assemble(scheme, shape, hm, hp, f, D, lower, upper):
                 upper[k, n] = up
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def monotone_residual(Vp, shape, lower, upper, c, r, out):
     """out = r + sum_k lower (V_- - V) + upper (V_+ - V) - c V on every node.
 

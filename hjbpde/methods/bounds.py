@@ -13,6 +13,7 @@ from ..error_bar import (
     NestedEstimate,
     neighbour_maximum,
     nested_estimate,
+    sawtooth,
     truncation_bar,
 )
 from .corrections import Corrections, fourth_orders, monotone_room
@@ -69,7 +70,7 @@ def bound(
     if len(corrections.fourth) == 1:
         limit = sequence_estimate(fine, corrections)
     gap = neighbour_maximum(np.abs(value - better.V), fine.grid)
-    smooth = SAFETY * gap + limit.bar + SAFETY * better.remaining
+    smooth = SAFETY * gap + limit.bar + SAFETY * sawtooth(better.V, fine.grid)
     rough = monotone_bar(states, value, better.V)
     usable = better.settled
     trusted = corrections.accepted
@@ -80,7 +81,9 @@ def bound(
     if fine.faces.fixed_mask is not None:
         part[fine.faces.fixed_mask] = 0.0
     cut = truncation_bar(fine, better.V if usable else fine.V)
-    algebraic = algebraic_part(fine, corrections, method)
+    # The iterate is returned, so only the better value's own rest counts.
+    rest = SAFETY * neighbour_maximum(better.rest, fine.grid)
+    algebraic = np.where(trusted & usable, rest, fine.algebraic())
     rounding = 8 * EPS * fine.scale
     if method.order > 1:
         rounding += corrected_rounding(fine)
@@ -88,7 +91,7 @@ def bound(
     parts = {
         "discretisation": float(np.max(part[inner])),
         "truncation": float(np.max(cut[inner])),
-        "algebraic": algebraic,
+        "algebraic": float(np.max(algebraic[inner])),
         "round-off": rounding,
     }
     order = limit.order if method.order == 4 else _monotone_order(states)
@@ -182,18 +185,6 @@ def corrected_rounding(fine: GridState) -> float:
     assert fine.under is not None
     rows, _ = fine.folded(fine.under)
     return round_off_floor(fine, rows) / float(np.sqrt(max(fine.grid.shape)))
-
-
-def algebraic_part(
-    fine: GridState, corrections: Corrections, method: PolicyIteration
-) -> float:
-    """What the iterations left: the residual bound, or the last corrections' rest."""
-    left = fine.algebraic()
-    if method.order > 1 and corrections.accepted is not None:
-        chosen = corrections.second if method.order == 2 else corrections.fourth[-1]
-        assert chosen is not None
-        left = SAFETY * chosen.remaining if corrections.accepted.all() else left
-    return left
 
 
 def monotone_bar(states: list[GridState], value: Array, better: Array) -> Array:

@@ -26,13 +26,16 @@ Array = NDArray[np.float64]
 BOWLS = (0.0, 0.1, 1.0, 10.0, 100.0)
 CLOSURES = 12
 POLICIES = 25
+RUN_AWAY = 1e30
+"""A value of this size belongs to a policy without a finite one."""
 
 
 def inward_start(state: GridState) -> None:
     """Set V, policy and slopes of the coarsest grid from a policy of finite value.
 
     Undamped first; where the faces of the policy found feed on themselves, once more
-    with damped slopes (see face_response.py).
+    with damped slopes (see face_response.py); where that fails too, the faces start
+    as reflecting ones.
     """
     if not len(state.a):
         _evaluate_closed(state, damped=False)
@@ -40,12 +43,21 @@ def inward_start(state: GridState) -> None:
             _evaluate_closed(state, damped=True)
         return
     start, zero = _least_touching(state), state.V.copy()
-    state.a = start.copy()
-    if _climbed(state, damped=False) and most_feedback(state) <= MOST_FEEDBACK:
-        return
-    state.V, state.a = zero, start
+    for damped in (False, True):
+        _reset(state, zero, start)
+        with np.errstate(all="ignore"):
+            climbed = _climbed(state, damped)
+            if climbed and (damped or most_feedback(state) <= MOST_FEEDBACK):
+                return
+    if not np.isfinite(state.V).all():
+        _reset(state, zero, start)
+
+
+def _reset(state: GridState, V: Array, a: Array) -> None:
+    state.V, state.a = V.copy(), a.copy()
     state.faces.set_slopes([0.0 for _ in state.faces.artificial])
-    _climbed(state, damped=True)
+    for face in state.faces.artificial:
+        face.geometric, face.damping = False, 1.0
 
 
 def _climbed(state: GridState, damped: bool) -> bool:
@@ -59,6 +71,9 @@ def _climbed(state: GridState, damped: bool) -> bool:
         if change <= 1e-4 * state.scale:
             return True
         residual_of(state, scan=True)
+        if not (np.isfinite(state.a).all() and state.scale < RUN_AWAY):
+            state.V = np.full_like(state.V, np.nan)
+            return False
     return False
 
 
