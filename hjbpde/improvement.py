@@ -158,9 +158,15 @@ def initial_policy(tables: Tables, n: int) -> Array:
 
 
 def improve(
-    tables: Tables, stencil: MonotoneStencil, a: Array, scan: bool = True
+    tables: Tables,
+    stencil: MonotoneStencil,
+    a: Array,
+    scan: bool = True,
+    polish: bool = True,
 ) -> Coefficients:
     """The greedy policy of the discrete Hamiltonian, written into a (m, N).
+
+    Without `polish` a problem's own best_control is taken at its word.
 
     Raises
     ------
@@ -168,7 +174,7 @@ def improve(
         A node whose face admits no control, named.
     """
     if isinstance(tables, GeneralTables):
-        return _search(tables, stencil, a, scan)
+        return _search(tables, stencil, a, scan, polish)
     axis_of = tables.axis_of()
     d, n = tables.f0.shape
     f, r = np.empty((d, n)), np.empty(n)
@@ -245,7 +251,11 @@ def _separate_maximisers(tables: QuadraticTables, p: Array, a: Array) -> None:
 
 
 def _search(
-    tables: GeneralTables, hamiltonian: Hamiltonian, a: Array, scan: bool
+    tables: GeneralTables,
+    hamiltonian: Hamiltonian,
+    a: Array,
+    scan: bool,
+    polish: bool = True,
 ) -> Coefficients:
     n = a.shape[1]
     for start in range(0, n, BLOCK):
@@ -259,7 +269,8 @@ def _search(
             search.offer_resting()
             if scan:
                 search.scan_box()
-            search.refine()
+            if polish or tables.problem.best_control is None:
+                search.refine()
         if not np.isfinite(search.best).all():
             bad = int(np.flatnonzero(~np.isfinite(search.best))[0])
             x = tables.x[nodes][bad]

@@ -101,11 +101,16 @@ def _finite(field: str, out: Array, x: Array, a: Array, skip: Any) -> None:
 
 
 def evaluate(
-    problem: ControlProblem, x: Array, a: Array, skip: NDArray[np.bool_] | None = None
+    problem: ControlProblem,
+    x: Array,
+    a: Array,
+    skip: NDArray[np.bool_] | None = None,
+    noise: Array | None = None,
 ) -> Coefficients:
     """Coefficients at states x (n, d) under controls a (n, m).
 
-    Points in `skip` (Dirichlet nodes) may be non-finite and are set to 0.
+    Points in `skip` (Dirichlet nodes) may be non-finite and are set to 0. `noise`
+    (d, 1) is D where it is known to be constant.
 
     Raises
     ------
@@ -117,7 +122,10 @@ def evaluate(
     field = "reward" if problem.reward is not None else "cost"
     f = _call("drift", problem.drift_at, x, a)
     _finite("drift", f, x, a, skip)
-    D = _half_variance(problem, x, a, skip)
+    if noise is None:
+        D = _half_variance(problem, x, a, skip)
+    else:
+        D = np.broadcast_to(noise, (len(noise), len(x)))
     r = problem.sign * _call(field, problem.payoff_at, x, a)
     _finite(field, r, x, a, skip)
     if skip is not None:

@@ -117,6 +117,15 @@ class GeneralTables:
         return self.problem.n_controls
 
     @cached_property
+    def constant_noise(self) -> Array | None:
+        """D (d, 1) where the diffusion is a constant, else None."""
+        if callable(self.problem.diffusion):
+            return None
+        x, a = self.x[:1], np.zeros((1, self.n_controls))
+        sigma = np.asarray(self.problem.diffusion_at(x, a), float)
+        return 0.5 * np.einsum("nik,nik->in", sigma, sigma)
+
+    @cached_property
     def resting(self) -> list[Array]:
         """For every axis the one control (1, N) that stops it; empty for m > 1."""
         if self.n_controls != 1 or not isinstance(self.problem.controls, Box):
@@ -132,7 +141,8 @@ class GeneralTables:
     def gaining(self, source: Array) -> GeneralTables:
         """The tables with a payoff (N,) added; what was found out is kept."""
         out = replace(self, source=source)
-        out.__dict__["resting"] = self.resting
+        for name in ("resting", "constant_noise"):
+            out.__dict__[name] = getattr(self, name)
         return out
 
     def taken(self, nodes: NDArray[np.intp]) -> GeneralTables:
@@ -164,8 +174,9 @@ class GeneralTables:
             part = slice(start, min(start + BLOCK, n))
             hidden = None if skip is None else skip[part]
             block = evaluate(
-                self.problem, x[part], np.ascontiguousarray(a[:, part].T), hidden
-            )
+                self.problem, x[part], np.ascontiguousarray(a[:, part].T), hidden,
+                self.constant_noise,
+            )  # fmt: skip
             f[:, part], D[:, part], r[part] = block.f, block.D, block.r
         if self.source is not None:
             r += self.source if nodes is None else self.source[nodes]

@@ -39,6 +39,8 @@ from .policy_iteration import (
 from .state import GridState, make_state, set_obstacles
 
 Array = NDArray[np.float64]
+FEW_NODES = 100
+"""Smaller grids are not worth their overhead, beyond the three a bar needs."""
 SWEEPS = 400
 """Block Gauss-Seidel sweeps over the modes before one evaluation gives up."""
 
@@ -80,7 +82,9 @@ class ModedState:
                     out[k] += rate * (V[j] - V[k])
         return out
 
-    def residuals(self, scan: bool) -> tuple[Array, list[Rows]]:
+    def residuals(
+        self, scan: bool = False, polish: bool = True
+    ) -> tuple[Array, list[Rows]]:
         """Improve every mode; residuals (K, N) of the whole system, and the rows."""
         out, rows = np.empty((len(self.states), self.grid.size)), []
         for state in self.states:
@@ -88,7 +92,7 @@ class ModedState:
         gains = self.coupling()
         for k, state in enumerate(self.states):
             state.tables = _gaining(self.plain[k], gains[k])
-            out[k], own = residual_of(state, scan)
+            out[k], own = residual_of(state, scan, polish)
             rows.append(own)
         return out, rows
 
@@ -164,19 +168,25 @@ def iterate_modes(
     max_policies: int,
     deadline: float = np.inf,
     slope_updates: int = 4,
+    scan: bool = True,
 ) -> None:
     """Policies of all modes until the residual bound is small, in place."""
     closings = [_Closing(state, slope_updates) for state in moded.states]
     exact = moded.grid.dimension == 1 and not moded.grid.periodic[0]
     stalled = 0
     for n in range(max_policies):
-        residuals, rows = moded.residuals(scan=n == 0)
+        residuals, rows = moded.residuals(scan and n == 0, polish=False)
         bound = float(np.max(np.abs(residuals))) / moded.rho
         if _close_slopes(closings, bound / moded.scale):
-            residuals, rows = moded.residuals(scan=False)
+            residuals, rows = moded.residuals()
             bound = float(np.max(np.abs(residuals))) / moded.rho
         best = min(moded.bounds[-6:], default=np.inf)
         moded.bounds.append(bound)
+        if all(c.done for c in closings) and bound <= tolerance * moded.scale:
+            # A policy is believed once no search finds a better one.
+            residuals, rows = moded.residuals()
+            bound = float(np.max(np.abs(residuals))) / moded.rho
+            moded.bounds[-1] = bound
         if all(c.done for c in closings) and bound <= tolerance * moded.scale:
             moded.status = "converged"
             break
@@ -213,6 +223,8 @@ def solve_moded(
     """All modes on every nested grid, coarse to fine."""
     least = CLOSABLE if any(rule is None for rule in problem.faces.values()) else 5
     grids = nested_grids(grid, least)
+    few = sum(g.size < FEW_NODES for g in grids[:-3])
+    grids = grids[few:]
     alone = [problem.in_mode(k) for k in range(problem.modes.n)]
     tables = [[tabulate(one, grid, Faces.of(one, grid))] for one in alone]
     for finer in reversed(grids[1:]):
@@ -230,7 +242,7 @@ def solve_moded(
                 state.V = (first if first.shape == grid.shape else first[k]).copy()
         iterate_modes(
             moded, options.tolerance, method.max_policies, options.deadline,
-            4 if found else 30,
+            4 if found else 30, not found or problem.best_control is None,
         )  # fmt: skip
         found.append(moded)
     return found

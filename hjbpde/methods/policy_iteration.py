@@ -69,10 +69,12 @@ class PolicyIteration:
         return text
 
 
-def residual_of(state: GridState, scan: bool) -> tuple[Array, Rows]:
+def residual_of(
+    state: GridState, scan: bool, polish: bool = True
+) -> tuple[Array, Rows]:
     """Improve the policy, and the HJB residual of V under it with its rows."""
     stencil = MonotoneStencil.of(state.faces, state.scheme, state.V)
-    under = improve(state.tables, stencil, state.a, scan)
+    under = improve(state.tables, stencil, state.a, scan, polish)
     state.under = under
     rows, lower, upper = state.rows(under)
     out = np.empty(state.grid.size)

@@ -1,0 +1,127 @@
+"""Consumption and saving, against steady states, laws of the long run, finer grids."""
+
+import functools
+
+import numpy as np
+import pytest
+
+import hjbpde as hjb
+
+
+@functools.cache
+def saving(n) -> hjb.ModedSolution:
+    solution = hjb.solve(hjb.catalogue.get("consumption-saving"), n)
+    assert isinstance(solution, hjb.ModedSolution)
+    return solution
+
+
+def test_the_bar_covers_a_much_finer_grid_and_the_order_is_one():
+    """No closed form: the reference is the value on 20001 points, with its bar."""
+    finest = saving(20001)
+    errors = []
+    for n in (500, 2000, 10000):
+        solution = saving(n)
+        assert np.isfinite(solution.value).all()
+        x = solution.grid.nodes()
+        for k in range(2):
+            error = np.abs(finest.value_at(x, mode=k) - solution.value[k])
+            room = solution.error_bar[k] + finest.error_at(x, mode=k)
+            assert np.all(error <= room)
+        errors.append(np.abs(solution.value[0, 0] - extrapolated(finest)))
+        # The bar alone, without the reference's: it covers the limit h -> 0.
+        assert errors[-1] <= solution.error_bar[0, 0]
+    orders = np.log(np.array(errors[:-1]) / errors[1:]) / np.log([4.0, 5.0])
+    assert np.all(np.abs(orders - 1) < 0.15)
+
+
+def extrapolated(finest):
+    """V_1 at the borrowing limit for h -> 0, from 10001 and 20001 points."""
+    return 2 * finest.value[0, 0] - saving(10001).value[0, 0]
+
+
+def test_at_the_borrowing_limit_the_poor_consume_what_they_earn():
+    solution = saving(2000)
+    poor, rich = solution.control[..., 0]
+    held = 0.1 + 0.03 * -0.15
+    assert poor[0] == pytest.approx(held, rel=1e-14)
+    assert rich[0] < 0.2 + 0.03 * -0.15  # the rich leave the limit
+    assert (np.diff(poor) > 0).all()
+    assert (np.diff(rich) > 0).all()
+    # Value increasing and concave in both states.
+    assert (np.diff(solution.value) > 0).all()
+    assert (np.diff(solution.value, 2) < 1e-9).all()
+
+
+def test_the_long_run_holds_shares_of_incomes_and_a_mass_at_the_limit():
+    """Shares of the income chain alone: 3/5 poor, 2/5 rich."""
+    capital, mass = [], []
+    for n in (500, 2000, 10000):
+        solution = saving(n)
+        held = solution.stationary_density() * solution.node_volumes()
+        np.testing.assert_allclose(held.sum(1), [0.6, 0.4], rtol=1e-9)
+        capital.append((held * solution.grid.axes[0]).sum())
+        mass.append(held[0, 0])
+    # Two extrapolations to h -> 0 agree: first order, both settle.
+    finest = capital[2] + (capital[2] - capital[1]) / 4
+    coarse = capital[1] + (capital[1] - capital[0]) / 3
+    assert finest == pytest.approx(coarse, rel=1e-3)
+    assert 0.36 < mass[2] < mass[1] < mass[0] < 0.39
+
+
+def test_mean_saving_is_zero_in_the_long_run():
+    """E[drift] = 0 under the stationary density: nobody leaves through the faces."""
+    solution = saving(2000)
+    held = solution.stationary_density() * solution.node_volumes()
+    a = solution.grid.axes[0]
+    drift = np.array([[0.1], [0.2]]) + 0.03 * a - solution.control[..., 0]
+    assert abs((held * drift).sum()) < 1e-12
+    assert (held * drift)[0, 0] == pytest.approx(0, abs=1e-16)
+
+
+def test_consumption_follows_the_euler_equation():
+    """d u'(c)/dt expected: (rho - r) u'_k = u''(c_k) c_k' s_k + sum_j q_kj u'_j.
+
+    Achdou et al. (2022), equation 8, away from the limit; first order in h.
+    """
+    worst = []
+    for n in (501, 2001):
+        solution = saving(n)
+        a = solution.grid.axes[0]
+        c = solution.control[..., 0]
+        s = np.array([[0.1], [0.2]]) + 0.03 * a - c
+        u1, u2 = c**-2.0, -2 * c**-3.0
+        q = np.array([[-0.02, 0.02], [0.03, -0.03]])
+        gap = (0.05 - 0.03) * u1 - u2 * np.gradient(c, a, axis=1) * s - q @ u1
+        inside = (a > 0.5) & (a < 4.5)
+        worst.append(np.abs(gap / u1)[:, inside].max())
+    assert worst[1] < 2e-4
+    assert np.log2(worst[0] / worst[1]) / 2 == pytest.approx(1, abs=0.2)
+
+
+def test_impossible_debts_are_refused():
+    with pytest.raises(hjb.ProblemError, match="raise low"):
+        hjb.catalogue.get("consumption-saving", low=-4.0)
+    with pytest.raises(hjb.ProblemError, match="2 modes"):
+        hjb.catalogue.get("consumption-saving", incomes=(0.1, 0.2, 0.3))
+
+
+STEADY = 1.5 ** (1 / 0.7)
+
+
+def test_capital_rests_at_the_golden_rule():
+    """V = u(c*) / rho at the steady state, where c* = A k^alpha - delta k."""
+    problem = hjb.catalogue.get("growth")
+    eaten = 0.5 * STEADY**0.3 - 0.05 * STEADY
+    wanted = -1 / eaten / 0.05
+    errors = []
+    for n in (201, 401, 801):
+        solution = hjb.solve(problem, n, hjb.PolicyIteration(order=1))
+        x = solution.grid.nodes()
+        drift = problem.drift(x, solution.control)[:, 0]
+        h = x[1, 0] - x[0, 0]
+        assert (drift[x[:, 0] < STEADY - h] > 0).all()
+        assert (drift[x[:, 0] > STEADY + h] < 0).all()
+        at = np.array([[STEADY]])
+        errors.append(abs(solution.value_at(at)[0] - wanted))
+        assert errors[-1] <= solution.error_at(at)[0]
+    assert errors[-1] < 2e-3 * abs(wanted)
