@@ -25,7 +25,9 @@ Array = NDArray[np.float64]
 SAFETY = 1.25
 """Factor on differences of one grid, or with an observed order (Roache's 1.25)."""
 NESTED_SAFETY = 1.5
-"""Factor on differences between grids whose order is unseen or that see a kink."""
+"""Factor on differences between grids when the order was not observed."""
+KINK_SAFETY = 2.0
+"""Factor on differences between grids that see a kink, whose order is no clean one."""
 TRUNCATION_SAFETY = 1.5
 """Factor on the truncation part, which rests on one linear solve."""
 SERIES = 8
@@ -123,7 +125,8 @@ def nested_estimate(
         order = np.clip(np.log2(ratio), 1.0, highest)
         order = -neighbour_maximum(-np.asarray(order), grids[-2])
         seen = float(np.median(np.clip(np.log2(ratio), 0.0, 8.0)))
-    safety = SAFETY if seen is not None and highest > 2.0 else NESTED_SAFETY
+    safety = NESTED_SAFETY if seen is None else SAFETY
+    safety = KINK_SAFETY if highest <= 2.0 else safety
     bar = safety * near / (2.0**order - 1.0)
     return NestedEstimate(prolonged(bar, fine), seen)
 
