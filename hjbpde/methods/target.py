@@ -26,9 +26,10 @@ BAND = 2
 class Target:
     """The exit region on one grid.
 
-    phi, g (*shape): level and value (that of the nearest point of the region within the
-    band, elsewhere that of some point of it). inside, band: bool (*shape). nearest:
-    (n, d), for the n nodes of the band in C order. point: the only point (d,), or None.
+    phi, g (*shape): level, and value as a cost: that of the nearest point of the region
+    within the band, elsewhere that of some point of it. inside, band: bool (*shape).
+    nearest: (n, d), for the n nodes of the band in C order. point: the only point (d,),
+    or None.
     """
 
     phi: Array
@@ -101,7 +102,7 @@ def _values(problem: ControlProblem, x: Array) -> Array:
     if not np.isfinite(out).all():
         where = x[~np.isfinite(out)][0]
         raise ProblemError(f"'exit': value(x) is not finite at x = {where}.")
-    return out
+    return -problem.sign * out
 
 
 def _dilated(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
