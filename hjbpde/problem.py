@@ -37,7 +37,7 @@ from .held import held, held_events, held_rule, keywords, raised
 from .sets import Box, ControlSet, Finite
 
 _RULES = (Dirichlet, Reflecting, Robin, Extrapolate, StateConstraint)
-_NOT_YET = ("adversary", "jumps", "impulse")
+_NOT_YET = ("jumps", "impulse")
 _OF_TIME = ("drift", "diffusion", "reward", "cost", "discount")
 """Functions that may name the keyword t."""
 
@@ -68,6 +68,10 @@ class ControlProblem:
         The process ends on entering a region, see `hjbpde.events`.
     stop : callable, Stop or pair of Stop, optional
         The right to stop and settle at psi(x), see `hjbpde.events`.
+    adversary : Box or Finite, optional
+        Controls b of a second player who works against the first and knows the
+        first one's choice: ``sup_a inf_b`` with reward, ``inf_a sup_b`` with cost.
+        Functions may then name b, ``(..., mb)``, which is passed by keyword.
     modes : Modes, optional
         Modes switched between at given rates; functions may then name mode, an
         integer, which is passed by keyword.
@@ -145,6 +149,8 @@ class ControlProblem:
         for field in _OF_TIME:
             function = getattr(self, field)
             named = keywords(function)
+            if "b" in named and self.adversary is None:
+                self._fail(f"'{field}' names b, but adversary= is missing.")
             if "mode" in named and self.modes is None:
                 self._fail(f"'{field}' names mode, but modes= is missing.")
             if "t" in named and self.horizon is None:
@@ -160,10 +166,12 @@ class ControlProblem:
                     "'diffusion' must be a finite number, a (d, k) array, a function "
                     f"or None; got shape {array.shape}."
                 )
-        if self.controls is not None and not isinstance(self.controls, Box | Finite):
-            self._fail("'controls' must be Box, Finite or None.")
-        if isinstance(self.controls, Box) and any(self.controls.periodic_axes):
-            self._fail("a control box cannot be periodic.")
+        for field in ("controls", "adversary"):
+            box = getattr(self, field)
+            if box is not None and not isinstance(box, Box | Finite):
+                self._fail(f"'{field}' must be Box, Finite or None.")
+            if isinstance(box, Box) and any(box.periodic_axes):
+                self._fail("a control box cannot be periodic.")
 
     def _check_domain(self) -> None:
         domain = self.domain
@@ -277,7 +285,7 @@ class ControlProblem:
     @property
     def special(self) -> frozenset[str]:
         """Fields in use that not every method takes."""
-        fields = ("horizon", "exit", "stop", "modes", *_NOT_YET)
+        fields = ("horizon", "exit", "stop", "modes", "adversary", *_NOT_YET)
         used = {field for field in fields if getattr(self, field) is not None}
         return frozenset(used | ({"average"} if self.average else set()))
 
