@@ -91,3 +91,12 @@ def test_the_verdict_tells_the_wrong_network_from_the_right_one():
     assert module.right.status == "agree"
     assert module.errors[0] > 0.1
     assert module.errors[1] < 1e-2
+
+
+def test_the_random_walk_reaches_the_scheme_and_the_equation():
+    module = load("chain_limit")
+    assert abs(module.time_order - 1) < 0.05
+    assert abs(module.space_order - 1) < 0.2
+    assert module.time_errors[-1] < 1e-3
+    assert module.space_errors[-1] < 2e-3
+    assert module.own_gap < 1e-10
