@@ -111,3 +111,21 @@ class Interpolant:
                 f"{points[i, k]:g} is not in [{np.asarray(domain.low)[k]:g}, "
                 f"{np.asarray(domain.high)[k]:g}]. The solution says nothing there."
             )
+
+
+def beyond(grid: Grid, x: Array, values: Array) -> NDArray[np.bool_]:
+    """Whether a corner of the cell of x (..., d) has an infinite value."""
+    lost = ~np.isfinite(values)
+    if not lost.any():
+        return np.zeros(x.shape[:-1], bool)
+    return np.asarray(Interpolant(grid, lost.astype(float)).linear(x) > 0.0)
+
+
+def filled(values: Array) -> Array:
+    """Infinite entries replaced by the finite one of largest size."""
+    finite = np.isfinite(values)
+    if finite.all():
+        return values
+    known = values[finite]
+    most = known[np.argmax(np.abs(known))] if known.size else 0.0
+    return np.where(finite, values, most)

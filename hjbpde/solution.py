@@ -17,7 +17,7 @@ from .errors import ProblemError
 from .faces import Faces
 from .greedy import greedy_control
 from .grid import Grid
-from .interpolation import Interpolant
+from .interpolation import Interpolant, beyond, filled
 from .mdp import MDP
 from .methods.state import GridState, make_state
 from .problem import ControlProblem
@@ -72,11 +72,11 @@ class GridSolution:
 
     @cached_property
     def _value(self) -> Interpolant:
-        return Interpolant(self.grid, self.value)
+        return Interpolant(self.grid, filled(self.value))
 
     @cached_property
     def _bar(self) -> Interpolant:
-        return Interpolant(self.grid, self.error_bar)
+        return Interpolant(self.grid, filled(self.error_bar))
 
     @cached_property
     def _opinion(self) -> Interpolant | None:
@@ -91,17 +91,28 @@ class GridSolution:
         ------
         ProblemError
             A point outside the domain or not finite.
+        Infinite in every cell with a corner from which the exit cannot be reached.
+
         """
-        return self._value.cubic(np.asarray(x, dtype=float))
+        x = np.asarray(x, dtype=float)
+        found = self._value.cubic(x)
+        end = np.inf if np.max(self.value) == np.inf else -np.inf
+        return np.where(beyond(self.grid, x, self.value), end, found)
 
     def gradient_at(self, x: Any) -> Array:
-        """grad V at x (..., d), shape (..., d): gradient of the local cubic."""
-        return self._value.gradient(np.asarray(x, dtype=float))
+        """grad V at x (..., d), shape (..., d): gradient of the local cubic.
+
+        Zero where the value is infinite.
+        """
+        x = np.asarray(x, dtype=float)
+        lost = beyond(self.grid, x, self.value)[..., None]
+        return np.where(lost, 0.0, self._value.gradient(x))
 
     def error_at(self, x: Any) -> Array:
         """The error bar at x (..., d): nodes' bar plus interpolation's own."""
         x = np.asarray(x, dtype=float)
-        return self._bar.linear(x) + self._value.uncertainty(x)
+        found = self._bar.linear(x) + self._value.uncertainty(x)
+        return np.where(beyond(self.grid, x, self.error_bar), np.inf, found)
 
     def gradient_error_at(self, x: Any) -> Array:
         """A bar of the gradient at x (..., d), shape (..., d); an estimate.
@@ -116,6 +127,7 @@ class GridSolution:
             return self._bar.linear(x)[..., None] / steps + cubic
         apart = np.abs(self._opinion.gradient(x) - self.gradient_at(x))
         return GRADIENT_SAFETY * apart + cubic
+        cubic = np.where(beyond(self.grid, x, self.error_bar)[..., None], np.inf, cubic)
 
     def control_at(self, x: Any) -> Array:
         """The policy at x (..., d), shape (..., m).
@@ -128,13 +140,15 @@ class GridSolution:
         if self.problem is None or self.problem.controls is None:
             return near
         flat = self.grid.domain.wrap(x.reshape(-1, self.grid.dimension))
-        m = near.shape[-1]
-        a = greedy_control(
+        a = near.reshape(-1, near.shape[-1]).copy()
+        # Where the value is infinite no control is best, and a cost may be infinite.
+        good = ~beyond(self.grid, flat, self.value)
+        a[good] = greedy_control(
             self.problem,
-            flat,
-            self.gradient_at(flat),
-            self._hessian_at(flat) if callable(self.problem.diffusion) else None,
-            near.reshape(-1, m),
+            flat[good],
+            self.gradient_at(flat[good]),
+            self._hessian_at(flat[good]) if callable(self.problem.diffusion) else None,
+            a[good],
         )
         return a.reshape(near.shape)
 
@@ -196,6 +210,11 @@ class GridSolution:
         a = self.control.reshape(self.grid.size, -1)
         tables = fixed_policy_tables(problem, self.grid, faces, a)
         state = make_state(faces, tables, self.scheme.code, problem.sign * self.value)
+        if not np.isfinite(self.value).all():
+            raise ProblemError(
+                f"{what}: the value is infinite on some nodes, from which the exit "
+                "cannot be reached; shrink the domain until it is finite."
+            )
         faces.set_slopes(target_slopes(faces, state.V, choose=True))
         return state
 

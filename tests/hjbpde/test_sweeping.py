@@ -345,3 +345,16 @@ def test_stretched_grids_empty_regions_and_idle_options_are_refused():
     for wrong in ({"order": 3}, {"reach": 0}, {"tolerance": 0.0}):
         with pytest.raises(hjb.ProblemError, match="Sweeping"):
             hjb.Sweeping(**wrong)
+
+
+def test_between_nodes_infinity_stays_infinity_and_nothing_is_nan():
+    solution = hjb.solve(walled(False), (41, 41))
+    x = np.random.default_rng(0).uniform(-1, 1, (500, 2))
+    value, behind = solution.value_at(x), x[:, 0] > 0.5
+    assert np.isposinf(value[behind]).all()
+    assert np.isfinite(value[x[:, 0] < 0.4]).all()
+    assert np.isposinf(solution.error_at(x)[behind]).all()
+    assert (solution.gradient_at(x)[behind] == 0).all()
+    assert np.isfinite(solution.control_at(x)).all()
+    with pytest.raises(hjb.ProblemError, match="infinite on some nodes"):
+        solution.as_mdp()
