@@ -87,12 +87,12 @@ class GridSolution:
     def value_at(self, x: Any) -> Array:
         """V at x (..., d), shape (...): local cubic interpolation.
 
+        Infinite in every cell with a corner from which the exit cannot be reached.
+
         Raises
         ------
         ProblemError
             A point outside the domain or not finite.
-        Infinite in every cell with a corner from which the exit cannot be reached.
-
         """
         x = np.asarray(x, dtype=float)
         found = self._value.cubic(x)
@@ -123,11 +123,11 @@ class GridSolution:
         x = np.asarray(x, dtype=float)
         steps = np.array([np.median(np.diff(axis)) for axis in self.grid.axes])
         cubic = 2.0 * self._value.uncertainty(x)[..., None] / steps
+        cubic = np.where(beyond(self.grid, x, self.error_bar)[..., None], np.inf, cubic)
         if self._opinion is None:
             return self._bar.linear(x)[..., None] / steps + cubic
         apart = np.abs(self._opinion.gradient(x) - self.gradient_at(x))
         return GRADIENT_SAFETY * apart + cubic
-        cubic = np.where(beyond(self.grid, x, self.error_bar)[..., None], np.inf, cubic)
 
     def control_at(self, x: Any) -> Array:
         """The policy at x (..., d), shape (..., m).
@@ -206,15 +206,15 @@ class GridSolution:
 
     def _state(self, what: str) -> GridState:
         problem = self._need_problem(what)
-        faces = Faces.of(problem, self.grid)
-        a = self.control.reshape(self.grid.size, -1)
-        tables = fixed_policy_tables(problem, self.grid, faces, a)
-        state = make_state(faces, tables, self.scheme.code, problem.sign * self.value)
         if not np.isfinite(self.value).all():
             raise ProblemError(
                 f"{what}: the value is infinite on some nodes, from which the exit "
                 "cannot be reached; shrink the domain until it is finite."
             )
+        faces = Faces.of(problem, self.grid)
+        a = self.control.reshape(self.grid.size, -1)
+        tables = fixed_policy_tables(problem, self.grid, faces, a)
+        state = make_state(faces, tables, self.scheme.code, problem.sign * self.value)
         faces.set_slopes(target_slopes(faces, state.V, choose=True))
         return state
 
