@@ -52,10 +52,11 @@ def save_solution(solution: LearnedSolution, path: str | Path) -> Path:
         "report": solution.report.to_dict(),
     }
     clean = {k: np.ascontiguousarray(v, dtype=np.float64) for k, v in tensors.items()}
-    return _write(Path(path), save(clean, {"hjbpde": json.dumps(header)}))
+    return write_file(Path(path), save(clean, {"hjbpde": json.dumps(header)}))
 
 
-def _write(path: Path, content: bytes) -> Path:
+def write_file(path: Path, content: bytes) -> Path:
+    """Write beside `path`, then rename: no reader sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -80,7 +81,9 @@ def load(path: str | Path, problem: ControlProblem | None = None) -> LearnedSolu
     """
     from .solution import LearnedSolution
 
-    arrays, header = _read(Path(path))
+    arrays, header = read_file(Path(path))
+    if header.get("kind") == "score":
+        raise ProblemError(f"{path} holds a score; use neural.load_score.")
     domain = Box(arrays["domain.low"], arrays["domain.high"], header["periodic"])
     region = Box(arrays["region.low"], arrays["region.high"])
     if problem is not None:
@@ -111,7 +114,8 @@ def _part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     return {name[n:]: v for name, v in arrays.items() if name.startswith(prefix)}
 
 
-def _read(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+def read_file(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Arrays and header of one of our files, checked."""
     if not path.is_file():
         raise ProblemError(f"there is no file {path}.")
     try:

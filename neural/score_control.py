@@ -1,0 +1,222 @@
+"""Denoising score matching: a control problem solved by regression."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hjbpde.errors import ProblemError
+from hjbpde.progress import bar_over
+from hjbpde.report import Report
+
+from .forward_process import linear
+from .reverse_diffusion import ReverseDiffusion, sample
+from .score_network import ScoreNetwork
+
+Array = NDArray[np.float64]
+TAIL = 0.25
+"""The share of the steps whose weights are averaged."""
+
+
+@dataclass(frozen=True)
+class ScoreControl:
+    """Learn grad log p_t from draws of p_data.
+
+    Minimises ``E w(t) |score(Y_t, t) + xi / s(t)|^2`` over times, data and noise, with
+    ``w = s v^(3/2) / (fade D)^2``; the minimiser is the score of p_t (Vincent, Neural
+    Computation 23 (2011) 1661, equation 9). Two things take out noise, not the mean:
+    every draw is used with xi and -xi, whose 1/s parts cancel to leading order, and
+    xi is replaced by its mean given Y_t over a pool of draws (see `posterior_mean`).
+
+    Parameters
+    ----------
+    hidden : sequence of int
+    steps : int
+        Adam steps.
+    batch : int
+        Draws of (t, Y_0, xi) a step, each used twice.
+    pool : int
+        Further draws behind each target; 0 is plain denoising. Bias O(1 / pool).
+    learning_rate : float
+        At the start; falls to 1 % along a cosine.
+    first_time : float
+        Smallest t trained; the score is held there below it.
+
+    Raises
+    ------
+    ProblemError
+        Options out of range; in `solve`, a process without exact marginals.
+    """
+
+    hidden: Sequence[int] = (64, 64, 64)
+    steps: int = 5000
+    batch: int = 256
+    pool: int = 2048
+    learning_rate: float = 1e-2
+    first_time: float = 5e-3
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 1 or self.pool < 0:
+            raise ProblemError("ScoreControl: steps and batch must be >= 1, pool >= 0.")
+        if not (self.learning_rate > 0 and self.first_time > 0):
+            raise ProblemError(
+                "ScoreControl: learning_rate and first_time must be > 0; at t = 0 the "
+                "noise has no density to match."
+            )
+
+    def solve(
+        self, problem: ReverseDiffusion, *, seed: int = 0, progress: bool = False
+    ) -> LearnedScore:
+        """Train; the same seed gives the same bits."""
+        process = linear(problem.process, "denoising score matching")
+        if self.first_time >= problem.horizon:
+            raise ProblemError(
+                f"ScoreControl: first_time = {self.first_time:g} is not below the "
+                f"horizon {problem.horizon:g}."
+            )
+        began = time.perf_counter()
+        rng = np.random.default_rng(seed)
+        generator = torch.Generator().manual_seed(seed)
+        points = problem.target.sample(20_000, rng)
+        network = ScoreNetwork.draw(process, points, self.hidden, generator)
+        losses, norms = self._train(network, problem, rng, progress)
+        report = Report(
+            status="converged" if np.isfinite(losses).all() else "diverged",
+            method=f"score matching, {self}",
+            iterations=self.steps,
+            residuals=tuple(losses),
+            seconds={"learn": time.perf_counter() - began},
+            details={"gradient_norms": norms, "first_time": self.first_time},
+        )
+        return LearnedScore(problem, network, self.first_time, report)
+
+    def _train(
+        self,
+        network: ScoreNetwork,
+        problem: ReverseDiffusion,
+        rng: np.random.Generator,
+        progress: bool,
+    ) -> tuple[list[float], list[float]]:
+        """Adam with a cosine rate; the weights of the last quarter are averaged."""
+        weights = list(network.net.parameters())
+        adam = torch.optim.Adam(weights, lr=self.learning_rate)
+        mean = [torch.zeros_like(w) for w in weights]
+        tail = max(round(TAIL * self.steps), 1)
+        losses, sizes = [], []
+        for step, _ in bar_over(range(self.steps), range(self.steps), progress, "step"):
+            share = 0.5 * (1.0 + np.cos(np.pi * step / self.steps))
+            adam.param_groups[0]["lr"] = self.learning_rate * (0.01 + 0.99 * share)
+            loss = self.loss(network, problem, rng)
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            if step >= self.steps - tail:
+                for total, w in zip(mean, weights, strict=True):
+                    total.add_(w.detach(), alpha=1.0 / tail)
+            if step % max(self.steps // 50, 1) == 0:
+                losses.append(float(loss.detach()))
+                grads = [w.grad for w in weights if w.grad is not None]
+                sizes.append(float(sum((g**2).sum() for g in grads)) ** 0.5)
+        with torch.no_grad():
+            for w, total in zip(weights, mean, strict=True):
+                w.copy_(total)
+        return losses, [min(sizes), max(sizes)]
+
+    def loss(
+        self, network: ScoreNetwork, problem: ReverseDiffusion, rng: np.random.Generator
+    ) -> torch.Tensor:
+        """The weighted denoising loss on one batch: times log-uniform, xi and -xi."""
+        low, high = np.log(self.first_time), np.log(problem.horizon)
+        # Stratified: one time in each of `batch` equal cells.
+        cells = (np.arange(self.batch) + rng.random(self.batch)) / self.batch
+        t = np.tile(np.exp(low + (high - low) * cells), 2)
+        draws = problem.target.sample(self.batch + self.pool, rng)
+        own, others = np.tile(draws[: self.batch], (2, 1)), draws[self.batch :]
+        xi = rng.standard_normal((self.batch, own.shape[1]))
+        fade, s, v = network.scales(t)
+        y = fade[:, None] * own + s[:, None] * np.concatenate([xi, -xi])
+        data = posterior_mean(y, own, others, fade, s)
+        wanted = (fade[:, None] * data - y) / s[:, None] ** 2 - network.gaussian(y, t)
+        wanted = torch.from_numpy(wanted * (v / (fade * network.size))[:, None])
+        weight = torch.from_numpy(s / np.sqrt(v))
+        gap = network.net(network.inputs(y, t)) - wanted
+        return (weight * (gap**2).sum(-1)).mean()
+
+
+def posterior_mean(y: Array, own: Array, others: Array, fade: Array, s: Array) -> Array:
+    """E[Y_0 | Y_t = y] over the draw that made y and `others` (pool, d), (n, d).
+
+    Weights ``exp(-|y - fade x_i|^2 / (2 s^2))``; without others it is `own`.
+
+    Source: Xu, Tong and Jaakkola, Stable target field, ICLR 2023, equation 5.
+    """
+    # float32: only relative weights are needed, and exp is most of the cost.
+    scaled = (y / s[:, None]).astype(np.float32)
+    ratio = (fade / s).astype(np.float32)
+    points = others.astype(np.float32)
+    logs = -0.5 * ratio[:, None] ** 2 * (points**2).sum(-1)
+    logs += (scaled * ratio[:, None]) @ points.T
+    mine = -0.5 * ratio**2 * (own**2).sum(-1) + ratio * (scaled * own).sum(-1)
+    top = np.maximum(logs.max(axis=1, initial=-np.inf), mine)
+    weights = np.exp(np.maximum(logs - top[:, None], -80.0))
+    self_weight = np.exp(np.maximum(mine - top, -80.0))[:, None]
+    total = weights.sum(axis=1, keepdims=True) + self_weight
+    return (weights @ points + self_weight * own) / total
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedScore:
+    """A score, as a control of the reverse process.
+
+    Parameters
+    ----------
+    problem : ReverseDiffusion
+    network : ScoreNetwork
+    first_time : float
+        Forward times below it are answered as `first_time`.
+    report : Report
+    """
+
+    problem: ReverseDiffusion
+    network: ScoreNetwork
+    first_time: float
+    report: Report
+
+    def score(self, y: Array, t: float) -> Array:
+        """grad log p_t at y (n, d), forward time t in [0, T], shape (n, d).
+
+        Raises
+        ------
+        ProblemError
+            A time outside [0, T], or points of another dimension.
+        """
+        y = np.asarray(y, float)
+        if y.ndim != 2 or y.shape[1] != self.problem.dimension:
+            raise ProblemError(
+                f"score: points {y.shape} must be (n, {self.problem.dimension})."
+            )
+        if not 0.0 <= t <= self.problem.horizon * (1 + 1e-12):
+            raise ProblemError(
+                f"score: t = {t:g} is outside [0, {self.problem.horizon:g}]."
+            )
+        return self.network(y, max(float(t), self.first_time))
+
+    def control_at(self, x: Array, t: float) -> Array:
+        """u = Sigma(t) score at x (n, d), reverse time t, shape (n, d)."""
+        return self.problem.noise(t) * self.score(x, self.problem.horizon - t)
+
+    def samples(self, n: int, steps: int = 200, seed: int = 0) -> Array:
+        """n draws (n, d) of the controlled reverse process at its end."""
+        return sample(self.problem, self.score, n, steps, seed)
+
+    def save(self, path: str | Path) -> Path:
+        """Write weights (safetensors) and the report to one file, all or nothing."""
+        from .score_storage import save_score
+
+        return save_score(self, path)

@@ -1,0 +1,182 @@
+"""Scores, their control problem and its identity, against closed forms and a grid."""
+
+import numpy as np
+import pytest
+import torch
+
+import hjbpde as hjb
+import neural
+import verification
+
+LINE, PLANE = neural.reverse_diffusion(), neural.reverse_diffusion(dimension=2)
+PRESERVING = neural.VariancePreserving()
+SHORT = neural.ScoreControl(hidden=(32, 32), steps=400, batch=128, pool=256)
+
+
+@pytest.mark.parametrize("process", [neural.OrnsteinUhlenbeck(0.7, 1.1), PRESERVING])
+def test_marginals_solve_the_moment_equations(process):
+    """d fade / dt = -rate fade and d s^2 / dt = -2 rate s^2 + sigma^2."""
+    t, h = np.linspace(0.1, 0.9, 9), 1e-5
+    slope = (process.fade(t + h) - process.fade(t - h)) / (2 * h)
+    assert slope == pytest.approx(-process.rate(t) * process.fade(t), rel=1e-7)
+    square = (process.spread(t + h) ** 2 - process.spread(t - h) ** 2) / (2 * h)
+    wanted = process.noise(t) ** 2 - 2 * process.rate(t) * process.spread(t) ** 2
+    assert square == pytest.approx(wanted, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("problem", [LINE, PLANE])
+def test_mixture_score_is_the_gradient_of_the_log_density(problem):
+    law = problem.law(0.2)
+    y, h = law.sample(50, np.random.default_rng(0)), 1e-5
+    for axis in range(problem.dimension):
+        e = h * np.eye(problem.dimension)[axis]
+        slope = (law.log_density(y + e) - law.log_density(y - e)) / (2 * h)
+        assert law.score(y)[:, axis] == pytest.approx(slope, rel=1e-6, abs=1e-7)
+
+
+def test_value_solves_the_hjb_equation_of_the_article():
+    """-V_t = 1/2 |u*|^2 - div mu + (mu + s u*) V_x + 1/2 s^2 V_xx, equation (3)."""
+    x, t, h = np.linspace(-3, 3, 41)[:, None], 2.6, 1e-4
+    v = {k: LINE.value(x + k * h, t) for k in (-1, 0, 1)}
+    v_t = (LINE.value(x, t + h) - LINE.value(x, t - h)) / (2 * h)
+    v_x, v_xx = (v[1] - v[-1]) / (2 * h), (v[1] - 2 * v[0] + v[-1]) / h**2
+    s, u = LINE.noise(t), LINE.control(x, t)[:, 0]
+    mu = -LINE.process.drift(x, LINE.horizon - t)[:, 0]
+    div = -LINE.process.divergence(x, LINE.horizon - t)
+    right = 0.5 * u**2 - div + (mu + s * u) * v_x + 0.5 * s**2 * v_xx
+    assert -v_t == pytest.approx(right, abs=1e-5)
+    assert u == pytest.approx(-s * v_x, abs=1e-6)
+
+
+def score_error(score, problem, t):
+    y = problem.law(t).sample(4000, np.random.default_rng(7))
+    exact = problem.score(y, t)
+    return np.sqrt(((score(y, t) - exact) ** 2).sum() / (exact**2).sum())
+
+
+def test_fokker_planck_score_converges_at_second_order():
+    errors = []
+    for n in (201, 401):
+        grid = hjb.Grid(hjb.Box([-6.0], [6.0]), (n,))
+        found = neural.fokker_planck(LINE, grid, [0.1, 1.0], steps=n)
+        assert found.density[-1].sum() * 12 / (n - 1) == pytest.approx(1, abs=1e-6)
+        errors.append([score_error(found.score, LINE, t) for t in (0.1, 1.0)])
+    orders = np.log2(np.array(errors[0]) / errors[1])
+    assert np.abs(orders - 2).max() < 0.2
+    assert max(errors[1]) < 1e-3
+
+
+def test_fokker_planck_in_the_plane_and_without_marginals():
+    grid = hjb.Grid(hjb.Box([-5.0, -5.0], [5.0, 5.0]), (61, 61))
+    general = neural.GeneralForward(
+        PLANE.process.drift, PLANE.process.noise, PLANE.process.divergence
+    )
+    same = neural.ReverseDiffusion(PLANE.target, general, 3.0)
+    found = neural.fokker_planck(same, grid, [0.5], steps=12)
+    assert score_error(found.score, PLANE, 0.5) < 2e-2
+
+
+def test_the_identity_holds_for_right_and_wrong_controls_alike():
+    controls = {
+        "exact": LINE.control,
+        "weak": lambda x, t: 0.7 * LINE.control(x, t),
+        "bent": lambda x, t: LINE.control(x, t) + 0.5 * np.sin(3 * x),
+    }
+    found = {
+        name: neural.identity(LINE, u, paths=600, steps=100)
+        for name, u in controls.items()
+    }
+    assert all(one.holds for one in found.values()), found
+    assert found["exact"].distance == 0
+    # Null test: what the time step adds to the exact control, it adds to others.
+    bent = found["bent"]
+    assert abs(bent.difference - bent.null) < 0.5 * abs(bent.null) + 4 * bent.error
+    assert found["weak"].distance > 0.4 > 0.1 < bent.distance
+
+
+def test_training_improves_on_the_gaussian_and_samples_follow():
+    learned = SHORT.solve(LINE)
+    raw = learned.network.gaussian
+    for t in (0.1, 0.3):
+        gaussian = score_error(lambda y, s: raw(y, np.full(len(y), s)), LINE, t)
+        assert score_error(learned.score, LINE, t) < 0.6 * gaussian
+    x = learned.samples(2000, steps=60)
+    assert x.shape == (2000, 1)
+    wanted = LINE.target.sample(20_000, np.random.default_rng(1))
+    assert x.mean() == pytest.approx(wanted.mean(), abs=0.2)
+    assert x.std() == pytest.approx(wanted.std(), rel=0.1)
+
+
+def test_same_seed_same_bits_and_the_file_gives_them_back(tmp_path):
+    tiny = neural.ScoreControl(hidden=(8,), steps=5, batch=16, pool=0)
+    one, two = tiny.solve(PLANE, seed=3), tiny.solve(PLANE, seed=3)
+    y = np.random.default_rng(0).standard_normal((6, 2))
+    assert np.array_equal(one.score(y, 0.4), two.score(y, 0.4))
+    path = one.save(tmp_path / "score")
+    again = neural.load_score(path, PLANE)
+    assert np.array_equal(again.score(y, 0.4), one.score(y, 0.4))
+    assert [p.name for p in tmp_path.iterdir()] == ["score"]
+    with pytest.raises(hjb.ProblemError, match="load_score"):
+        neural.load(path)
+    with pytest.raises(hjb.ProblemError, match="was learned for"):
+        neural.load_score(path, neural.ReverseDiffusion(PLANE.target, PRESERVING, 1.0))
+
+
+class Module(torch.nn.Module):
+    """The exact score of LINE, times a factor, as a user's network."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(factor, dtype=torch.float64))
+
+    def forward(self, y, t):
+        return self.factor * torch.from_numpy(LINE.score(y.numpy(), float(t[0])))
+
+
+def test_check_score_accepts_a_right_module_and_names_the_fault_of_a_wrong_one():
+    asked = {"points": 2000, "paths": 200, "steps": 50, "times": [0.05, 0.5]}
+    assert verification.check_score(Module(1.0), LINE, **asked).status == "agree"
+    slightly = verification.check_score(Module(1.05), LINE, **asked)
+    assert slightly.status == "differ"
+    assert slightly.errors[0.5] == pytest.approx(0.05, rel=1e-6)
+
+    def noise(y, t):
+        return -LINE.score(y, t) * neural.OrnsteinUhlenbeck().spread(t)
+
+    wrong = verification.check_score(noise, LINE, **asked)
+    assert "predicts the noise" in str(wrong)
+
+
+def test_bad_input_is_refused():
+    general = neural.GeneralForward(
+        LINE.process.drift, LINE.process.noise, LINE.process.divergence
+    )
+    unknown = neural.ReverseDiffusion(LINE.target, general)
+    for ask in (
+        lambda: unknown.score(np.zeros((1, 1)), 1.0),
+        lambda: SHORT.solve(unknown),
+    ):
+        with pytest.raises(hjb.ProblemError, match="no exact marginals"):
+            ask()
+    drawn = neural.ReverseDiffusion(neural.Samples(np.arange(6.0)[:, None]))
+    with pytest.raises(hjb.ProblemError, match="samples alone"):
+        drawn.score(np.zeros((1, 1)), 1.0)
+    with pytest.raises(hjb.ProblemError, match="positive"):
+        neural.GaussianMixture([1.0], [[0.0]], [-1.0])
+    with pytest.raises(hjb.ProblemError, match="finite"):
+        neural.Samples([[0.0], [np.nan]])
+    with pytest.raises(hjb.ProblemError, match="shape"):
+        neural.as_score(lambda y, t: y[:, 0], LINE)(np.zeros((2, 1)), 1.0)
+    with pytest.raises(hjb.ProblemError, match="failed on states"):
+        neural.as_score(torch.nn.Linear(3, 1), LINE)
+    with pytest.raises(hjb.ProblemError, match="> 0"):
+        neural.OrnsteinUhlenbeck(theta=0.0)
+    with pytest.raises(hjb.ProblemError, match="schedule"):
+        neural.ReverseDiffusion(LINE.target, PRESERVING, 2.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("problem", [LINE, PLANE])
+def test_learned_score_is_within_two_percent(problem):
+    verdict = verification.check_score(neural.ScoreControl().solve(problem), problem)
+    assert verdict.status == "agree", verdict
