@@ -12,11 +12,15 @@ from .errors import (
     StabilityError,
 )
 from .events import Exit, Modes, Stop
+from .game_solution import GameSolution
 from .grid import Grid
+from .methods.explicit import ExplicitMarching, Tube
+from .methods.hamiltonians import Godunov, LaxFriedrichs
 from .methods.marching import Marching
 from .methods.policy_iteration import PolicyIteration
 from .methods.sweeping import Sweeping
 from .moded_solution import ModedSolution
+from .one_sided import ENO2, WENO3, WENO5, End, FirstOrder
 from .problem import ControlProblem, Exact
 from .protocol import Solution
 from .report import Report
@@ -28,17 +32,26 @@ from .solve import default_method, evaluate, solve
 from .timed_solution import TimedSolution
 
 __all__ = [
+    "ENO2",
+    "WENO3",
+    "WENO5",
     "Box",
     "ControlProblem",
     "Dirichlet",
+    "End",
     "Exact",
     "Exit",
+    "ExplicitMarching",
     "Extrapolate",
     "Finite",
+    "FirstOrder",
+    "GameSolution",
+    "Godunov",
     "Grid",
     "GridSolution",
     "HJBError",
     "Hybrid",
+    "LaxFriedrichs",
     "Marching",
     "MemoryBudgetError",
     "MethodMismatch",
@@ -57,6 +70,7 @@ __all__ = [
     "Stop",
     "Sweeping",
     "TimedSolution",
+    "Tube",
     "Upwind",
     "catalogue",
     "constant",

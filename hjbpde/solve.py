@@ -12,6 +12,10 @@ import numpy as np
 
 from .errors import MemoryBudgetError, MethodMismatch, NotConverged, ProblemError
 from .grid import Grid
+from .methods.ergodic_run import run_average
+from .methods.explicit import MAX_DIMENSION as MOST_EXPLICIT
+from .methods.explicit import ExplicitMarching
+from .methods.explicit_run import marches_explicitly, run_explicit
 from .methods.march_run import run_marching
 from .methods.marching import Marching, output_times
 from .methods.modes_run import run_modes
@@ -27,16 +31,18 @@ from .solution import GridSolution
 MAX_DIMENSION = 4
 
 
-Method = PolicyIteration | Marching | Sweeping
+Method = PolicyIteration | Marching | Sweeping | ExplicitMarching
 TAKES: dict[type, frozenset[str]] = {
-    PolicyIteration: frozenset({"exit", "stop", "modes"}),
+    PolicyIteration: frozenset({"exit", "stop", "modes", "average"}),
     Marching: frozenset({"horizon", "exit", "stop"}),
     Sweeping: frozenset({"exit"}),
+    ExplicitMarching: frozenset({"horizon", "stop", "adversary"}),
 }
 """Special fields of a problem that a method takes."""
 NEEDS: dict[type, frozenset[str]] = {
     Marching: frozenset({"horizon"}),
     Sweeping: frozenset({"exit"}),
+    ExplicitMarching: frozenset({"horizon"}),
 }
 """Special fields without which a method makes no sense."""
 
@@ -45,10 +51,13 @@ def default_method(problem: ControlProblem, grid: Grid) -> Method:
     """The method `solve` picks.
 
     Sweeping to an exit without noise and discount on a uniform grid; with a horizon
-    implicit marching, else policy iteration, both with the hybrid
+    explicit marching where there is no noise (`marches_explicitly`), implicit marching
+    elsewhere, else policy iteration, both with the hybrid
     scheme; order 2 for policy iteration, order 1 where the process may be ended
     inside the domain (the value is kinked there).
     """
+    if marches_explicitly(problem, grid):
+        return ExplicitMarching()
     if problem.horizon is not None:
         return Marching()
     if sweepable(problem, grid):
@@ -110,6 +119,9 @@ def solve(
     method = method or default_method(problem, grid)
     check_fit(problem, grid, method)
     check_memory(grid, problem)
+    if isinstance(method, ExplicitMarching):
+        outputs = output_times(problem, times)
+        return run_explicit(problem, grid, method, outputs, progress)
     if isinstance(method, Marching):
         outputs = output_times(problem, times)
         return run_marching(problem, grid, method, outputs, progress)
@@ -129,6 +141,7 @@ def solve(
         progress=progress,
     )
     runner = run if problem.modes is None else run_modes
+    runner = run_average if problem.average else runner
     return _returned(runner(problem, grid, method, options), strict)
 
 
@@ -159,6 +172,11 @@ def evaluate(
     grid = _grid_of(problem, grid)
     method = method or PolicyIteration(order=1)
     check_fit(problem, grid, method)
+    if problem.modes is not None or problem.average:
+        raise MethodMismatch(
+            "evaluate: fixed policies of problems with modes or of long-run averages "
+            "are not taken; solve takes those problems."
+        )
     check_memory(grid, problem)
     a = _policy_on(control, grid, problem.n_controls)
     return _returned(run_fixed(problem, grid, a, method), strict)
@@ -218,6 +236,8 @@ def check_fit(problem: ControlProblem, grid: Grid, method: Any) -> None:
             f"solve: hjb.{type(method).__name__} does not fit the special fields of "
             f"this problem ({fields}); {names} does."
         )
+    if isinstance(method, ExplicitMarching) and problem.dimension <= MOST_EXPLICIT:
+        return
     if problem.dimension > MAX_DIMENSION:
         raise MethodMismatch(
             f"policy iteration on a grid takes 1 to {MAX_DIMENSION} dimensions, the "
@@ -237,8 +257,8 @@ def check_fit(problem: ControlProblem, grid: Grid, method: Any) -> None:
     if isinstance(method, PolicyIteration) and method.order > 1 and problem.special:
         raise MethodMismatch(
             f"PolicyIteration: order {method.order} needs a smooth value; where the "
-            "process may end inside the domain (exit, stop), and with modes, use "
-            "order=1."
+            "process may end inside the domain (exit, stop), with modes and for "
+            "averages, use order=1."
         )
     if isinstance(method, PolicyIteration) and method.richardson and method.order != 1:
         raise MethodMismatch(

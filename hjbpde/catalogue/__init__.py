@@ -14,6 +14,7 @@ from .manufactured import manufactured
 from .merton import merton
 from .minimum_time import double_integrator, eikonal
 from .options import american_put, european_call, uncertain_volatility
+from .reachability import air3d, dubins_car, hamilton_jacobi, harmonic_oscillator
 from .unit_ball import unit_ball
 
 _BUILDERS: dict[str, Callable[..., ControlProblem]] = {
@@ -28,6 +29,10 @@ _BUILDERS: dict[str, Callable[..., ControlProblem]] = {
     "double-integrator": double_integrator,
     "consumption-saving": consumption_saving,
     "growth": growth,
+    "hamilton-jacobi": hamilton_jacobi,
+    "harmonic-oscillator": harmonic_oscillator,
+    "air3d": air3d,
+    "dubins-car": dubins_car,
 }
 
 

@@ -68,6 +68,9 @@ class ExplicitMarching:
         Share of the largest stable step taken; in (0, 1].
     step : float, optional
         A fixed step instead; refused where it is not stable.
+    even_steps : bool
+        Equal steps up to each output time (recounted as speeds change); otherwise
+        the longest stable step every time and a short one at the end.
     tube : Tube
         Reachable sets or tubes.
     ends : End or pairs of End
@@ -84,6 +87,7 @@ class ExplicitMarching:
     stages: int = 3
     cfl: float = 0.5
     step: float | None = None
+    even_steps: bool = True
     tube: Tube = Tube.NONE
     ends: End | Ends = End.LINEAR
 
@@ -183,7 +187,10 @@ class _March:
         step = self.method.step
         if step is None:
             stable = self.method.cfl / total if total > 0.0 else remaining
-            return remaining if stable >= remaining * (1 - 1e-12) else stable
+            count = max(math.ceil(remaining / stable * (1 - 1e-12)), 1)
+            return (
+                remaining / count if self.method.even_steps else min(stable, remaining)
+            )
         if step * total > COURANT_LIMIT * (1 + 1e-12):
             raise StabilityError(
                 f"explicit marching: a step of {step:g} is unstable on this grid: "

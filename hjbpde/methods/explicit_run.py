@@ -1,0 +1,319 @@
+"""One whole explicit solve: the problem's own grid, two coarser ones, and the bar."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..boundary import Dirichlet, Extrapolate, Reflecting
+from ..error_bar import NESTED_SAFETY, neighbour_maximum
+from ..errors import MethodMismatch, ProblemError
+from ..game_solution import GameSolution
+from ..grid import Grid
+from ..held import held
+from ..interpolation import Interpolant
+from ..one_sided import End, OneSided
+from ..problem import ControlProblem
+from ..report import Report
+from ..schemes import Upwind
+from ..timed_solution import TimedSolution
+from .explicit import Constraint, ExplicitMarching, Marched, Tube, march_explicit
+from .game import Game, game_of, isaacs_gap
+
+Array = NDArray[np.float64]
+Nested = list[tuple[Grid, Array]]
+MOST_ORDER = 2
+"""Order of h believed in the bar: faces and kinks are felt by smooth nodes as well."""
+LEAST_NODES = 7
+"""Nodes an axis of the coarsest grid has at least."""
+
+
+def marches_explicitly(problem: ControlProblem, grid: Grid) -> bool:
+    """Whether explicit marching fits: a horizon, no noise, no exit, equal steps."""
+    if problem.special - {"horizon", "stop", "adversary"} or problem.horizon is None:
+        return False
+    rules = {type(rule) for rule in problem.faces.values() if rule is not None}
+    steps = [grid.spacing(k)[1] for k in range(grid.dimension)]
+    return (
+        problem.diffusion is None
+        and rules <= {Dirichlet, Reflecting, Extrapolate}
+        and min(grid.shape) >= LEAST_NODES
+        and all(np.allclose(step, step[0], rtol=1e-9) for step in steps)
+    )
+
+
+def run_explicit(
+    problem: ControlProblem,
+    grid: Grid,
+    method: ExplicitMarching,
+    outputs: Array,
+    progress: bool = False,
+) -> TimedSolution:
+    """March on the grid and on up to two coarser ones; bound the error.
+
+    Returns
+    -------
+    TimedSolution, or GameSolution where the problem has an adversary.
+    """
+    start = time.perf_counter()
+    game, marched = _march(problem, grid, method, outputs, progress)
+    spent = time.perf_counter() - start
+    others = [
+        (g, _march(problem, g, method, outputs)[1].values)
+        for g in _coarser(grid, method)
+    ]
+    bar, order = _discretisation(marched.values, others, grid, method)
+    cut = _truncation(problem, grid, method, outputs, others)
+    floor = 8 * np.finfo(float).eps * float(np.abs(marched.values).max())
+    a, b, gap = _controls(game, grid, method, marched)
+    inner = grid.domain.inner(0.75, problem.artificial_axes).contains(grid.nodes(), 0)
+    parts = {
+        "discretisation": float(bar[:, inner].max()),
+        "truncation": float(cut[:, inner].max()),
+    }
+    fields: dict[str, Any] = {
+        "problem": problem,
+        "grid": grid,
+        "times": outputs,
+        "value": problem.sign * marched.values,
+        "control": a,
+        "error_bar": bar + cut + floor,
+        "stopping": _stopping(problem, grid, marched),
+        "report": _report(method, marched, game, parts, spent, order),
+        "scheme": Upwind(),
+        "artificial_axes": problem.artificial_axes,
+    }
+    if problem.adversary is None:
+        return TimedSolution(**fields)
+    return GameSolution(**fields, adversary_control=b, isaacs_gap=gap)
+
+
+def _march(
+    problem: ControlProblem,
+    grid: Grid,
+    method: ExplicitMarching,
+    outputs: Array,
+    progress: bool = False,
+    closed: bool = True,
+) -> tuple[Game, Marched]:
+    """In the maximising sense, whatever the problem's own."""
+    game = game_of(problem, grid)
+    nodes = grid.nodes()
+    terminal = problem.sign * np.asarray(problem.terminal_at(nodes), dtype=float)
+    flipped = {Tube.LEAST: Tube.GREATEST, Tube.GREATEST: Tube.LEAST}
+    tube = method.tube
+    if problem.sign < 0:
+        tube = flipped.get(tube, tube)
+    ends = _ends(problem, grid, method, closed)
+    own = replace(method, ends=ends, tube=tube)
+    constraint = _constraint(problem, grid)
+    args = (game.hamiltonian, grid, terminal, outputs, own)
+    if not progress:
+        return game, march_explicit(*args, constraint=constraint, rho=game.rho)
+    from rich.progress import Progress
+
+    with Progress(transient=True) as shown:
+        task = shown.add_task("march", total=float(outputs[-1]))
+
+        def tick(t: float) -> None:
+            shown.update(task, completed=float(outputs[-1]) - t)
+
+        return game, march_explicit(
+            *args, constraint=constraint, rho=game.rho, tick=tick
+        )
+
+
+def _ends(
+    problem: ControlProblem, grid: Grid, method: ExplicitMarching, closed: bool
+) -> list[tuple[End, End]]:
+    """How lines continue beyond each face; `closed` False changes artificial ones."""
+    given = method.ends
+    pairs = [(given, given)] * grid.dimension if isinstance(given, End) else given
+    found = []
+    for k in range(grid.dimension):
+        pair = []
+        for end, side in zip(pairs[k], ("low", "high"), strict=True):
+            rule = problem.faces.get((k, side))
+            if isinstance(rule, Reflecting):
+                end = End.MIRROR
+            elif isinstance(rule, Extrapolate | Dirichlet):
+                end = End.LINEAR
+            elif rule is not None:
+                raise MethodMismatch(
+                    f"explicit marching takes Dirichlet, Reflecting and Extrapolate, "
+                    f"not {type(rule).__name__} on face {(k, side)}."
+                )
+            elif not closed:
+                end = End.LINEAR if end is End.MIRROR else End.MIRROR
+            pair.append(end)
+        found.append((pair[0], pair[1]))
+    return found
+
+
+def _constraint(problem: ControlProblem, grid: Grid) -> Constraint:
+    """Rights to stop and Dirichlet faces, in the maximising sense."""
+    nodes = grid.nodes()
+    sides = {}
+    for stop in problem.stops:
+        sides[stop.by] = problem.sign * _on_nodes(stop.payoff, nodes, "stop")
+    lower, upper = sides.get("controller"), sides.get("adversary")
+    if lower is not None and upper is not None and (lower > upper).any():
+        raise ProblemError(
+            "'stop': the controller's payoff is better than the adversary's somewhere."
+        )
+    return Constraint(
+        lower=None if lower is None else lambda t: lower,
+        upper=None if upper is None else lambda t: upper,
+        fixed=_dirichlet(problem, grid),
+    )
+
+
+def _dirichlet(problem: ControlProblem, grid: Grid) -> Any:
+    rules = [(f, r) for f, r in problem.faces.items() if isinstance(r, Dirichlet)]
+    if not rules:
+        return None
+    numbers = np.arange(grid.size).reshape(grid.shape)
+    places = []
+    for (k, side), rule in rules:
+        flat = numbers.take(0 if side == "low" else -1, axis=k).ravel()
+        places.append((flat, grid.nodes_of(flat), rule.g))
+
+    def fixed(V: Array, t: float) -> None:
+        for flat, x, g in places:
+            V[flat] = problem.sign * _on_nodes(held(g, t=t), x, "boundary")
+
+    return fixed
+
+
+def _on_nodes(function: Any, nodes: Array, field: str) -> Array:
+    found = function(nodes) if callable(function) else float(function)
+    values = np.broadcast_to(np.asarray(found, float), nodes.shape[:-1]).ravel()
+    if not np.isfinite(values).all():
+        bad = nodes.reshape(len(values), -1)[~np.isfinite(values)][0]
+        raise ProblemError(f"'{field}' is not finite at x = {bad}.")
+    return np.ascontiguousarray(values)
+
+
+def _coarser(grid: Grid, method: ExplicitMarching) -> list[Grid]:
+    """Up to two grids of half the nodes, from coarse to fine."""
+    grids: list[Grid] = []
+    shape = grid.shape
+    for _ in range(2):
+        shape = tuple((n + 1) // 2 for n in shape)
+        if min(shape) < LEAST_NODES:
+            break
+        uniform = method.scheme.order > 1
+        one = Grid(grid.domain, shape) if uniform else (grids or [grid])[0].coarsened()
+        grids.insert(0, one)
+    return grids
+
+
+def _carried(values: Array, coarse: Grid, grid: Grid) -> Array:
+    """Values (T, *shape) of a coarser grid on `grid`."""
+    nodes = grid.nodes()
+    return np.stack([Interpolant(coarse, v).cubic(nodes) for v in values])
+
+
+def _discretisation(
+    fine: Array, others: Nested, grid: Grid, method: ExplicitMarching
+) -> tuple[Array, float | None]:
+    """The bar (T, *shape) from halved grids, and the order seen in the mean.
+
+    Next to a kink differences fall at first order whatever the scheme: the order is
+    taken node by node from the largest difference around, between 1 and the scheme's.
+    """
+    if not others:
+        return np.full_like(fine, np.ptp(fine)), None
+    spread = [_carried(v, coarse, grid) for coarse, v in others]
+    gaps = [np.abs(fine - spread[-1])]
+    if len(spread) == 2:
+        gaps.append(np.abs(spread[-1] - spread[0]))
+    near = [np.stack([neighbour_maximum(g, grid) for g in gap]) for gap in gaps]
+    if len(near) == 1:
+        return NESTED_SAFETY * near[0], None
+    tiny = 1e-14 * max(float(np.ptp(fine)), 1e-300)
+    ratio = (near[1] + tiny) / (near[0] + tiny)
+    most = 2.0 ** min(method.scheme.order, method.stages, MOST_ORDER)
+    bar = NESTED_SAFETY * near[0] / (np.clip(ratio, 2.0, most + 1e-9) - 1.0)
+    order = float(np.log2(max(gaps[1].mean(), tiny) / max(gaps[0].mean(), tiny)))
+    return bar, order
+
+
+def _truncation(
+    problem: ControlProblem,
+    grid: Grid,
+    method: ExplicitMarching,
+    outputs: Array,
+    others: Nested,
+) -> Array:
+    """How far another closure of artificial faces moves V, on the coarsest grid."""
+    shape = (len(outputs), *grid.shape)
+    if not any(problem.artificial_axes) or not others:
+        return np.zeros(shape)
+    coarse, values = others[0]
+    moved = _march(problem, coarse, method, outputs, closed=False)[1].values
+    return np.abs(_carried(np.abs(moved - values), coarse, grid))
+
+
+def _controls(
+    game: Game, grid: Grid, method: ExplicitMarching, marched: Marched
+) -> tuple[Array, Array, float]:
+    """Both players' controls (T, *shape, m) at the mean one-sided gradient."""
+    d, n = grid.dimension, grid.size
+    minus, plus = np.empty((d, n)), np.empty((d, n))
+    own, other, gap = [], [], 0.0
+    for i, t in enumerate(marched.times):
+        V = marched.values[i]
+        one_sided = OneSided.on(grid, method.scheme, End.LINEAR, V)
+        one_sided.fill(np.ascontiguousarray(V).ravel(), minus, plus)
+        p = 0.5 * (minus + plus)
+        a, b = game.hamiltonian.at(float(t)).extremal(p)
+        own.append(a.T.reshape(*grid.shape, len(a)))
+        other.append(b.T.reshape(*grid.shape, len(b)))
+        if i == 0:
+            gap = isaacs_gap(game, p)
+    return np.stack(own), np.stack(other), gap
+
+
+def _stopping(
+    problem: ControlProblem, grid: Grid, marched: Marched
+) -> NDArray[np.bool_] | None:
+    if not problem.stops:
+        return None
+    held_at = _constraint(problem, grid)
+    found = np.zeros(marched.values.shape, bool)
+    for i, t in enumerate(marched.times):
+        for side in (held_at.lower, held_at.upper):
+            if side is not None:
+                at = side(float(t)).reshape(grid.shape)
+                found[i] |= marched.values[i] == at
+    return found
+
+
+def _report(
+    method: ExplicitMarching,
+    marched: Marched,
+    game: Game,
+    parts: dict[str, float],
+    spent: float,
+    order: float | None,
+) -> Report:
+    scheme, numerical = type(method.scheme).__name__, type(method.hamiltonian).__name__
+    return Report(
+        status="converged",
+        method=f"explicit marching, {scheme}, {numerical}, SSP-RK{method.stages}",
+        iterations=marched.steps,
+        seconds={"march": spent},
+        checks=(game.check, f"CFL number at most {marched.courant:.3g}"),
+        error_parts=parts,
+        observed_order=order,
+        details={
+            "steps": marched.steps,
+            "dt": list(marched.dt),
+            "speeds": marched.speeds.tolist(),
+        },
+    )
