@@ -236,15 +236,17 @@ def check_fit(problem: ControlProblem, grid: Grid, method: Any) -> None:
             f"solve: hjb.{type(method).__name__} does not fit the special fields of "
             f"this problem ({fields}); {names} does."
         )
-    if isinstance(method, ExplicitMarching) and problem.dimension <= MOST_EXPLICIT:
-        return
-    if problem.dimension > MAX_DIMENSION:
+    explicit = isinstance(method, ExplicitMarching)
+    limit = MOST_EXPLICIT if explicit else MAX_DIMENSION
+    if problem.dimension > limit:
         raise MethodMismatch(
-            f"policy iteration on a grid takes 1 to {MAX_DIMENSION} dimensions, the "
+            f"{type(method).__name__} on a grid takes 1 to {limit} dimensions, the "
             f"problem has {problem.dimension}; neural.solve takes more."
         )
     if isinstance(method, Sweeping):
         check_sweepable(problem, grid)
+        return
+    if isinstance(method, ExplicitMarching):
         return
     if not isinstance(method.scheme, Upwind | Hybrid):
         raise MethodMismatch(
