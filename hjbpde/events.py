@@ -169,3 +169,31 @@ def _check_rates(q: Any, x: Any) -> None:
             f"Modes: row {k} of the rates sums to {sums[n, k]:g}{place(n)}, not 0; "
             f"the diagonal entry is minus the sum of the others."
         )
+
+
+def fault_of_events(problem: Any) -> str | None:
+    """The first fault in how a problem ends, stops, switches or averages, if any."""
+    if (problem.horizon is None) != (problem.terminal is None):
+        return "'horizon' and 'terminal' go together: give both or neither."
+    T, g = problem.horizon, problem.terminal
+    if T is not None and not (np.isfinite(T) and T > 0):
+        return f"'horizon' must be a positive time, got {T!r}."
+    if g is not None and not callable(g) and not np.isfinite(float(g)):
+        return f"'terminal' must be finite, got {g!r}."
+    if problem.exit is not None and not isinstance(problem.exit, Exit):
+        return "'exit' must be hjb.Exit(region=phi, value=g)."
+    if problem.modes is not None and not isinstance(problem.modes, Modes):
+        return "'modes' must be hjb.Modes(rates)."
+    stops = stops_of(problem.stop)
+    if len({s.by for s in stops}) < len(stops):
+        return "'stop' may hold one right to stop for each side, not two."
+    return _fault_of_average(problem) if problem.average else None
+
+
+def _fault_of_average(problem: Any) -> str | None:
+    if callable(problem.discount) or float(problem.discount) != 0:
+        return "average=True is the long run without discount: give discount=0."
+    for field in ("horizon", "exit", "stop", "modes"):
+        if getattr(problem, field) is not None:
+            return f"no method takes average=True together with '{field}'."
+    return None

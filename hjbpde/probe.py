@@ -172,7 +172,8 @@ def _check_uncorrelated(sigma: Array, x: Array, a: Array) -> None:
 def discount_of(problem: ControlProblem, x: Array) -> Array:
     """rho at x (n, d), checked to be finite and positive."""
     rho = np.asarray(problem.discount_at(x), dtype=float)
-    least = rho >= 0 if problem.exit is not None else rho > 0
+    free = problem.exit is not None or problem.average
+    least = rho >= 0 if free else rho > 0
     bad = np.flatnonzero(~(np.isfinite(rho) & least))
     if bad.size:
         n = int(bad[0])

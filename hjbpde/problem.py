@@ -30,7 +30,7 @@ from .boundary import (
     StateConstraint,
 )
 from .errors import MethodMismatch, ProblemError
-from .events import Exit, Modes, Stop, stops_of
+from .events import Stop, fault_of_events, stops_of
 from .exact import Exact
 from .grid import Grid
 from .held import held, held_events, held_rule, keywords, raised
@@ -75,6 +75,8 @@ class ControlProblem:
     modes : Modes, optional
         Modes switched between at given rates; functions may then name mode, an
         integer, which is passed by keyword.
+    average : bool
+        The long-run average instead of a discounted sum; discount is then 0.
     boundary : rule, mapping or None
         One rule for every face, or ``{(axis, "low" | "high"): rule}``; a face
         without a rule is artificial (see ``hjbpde.boundary``).
@@ -136,8 +138,6 @@ class ControlProblem:
                     f"no method takes the field '{field}' yet; the discounted "
                     "stationary problem without it can be solved."
                 )
-        if self.average:
-            self._fail("no method takes the field 'average' yet; use discount > 0.")
 
     def _check_functions(self) -> None:
         if (self.reward is None) == (self.cost is None):
@@ -191,26 +191,12 @@ class ControlProblem:
                 )
 
     def _check_events(self) -> None:
-        if (self.horizon is None) != (self.terminal is None):
-            self._fail("'horizon' and 'terminal' go together: give both or neither.")
-        if self.horizon is not None and not (
-            np.isfinite(self.horizon) and self.horizon > 0
-        ):
-            self._fail(f"'horizon' must be a positive time, got {self.horizon!r}.")
-        if self.terminal is not None and not callable(self.terminal):
-            constant_value = float(self.terminal)
-            if not np.isfinite(constant_value):
-                self._fail(f"'terminal' must be finite, got {self.terminal!r}.")
-        if self.exit is not None and not isinstance(self.exit, Exit):
-            self._fail("'exit' must be hjb.Exit(region=phi, value=g).")
-        if self.modes is not None and not isinstance(self.modes, Modes):
-            self._fail("'modes' must be hjb.Modes(rates).")
-        stops = stops_of(self.stop)
-        if len({s.by for s in stops}) < len(stops):
-            self._fail("'stop' may hold one right to stop for each side, not two.")
+        fault = fault_of_events(self)
+        if fault is not None:
+            self._fail(fault)
 
     def _check_discount(self) -> None:
-        if callable(self.discount):
+        if self.average or callable(self.discount):
             return
         rho = float(self.discount)
         if not np.isfinite(rho) or rho < 0:

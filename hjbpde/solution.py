@@ -52,6 +52,9 @@ class GridSolution:
         The better value that the discretisation part was measured against.
     stopping : bool (*shape), optional
         Where stopping is best, if somebody may stop.
+    average : float, optional
+        The long-run average of a problem with ``average=True``; the value is then
+        relative, 0 at the domain centre.
     """
 
     problem: ControlProblem | None
@@ -64,6 +67,7 @@ class GridSolution:
     second_opinion: Array | None = None
     artificial_axes: tuple[bool, ...] = ()
     stopping: NDArray[np.bool_] | None = None
+    average: float | None = None
 
     @property
     def region(self) -> Box:
@@ -224,7 +228,7 @@ class GridSolution:
         Always the monotone operator: off-diagonal entries are rates >= 0. Fixed
         (Dirichlet) nodes are absorbing: their rows are zero.
         """
-        self._need_problem("generator").require_only("generator", "exit")
+        self._need_problem("generator").require_only("generator", "exit", "average")
         state = self._state("generator")
         assert state.tables is not None
         rows, _ = state.folded(state.tables.under(state.a))

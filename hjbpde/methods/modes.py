@@ -27,8 +27,8 @@ from ..tabulate import QuadraticTables, Tables, tabulate
 from .inward import inward_start
 from .nested import CLOSABLE, RunOptions, carry_slope
 from .policy_iteration import (
+    Closing,
     PolicyIteration,
-    _Closing,
     cubically_prolonged,
     kept_nodes,
     nested_grids,
@@ -171,7 +171,7 @@ def iterate_modes(
     scan: bool = True,
 ) -> None:
     """Policies of all modes until the residual bound is small, in place."""
-    closings = [_Closing(state, slope_updates) for state in moded.states]
+    closings = [Closing(state, slope_updates) for state in moded.states]
     exact = moded.grid.dimension == 1 and not moded.grid.periodic[0]
     stalled = 0
     for n in range(max_policies):
@@ -209,7 +209,7 @@ def iterate_modes(
         state.bounds, state.status = list(moded.bounds), moded.status
 
 
-def _close_slopes(closings: list[_Closing], relative: float) -> bool:
+def _close_slopes(closings: list[Closing], relative: float) -> bool:
     """Continue the slopes of artificial faces in every mode that is due."""
     due = [closing for closing in closings if closing.due(relative)]
     for closing in due:

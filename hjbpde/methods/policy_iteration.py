@@ -117,7 +117,7 @@ def iterate(
     Ends with status "converged", "stagnated" (round-off floor) or "not converged".
     """
     exact = state.grid.dimension == 1 and not state.grid.periodic[0]
-    closing = _Closing(state, slope_updates)
+    closing = Closing(state, slope_updates)
     stalled, sharper = 0, 0.004
     for n in range(max_policies):
         state.faces.set_fixed(state.V)
@@ -157,7 +157,7 @@ def iterate(
     state.status = "stagnated" if state.bounds[-1] <= 100 * floor else "not converged"
 
 
-class _Closing:
+class Closing:
     """When to continue slopes through artificial faces, and when to stop.
 
     Only a settled value is continued: on the way there it may belong to policies
@@ -235,7 +235,7 @@ def iterate_fused(
     limits = (fmin[0], fmax[0])
     ratio, V, new = np.empty(grid.size), state.V.copy(), np.empty(grid.size)
     changes: list[float] = []
-    closing = _Closing(state, slope_updates)
+    closing = Closing(state, slope_updates)
     # A free boundary may still move, node by node, when V hardly changes.
     floor = 1e-13 if state.may_stop else 1e-6
     for _ in range(max_policies):

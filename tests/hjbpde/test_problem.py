@@ -32,10 +32,6 @@ def test_a_field_without_a_method_is_refused_by_name(field):
     refused(f"'{field}'", **{field: 1.0})
 
 
-def test_the_long_run_average_is_refused_by_name():
-    refused("'average'", average=True, discount=0.0)
-
-
 def test_exactly_one_of_reward_and_cost_is_asked_for():
     refused("exactly one", cost=lambda x, a: x[..., 0])
     with pytest.raises(hjb.ProblemError, match="exactly one"):

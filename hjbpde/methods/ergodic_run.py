@@ -1,0 +1,118 @@
+"""One whole solve of a long-run average: nested grids, error bars, solution."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..error_bar import NESTED_SAFETY, ErrorBar, nested_estimate, truncation_bar
+from ..grid import Grid
+from ..problem import ControlProblem
+from ..report import Report
+from ..solution import GridSolution
+from .bounds import region_mask
+from .ergodic import VANISHING, AverageState, solve_average, with_discount
+from .nested import RunOptions
+from .policy_iteration import EPS, PolicyIteration
+
+Array = NDArray[np.float64]
+
+
+def run_average(
+    problem: ControlProblem, grid: Grid, method: PolicyIteration, options: RunOptions
+) -> GridSolution:
+    """The average and the relative value, each with its error bar."""
+    start = time.perf_counter()
+    found = solve_average(problem, grid, method, options)
+    solved = time.perf_counter()
+    fine = found[-1]
+    bar, average_error = _bars(found)
+    seconds = {"solve": solved - start, "error bar": time.perf_counter() - solved}
+    control = np.ascontiguousarray(fine.state.a.T)
+    return GridSolution(
+        problem=problem,
+        grid=grid,
+        value=problem.sign * fine.centred(),
+        control=control.reshape(*grid.shape, problem.n_controls),
+        error_bar=bar.total,
+        report=_report(problem, found, method, bar, average_error, seconds),
+        scheme=method.scheme,
+        artificial_axes=problem.artificial_axes,
+        average=problem.sign * fine.average,
+    )
+
+
+def _bars(found: list[AverageState]) -> tuple[ErrorBar, float]:
+    """The bar of the relative value (*shape), and of the average."""
+    fine = found[-1]
+    state, last = fine.state, found[-3:]
+    if state.status == "not converged" or len(last) < 3:
+        unknown = np.full(state.grid.shape, np.inf)
+        why = "the iteration did not converge" if len(last) == 3 else "too few grids"
+        return ErrorBar(unknown, {}, None, (f"no bar: {why}",)), np.inf
+    values = [one.centred() for one in last]
+    nested = nested_estimate(values, [one.state.grid for one in last], 2.0)
+    # What slopes at artificial faces do while the state mixes once; an estimate.
+    state.tables = with_discount(fine.plain, fine.rate)
+    cut = truncation_bar(state, values[-1])
+    inner = region_mask(state)
+    rounding = 8 * EPS * state.scale
+    algebraic = 2.0 * fine.residual / fine.rate
+    parts = {
+        "discretisation": float(np.max(nested.bar[inner])),
+        "truncation": float(np.max(cut[inner])),
+        "algebraic": algebraic,
+        "round-off": rounding,
+    }
+    total = nested.bar + 2.0 * cut + algebraic + rounding
+    far, near = (abs(b.average - a.average) for a, b in pairwise(last))
+    order = np.clip(np.log2((far + 1e-300) / (near + 1e-300)), 1.0, 2.0)
+    off = NESTED_SAFETY * max(near, far / 4.0) / (2.0**order - 1.0)
+    off += _truncated(fine, values[-1]) + fine.residual
+    return ErrorBar(total, parts, nested.order), off + rounding * fine.rate
+
+
+def _truncated(fine: AverageState, V: Array) -> float:
+    """What wrong slopes at artificial faces do to the average, from the centre."""
+    slow = VANISHING * fine.rate
+    fine.state.tables = with_discount(fine.plain, slow)
+    return slow * float(truncation_bar(fine.state, V).ravel()[V.size // 2])
+
+
+def _report(
+    problem: ControlProblem,
+    found: list[AverageState],
+    method: PolicyIteration,
+    bar: ErrorBar,
+    average_error: float,
+    seconds: dict[str, float],
+) -> Report:
+    fine = found[-1].state
+    checks = [
+        "the average lies between the least and the largest entry of r + L V, to "
+        f"{found[-1].residual:.2g}",
+        f"linear solves by {fine.ladder.name}",
+    ]
+    for (axis, side), rule in problem.faces.items():
+        if rule is None:
+            checks.append(f"face ({axis}, {side}) is artificial")
+    return Report(
+        status=fine.status,
+        method=f"{method.name}, long-run average",
+        iterations=len(fine.bounds),
+        residuals=tuple(fine.bounds),
+        seconds=seconds,
+        checks=(*checks, *bar.notes),
+        fallbacks=tuple(
+            dict.fromkeys(t for o in found for t in o.state.ladder.fallbacks)
+        ),
+        error_parts=bar.parts,
+        observed_order=bar.observed_order,
+        details={
+            "grids": [list(one.state.grid.shape) for one in found],
+            "average_error": average_error,
+        },
+    )
