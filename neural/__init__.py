@@ -1,5 +1,6 @@
 """Learned value functions and policies for Hamilton-Jacobi-Bellman equations."""
 
+from .diagnose import Diagnosis, Finding, diagnose
 from .evaluation import (
     EulerMaruyama,
     Heun,
@@ -34,7 +35,9 @@ __all__ = [
     "SINE",
     "SOFTPLUS",
     "TANH",
+    "Diagnosis",
     "EulerMaruyama",
+    "Finding",
     "GaussianMixture",
     "GeneralForward",
     "Heun",
@@ -60,6 +63,7 @@ __all__ = [
     "VariancePreserving",
     "as_candidate",
     "as_score",
+    "diagnose",
     "environment_transitions",
     "equilibrium",
     "fokker_planck",
