@@ -12,7 +12,7 @@ from .economics import consumption_saving, growth
 from .lqr import lqr
 from .manufactured import manufactured
 from .merton import merton
-from .minimum_time import double_integrator, eikonal
+from .minimum_time import double_integrator, eikonal, zermelo
 from .options import american_put, european_call, uncertain_volatility
 from .reachability import air3d, dubins_car, hamilton_jacobi, harmonic_oscillator
 from .unit_ball import unit_ball
@@ -27,6 +27,7 @@ _BUILDERS: dict[str, Callable[..., ControlProblem]] = {
     "unit-ball": unit_ball,
     "eikonal": eikonal,
     "double-integrator": double_integrator,
+    "zermelo": zermelo,
     "consumption-saving": consumption_saving,
     "growth": growth,
     "hamilton-jacobi": hamilton_jacobi,

@@ -126,3 +126,54 @@ def double_integrator(
         name="double-integrator",
         suggested_grid=Grid(domain, (101, 101)),
     )
+
+
+def zermelo(
+    *,
+    current: tuple[float, float] = (0.5, 0.2),
+    speed: float = 1.0,
+    radius: float = 0.25,
+    half_width: float = 1.0,
+) -> ControlProblem:
+    """Zermelo navigation: least time to a disc through a steady uniform current.
+
+    ``x' = w + s (cos a, sin a)`` with |w| < s: ``T`` is the smallest time at which the
+    disc of radius ``s T + radius`` around 0 contains ``x + w T``, the positive root of
+    ``(s^2 - |w|^2) T^2 - 2 (x . w - s r) T - (|x|^2 - r^2) = 0``. Paths are straight.
+
+    Source: Zermelo, Z. Angew. Math. Mech. 11 (1931) 114, for constant wind.
+    """
+    u, v = current
+    left = speed**2 - u * u - v * v
+    if left <= 0 or radius <= 0:
+        raise ProblemError("zermelo: needs |current| < speed and radius > 0.")
+
+    def value(x: Any) -> Any:
+        xp = namespace(x)
+        along = x[..., 0] * u + x[..., 1] * v - speed * radius
+        far = x[..., 0] ** 2 + x[..., 1] ** 2 - radius**2
+        far = xp.where(far > 0, far, 0.0 * far)
+        # The form that does not subtract: along may have either sign.
+        root = xp.sqrt(along**2 + left * far)
+        low = xp.where(along < 0, root - along, 0.0 * root + 1.0)
+        time = xp.where(along < 0, far / low, (along + root) / left)
+        return xp.where(far > 0, time, 0.0 * time)
+
+    def drift(x: Any, a: Any) -> Any:
+        xp, flat = namespace(x), 0.0 * x[..., 0]
+        east = u + speed * xp.cos(a[..., 0]) + flat
+        north = v + speed * xp.sin(a[..., 0]) + flat
+        return xp.stack((east, north), axis=-1)
+
+    domain = Box([-half_width] * 2, [half_width] * 2)
+    return ControlProblem(
+        drift=drift,
+        cost=lambda x, a: 1.0 + 0.0 * x[..., 0],
+        controls=Box(-np.pi, np.pi),
+        domain=domain,
+        exit=Exit(lambda x: _distance(x, (0.0, 0.0)) - radius),
+        boundary=StateConstraint(),
+        exact=Exact(value=value, source="Zermelo (1931), constant wind"),
+        name="zermelo",
+        suggested_grid=Grid(domain, (61, 61)),
+    )

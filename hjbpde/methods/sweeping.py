@@ -46,7 +46,7 @@ class Sweeping:
     """
 
     order: int = 2
-    candidates: int = 32
+    candidates: int = 64
     reach: int = 16
     tolerance: float = 1e-9
     max_cycles: int = 200

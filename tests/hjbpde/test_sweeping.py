@@ -358,3 +358,26 @@ def test_between_nodes_infinity_stays_infinity_and_nothing_is_nan():
     assert np.isfinite(solution.control_at(x)).all()
     with pytest.raises(hjb.ProblemError, match="infinite on some nodes"):
         solution.as_mdp()
+
+
+def test_zermelo_crosses_the_current_and_the_bar_knows_the_sampled_headings():
+    problem = hjb.catalogue.get("zermelo")
+    for headings in (16, 48):
+        method = hjb.Sweeping(candidates=headings, reach=4)
+        solution, gap, outside = errors(problem, 33, method)
+        # A heading off by e loses 1 - cos e of the speed, against the current more.
+        slower = (1 - np.cos(np.pi / (headings - 1))) / (1 - np.hypot(0.5, 0.2))
+        assert gap.max() < 2.41 * slower + 0.02
+        assert np.mean(gap[outside] <= solution.error_bar[outside]) >= 0.99
+        assert solution.report.error_parts["controls sampled"] > 0
+
+
+def test_the_zermelo_answer_satisfies_its_own_definition():
+    """|x + w T| = s T + r, checked where it was not solved for."""
+    problem = hjb.catalogue.get("zermelo")
+    x = np.random.default_rng(2).uniform(-1, 1, (200, 2))
+    T = problem.exact.value(x)
+    drifted = np.linalg.norm(x + T[:, None] * np.array([0.5, 0.2]), axis=1)
+    away = T > 0
+    assert drifted[away] == pytest.approx(T[away] + 0.25, abs=1e-12)
+    assert (np.linalg.norm(x[~away], axis=1) <= 0.25).all()
