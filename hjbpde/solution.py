@@ -321,6 +321,7 @@ class GridSolution:
             "sense": None if problem is None else problem.sign,
             "problem": "" if problem is None else problem.name,
             "report": self.report.to_dict(),
+            "average": self.average,
         }
         return arrays, header
 
@@ -400,4 +401,5 @@ def load(path: str | Path, problem: ControlProblem | None = None) -> GridSolutio
         second_opinion=arrays.get("second_opinion"),
         artificial_axes=tuple(header["artificial_axes"]),
         stopping=arrays.get("stopping"),
+        average=header.get("average"),
     )

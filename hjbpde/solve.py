@@ -54,7 +54,8 @@ def default_method(problem: ControlProblem, grid: Grid) -> Method:
     explicit marching where there is no noise (`marches_explicitly`), implicit marching
     elsewhere, else policy iteration, both with the hybrid
     scheme; order 2 for policy iteration, order 1 where the process may be ended
-    inside the domain (the value is kinked there).
+    inside the domain (the value is kinked there), with modes and for averages;
+    extrapolated with modes and no noise.
     """
     if marches_explicitly(problem, grid):
         return ExplicitMarching()
@@ -62,7 +63,8 @@ def default_method(problem: ControlProblem, grid: Grid) -> Method:
         return Marching()
     if sweepable(problem, grid):
         return Sweeping()
-    return PolicyIteration(order=1 if problem.special else 2)
+    smooth = problem.modes is not None and problem.diffusion is None
+    return PolicyIteration(order=1 if problem.special else 2, richardson=smooth)
 
 
 def solve(

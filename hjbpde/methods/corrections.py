@@ -71,14 +71,15 @@ class Corrections:
     def extrapolate(self, states: list[GridState]) -> Array:
         """Richardson: V_h + (V_h - V_2h) / (2^p - 1), on every node of the grid.
 
-        p is 1 for the upwind scheme and 2 for the hybrid one, which must be central
-        at every node of both grids; refused (with a note) otherwise.
+        p is 1 for the upwind scheme, which the hybrid one is without noise, and 2 for
+        the hybrid one, which must else be central at every node of both grids;
+        refused (with a note) otherwise.
         """
         fine = states[-1]
         if len(states) < 2:
             self.notes.append("Richardson needs a grid that can be coarsened")
             return fine.V
-        hybrid = fine.scheme == HYBRID
+        hybrid = fine.scheme == HYBRID and not noiseless(fine)
         if hybrid and not (all_central(states[-1]) and all_central(states[-2])):
             self.notes.append(
                 "Richardson refused: the hybrid scheme is not central at every node "
@@ -90,6 +91,11 @@ class Corrections:
         gap = fine.V[index] - states[-2].V
         smooth = Interpolant(states[-2].grid, gap).cubic(grid.nodes())
         return fine.V + smooth / (3.0 if hybrid else 1.0)
+
+
+def noiseless(state: GridState) -> bool:
+    """Whether there is no noise at any node."""
+    return state.under is not None and not np.any(state.under.D)
 
 
 def all_central(state: GridState) -> bool:

@@ -91,7 +91,9 @@ def _report(
     seconds: dict[str, float],
 ) -> Report:
     fine = found[-1].state
+    average = problem.sign * found[-1].average
     checks = [
+        f"long-run average {average:.10g}, error at most {average_error:.2g}",
         "the average lies between the least and the largest entry of r + L V, to "
         f"{found[-1].residual:.2g}",
         f"linear solves by {fine.ladder.name}",

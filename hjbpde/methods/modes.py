@@ -40,7 +40,7 @@ from .state import GridState, make_state, set_obstacles
 
 Array = NDArray[np.float64]
 FEW_NODES = 100
-"""Smaller grids are not worth their overhead, beyond the three a bar needs."""
+"""Smaller grids are not worth their overhead, beyond the four a bar needs."""
 SWEEPS = 400
 """Block Gauss-Seidel sweeps over the modes before one evaluation gives up."""
 
@@ -223,7 +223,7 @@ def solve_moded(
     """All modes on every nested grid, coarse to fine."""
     least = CLOSABLE if any(rule is None for rule in problem.faces.values()) else 5
     grids = nested_grids(grid, least)
-    few = sum(g.size < FEW_NODES for g in grids[:-3])
+    few = sum(g.size < FEW_NODES for g in grids[:-4])
     grids = grids[few:]
     alone = [problem.in_mode(k) for k in range(problem.modes.n)]
     tables = [[tabulate(one, grid, Faces.of(one, grid))] for one in alone]

@@ -8,15 +8,17 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..error_bar import ErrorBar
+from ..error_bar import ErrorBar, nested_estimate, truncation_bar
 from ..grid import Grid
 from ..moded_solution import ModedSolution
 from ..problem import ControlProblem
 from ..report import Report
-from .bounds import kinked_bound
+from .bounds import kinked_bound, region_mask
+from .corrections import Corrections
 from .modes import ModedState, solve_moded
 from .nested import RunOptions
 from .policy_iteration import PolicyIteration
+from .state import GridState
 
 Array = NDArray[np.float64]
 
@@ -29,18 +31,18 @@ def run_modes(
     found = solve_moded(problem, grid, method, options)
     solved = time.perf_counter()
     fine = found[-1]
-    bars = _bars(found)
+    values, bars, notes = _extrapolated(found, method)
     seconds = {"solve": solved - start, "error bar": time.perf_counter() - solved}
     m = problem.n_controls
     return ModedSolution(
         problem=problem,
         grid=grid,
-        value=np.stack([problem.sign * state.V for state in fine.states]),
+        value=problem.sign * values,
         control=np.stack(
             [np.ascontiguousarray(s.a.T).reshape(*grid.shape, m) for s in fine.states]
         ),
         error_bar=np.stack([bar.total for bar in bars]),
-        report=_report(problem, found, method, bars, seconds),
+        report=_report(problem, found, method, bars, (seconds, notes)),
         scheme=method.scheme,
         stopping=(
             np.stack([s.stopped_nodes() for s in fine.states])
@@ -49,6 +51,42 @@ def run_modes(
         ),
         artificial_axes=problem.artificial_axes,
     )
+
+
+def _extrapolated(
+    found: list[ModedState], method: PolicyIteration
+) -> tuple[Array, list[ErrorBar], list[str]]:
+    """The values (K, *shape) to return, their bars, and what was refused.
+
+    Extrapolated values are judged by extrapolated values on the coarser grids.
+    """
+    fine, bars = found[-1], _bars(found)
+    plain = np.stack([state.V for state in fine.states])
+    if not method.richardson or fine.status == "not converged" or len(found) < 4:
+        return plain, bars, []
+    values, corrections = [], Corrections()
+    for k, bar in enumerate(bars):
+        states = [moded.states[k] for moded in found]
+        last = len(states)
+        better = [
+            corrections.extrapolate(states[:n]) for n in range(last - 2, last + 1)
+        ]
+        values.append(better[-1])
+        if not corrections.notes:
+            bars[k] = _judged(bar, better, states[-3:])
+    return np.stack(values), bars, list(dict.fromkeys(corrections.notes))
+
+
+def _judged(bar: ErrorBar, values: list[Array], states: list[GridState]) -> ErrorBar:
+    """The bar with its discretisation part from extrapolated values."""
+    nested = nested_estimate(values, [state.grid for state in states], 2.0)
+    inner = region_mask(states[-1])
+    parts = {**bar.parts, "discretisation": float(np.max(nested.bar[inner]))}
+    cut = truncation_bar(states[-1], states[-1].V)
+    total = nested.bar + cut + 3 * parts["algebraic"] + 3 * parts["round-off"]
+    if states[-1].faces.fixed_mask is not None:
+        total[states[-1].faces.fixed_mask] = 0.0
+    return ErrorBar(total, parts, nested.order, bar.notes)
 
 
 def _bars(found: list[ModedState]) -> list[ErrorBar]:
@@ -77,7 +115,7 @@ def _report(
     found: list[ModedState],
     method: PolicyIteration,
     bars: list[ErrorBar],
-    seconds: dict[str, float],
+    took: tuple[dict[str, float], list[str]],
 ) -> Report:
     fine = found[-1]
     line = fine.grid.dimension == 1 and not fine.grid.periodic[0]
@@ -99,9 +137,9 @@ def _report(
         method=method.name,
         iterations=len(fine.bounds),
         residuals=tuple(fine.bounds),
-        seconds=seconds,
+        seconds=took[0],
         checks=(*checks, *dict.fromkeys(n for bar in bars for n in bar.notes)),
-        fallbacks=tuple(dict.fromkeys(text for some in ladders for text in some)),
+        fallbacks=tuple(dict.fromkeys([t for s in ladders for t in s] + took[1])),
         error_parts=parts,
         observed_order=min(orders, default=None),
         details={"grids": [list(moded.grid.shape) for moded in found]},

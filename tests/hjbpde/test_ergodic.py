@@ -175,3 +175,11 @@ def test_two_basins_have_no_common_average():
     )
     with pytest.raises(hjb.NotConverged):
         hjb.solve(problem, 41)
+
+
+def test_the_average_is_saved_with_the_solution(tmp_path):
+    problem = regulator()
+    solution = hjb.solve(problem, 33)
+    loaded = hjb.load(solution.save(tmp_path / "average.npz"), problem)
+    assert loaded.average == solution.average
+    assert "long-run average" in str(solution.report)
