@@ -42,6 +42,49 @@ def test_manufactured_value_in_4d_is_learned_to_3e_5(boundary):
     assert control < 2e-3
 
 
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("boundary", ["exact", None])
+def test_targets_in_1d_and_2d_hold_for_every_seed(boundary, seed):
+    for dimension, tolerance in ((1, 1e-10), (2, 1e-7)):
+        parameters = {"dimension": dimension, "boundary": boundary}
+        assert errors(learn("manufactured", seed=seed, **parameters))[0] < tolerance
+
+
+@pytest.mark.parametrize("half_width", [0.6, 1.0])
+def test_artificial_face_that_drift_leaves_slowly_costs_no_digits(half_width):
+    parameters = {"dimension": 2, "boundary": None, "half_width": half_width}
+    assert errors(learn("manufactured", **parameters))[0] < 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_target_in_4d_holds_for_every_seed(seed):
+    assert errors(learn("manufactured", seed=seed, dimension=4))[0] < 2e-5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_merton_is_learned_to_1e_8_with_its_growth_condition(seed):
+    value, control = errors(learn("merton", seed=seed))
+    assert value < 1e-8
+    assert control < 1e-6
+
+
+@pytest.mark.slow
+def test_gradient_in_10d_is_twice_as_close_as_the_best_quadratic():
+    problem = hjb.catalogue.get("manufactured", dimension=10, boundary=None)
+    x = problem.domain.inner(0.75).sample(np.random.default_rng(1), 4000)
+    slope = problem.exact.gradient(x)
+
+    def gap(solution):
+        return np.linalg.norm(solution.gradient_at(x) - slope)
+
+    untrained = min(
+        gap(neural.linear_quadratic(problem, at=at))
+        for at in (None, neural.equilibrium(problem))
+    )
+    assert gap(neural.solve(problem)) < 0.5 * untrained
+
+
 @pytest.mark.parametrize("dimension", [1, 2])
 def test_lqr_is_learned_from_the_open_loop_policy(dimension):
     def idle(x):
