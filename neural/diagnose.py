@@ -179,7 +179,7 @@ def _of_saturation(share: float) -> list[Finding]:
             "saturated actor",
             f"{share:.0%} of the states get a control on the same bound",
             "if the optimum is not bang-bang: start the actor in the middle of the "
-            "set, smaller actor learning rate, wider bounds, a concave dependence of Q on a",
+            "set, smaller actor learning rate, wider bounds, a critic concave in a",
         )
     ]
 

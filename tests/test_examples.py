@@ -100,3 +100,22 @@ def test_the_random_walk_reaches_the_scheme_and_the_equation():
     assert module.time_errors[-1] < 1e-3
     assert module.space_errors[-1] < 2e-3
     assert module.own_gap < 1e-10
+
+
+def test_second_order_q_learning_agrees_and_plain_q_collapses():
+    """The gain of the Riccati equation; q is fitted exactly, so its maximiser stays."""
+    pytest.importorskip("torch")
+    module = load("q_learning_step")
+    assert module.verdict.status == "agree"
+    bias, spread = module.spread_over_seeds(2, 0.05, 2)
+    assert abs(bias) + spread < 0.03
+    assert module.collapse(0.001, steps=300) > 0.5
+    assert module.collapse(None, steps=300) < 0.2
+
+
+def test_generation_as_control_agrees_with_the_grid_and_its_identity():
+    pytest.importorskip("torch")
+    module = load("score_control")
+    assert module.identity.holds
+    assert module.identity.distance > 0.4
+    assert module.grid_error < 5e-3
