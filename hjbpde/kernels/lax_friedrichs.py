@@ -28,6 +28,17 @@ last takes the whole range of the controls instead, tabulated once."""
 
 
 @njit(cache=True)
+def _rows():
+    """Seven rows of scratch, arrays of their own.
+
+    Rows of one matrix would share a base, and loops over them would not vectorise.
+    """
+    a, b, c = np.empty(WIDTH), np.empty(WIDTH), np.empty(WIDTH)
+    d, e, f = np.empty(WIDTH), np.empty(WIDTH), np.empty(WIDTH)
+    return a, b, c, d, e, f, np.empty(WIDTH)
+
+
+@njit(cache=True)
 def _row(table, spread, j0, w):
     """A block's part of one row of a table; where constant, the row `spread`."""
     if table.size == 1:
@@ -60,6 +71,12 @@ def _optimum_row(gain, sense, inverse_R, low, high, out):
         u = sense * gain[j] * inverse_R[j]
         u = u if u > low[j] else low[j]
         out[j] = u if u < high[j] else high[j]
+
+
+@njit(cache=True)
+def _copy_row(x, out):
+    for j in range(out.size):
+        out[j] = x[j]
 
 
 @njit(cache=True)
@@ -115,23 +132,23 @@ def _optimum(tables, S, gain, sense, i, j0, out):
 
 
 @njit(cache=True)
-def _value_rows(tables, S, T, acts, sense, minus, plus, j0, value):
+def _value_rows(tables, S, T, P, acts, sense, minus, plus, j0, value):
     """Add to value the Hamiltonian at the mean gradient; rows of T are scratch."""
     f0, B, r1, _, _, _, R = tables
     d, m = acts.shape
     w, base = value.size, d * m
-    gain, u = T[0, :w], T[1, :w]
+    gain, u = T[0][:w], T[1][:w]
     for k in range(d):
-        _mean_row(minus[k, j0 : j0 + w], plus[k, j0 : j0 + w], T[7 + k])
+        _mean_row(minus[k, j0 : j0 + w], plus[k, j0 : j0 + w], P[k])
         if f0.shape[1] > 1 or f0[k, 0] != 0.0:
             f = _row(f0[k], S[base + 5 * m + k], j0, w)
-            _add_product(f, T[7 + k], value)
+            _add_product(f, P[k], value)
     for i in range(m):
-        gain[:] = _row(r1[i], S[base + i], j0, w)
+        _copy_row(_row(r1[i], S[base + i], j0, w), gain)
         for k in range(d):
             if acts[k, i]:
                 b = _row(B[k, i], S[k * m + i], j0, w)
-                _add_product(b, T[7 + k], gain)
+                _add_product(b, P[k], gain)
         _optimum(tables, S, gain, sense, i, j0, u)
         if R.shape[1] == 1 and R[i, 0] == 0.0:
             _add_product(gain, u, value)
@@ -149,8 +166,8 @@ def _gain_range(tables, S, acts, minus, plus, box, own, i, j0, least, most):
     _, B, r1, _, _, _, _ = tables
     d, m = acts.shape
     w = least.size
-    least[:] = _row(r1[i], S[d * m + i], j0, w)
-    most[:] = least
+    _copy_row(_row(r1[i], S[d * m + i], j0, w), least)
+    _copy_row(least, most)
     for k in range(d):
         if not acts[k, i]:
             continue
@@ -168,10 +185,10 @@ def _speed_rows(tables, S, T, acts, sense, minus, plus, box, span, k, j0, speed)
     f0, B, _, _, _, _, _ = tables
     d, m = acts.shape
     w = speed.size
-    g0, g1, u0, u1 = T[0, :w], T[1, :w], T[2, :w], T[3, :w]
-    least, most = T[4, :w], T[5, :w]
-    least[:] = _row(f0[k], S[d * m + 5 * m + k], j0, w)
-    most[:] = least
+    g0, g1, u0, u1 = T[0][:w], T[1][:w], T[2][:w], T[3][:w]
+    least, most = T[4][:w], T[5][:w]
+    _copy_row(_row(f0[k], S[d * m + 5 * m + k], j0, w), least)
+    _copy_row(least, most)
     own = -1 if span == NODE else (k if span == AXIS else -2)
     for i in range(m):
         if not acts[k, i]:
@@ -214,18 +231,18 @@ def lax_friedrichs(
     """
     d, m = acts.shape
     S = np.empty((d * m + 5 * m + d, WIDTH))
-    T = np.empty((7 + d, WIDTH))
+    T, P = _rows(), np.empty((d, WIDTH))
     peak = np.zeros((d + 1, WIDTH))
     _spread_constants(tables, S)
     courant = np.empty(WIDTH)
     for j0 in range(0, rate.size, WIDTH):
         j1 = min(rate.size, j0 + WIDTH)
         w = j1 - j0
-        here, speed = rate[j0:j1], T[6, :w]
+        here, speed = rate[j0:j1], T[6][:w]
         here[:] = r0[0] if r0.size == 1 else 0.0
         if r0.size > 1:
             here[:] = r0[j0:j1]
-        _value_rows(tables, S, T, acts, sense, minus, plus, j0, here)
+        _value_rows(tables, S, T, P, acts, sense, minus, plus, j0, here)
         courant[:] = 0.0
         for k in range(d):
             _speed_rows(tables, S, T, acts, sense, minus, plus, box, span, k, j0, speed)
@@ -246,7 +263,7 @@ def lax_friedrichs_given(tables, r0, acts, sense, minus, plus, speeds, rate):
     """The same with alpha = speeds (d, N or 1), whatever the gradient; no return."""
     d, m = acts.shape
     S = np.empty((d * m + 5 * m + d, WIDTH))
-    T = np.empty((7 + d, WIDTH))
+    T, P = _rows(), np.empty((d, WIDTH))
     _spread_constants(tables, S)
     for j0 in range(0, rate.size, WIDTH):
         j1 = min(rate.size, j0 + WIDTH)
@@ -254,9 +271,9 @@ def lax_friedrichs_given(tables, r0, acts, sense, minus, plus, speeds, rate):
         here[:] = r0[0] if r0.size == 1 else 0.0
         if r0.size > 1:
             here[:] = r0[j0:j1]
-        _value_rows(tables, S, T, acts, sense, minus, plus, j0, here)
+        _value_rows(tables, S, T, P, acts, sense, minus, plus, j0, here)
         for k in range(d):
-            T[6] = speeds[k, 0]
+            T[6][:] = speeds[k, 0]
             speed = _row(speeds[k], T[6], j0, here.size)
             _add_dissipation(minus[k, j0:j1], plus[k, j0:j1], speed, here)
 
@@ -266,12 +283,12 @@ def largest_speeds(tables, acts, sense, minus, plus, box, largest):
     """largest (d,): max over nodes of |dG/dp_k| over the global box of gradients."""
     d, m = acts.shape
     S = np.empty((d * m + 5 * m + d, WIDTH))
-    T = np.empty((7, WIDTH))
+    T = _rows()
     peak = np.zeros((d, WIDTH))
     _spread_constants(tables, S)
     n = minus.shape[1]
     for j0 in range(0, n, WIDTH):
-        speed = T[6, : min(n - j0, WIDTH)]
+        speed = T[6][: min(n - j0, WIDTH)]
         for k in range(d):
             _speed_rows(tables, S, T, acts, sense, minus, plus, box, NODE, k, j0, speed)
             _keep_larger(speed, peak[k])
