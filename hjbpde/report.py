@@ -19,7 +19,7 @@ class Report:
     method : str
         What ran, in words.
     iterations : int
-        Policies evaluated on the finest grid.
+        Policies evaluated, sweeps or steps taken on the finest grid.
     residuals : sequence of float
         The bound max|HJB residual| / min rho after each policy, in the units of V.
     seconds : mapping of str to float
@@ -68,7 +68,7 @@ class Report:
         return cls(**fields)
 
     def __str__(self) -> str:
-        lines = [f"{self.status}: {self.method}, {self.iterations} policies"]
+        lines = [f"{self.status}: {self.method}, {self.iterations} iterations"]
         if self.residuals:
             lines.append(f"algebraic residual bound {self.residuals[-1]:.2e}")
         if self.error_parts:
