@@ -22,6 +22,7 @@ from .grid import Grid
 from .kernels.coupled import improve_coupled, smooth_coupled
 from .kernels.upwind import HYBRID, improve_separable
 from .multigrid import spacings
+from .newton import newton_moves
 from .probe import Coefficients, describe_point
 from .sets import Finite
 from .tabulate import BLOCK, GeneralTables, QuadraticTables, Tables
@@ -54,6 +55,7 @@ class MonotoneStencil:
     spacing: tuple[Array, Array]
     limits: tuple[Array, Array]
     padded: Array
+    noiseless: bool = False
 
     @classmethod
     def of(cls, faces: Faces, scheme: int, V: Array) -> MonotoneStencil:
@@ -81,49 +83,63 @@ class MonotoneStencil:
         return out[0], out[1], out[2], out[3]
 
     @cached_property
-    def _admissible(self) -> tuple[Array, Array, Array] | None:
-        """Range of drift and most noise as (d, N), None without such faces."""
-        if not any(f.inward_only or f.noiseless for f in self.faces.faces):
-            return None
-        d, shape = self.grid.dimension, self.grid.shape
-        low, high = np.full((d, *shape), -np.inf), np.full((d, *shape), np.inf)
-        noise = np.full((d, *shape), np.inf)
+    def _slopes(self) -> tuple[Array, Array]:
+        """One-sided slopes behind and ahead, (d, N)."""
+        dm, dp, hm, hp = self._neighbours
+        return -dm / hm, dp / hp
+
+    @cached_property
+    def _limited(self) -> list[tuple[int, NDArray[np.intp], float, float, float]]:
+        """Of every face with limits: axis, nodes, range of drift and most noise."""
+        number = np.arange(self.grid.size).reshape(self.grid.shape)
+        out = []
         for face in self.faces.faces:
-            slab = self.faces.slab(face, 0)
-            if face.inward_only:
-                (low if face.side == "low" else high)[(face.axis, *slab)] = 0.0
-            if face.noiseless:
-                noise[(face.axis, *slab)] = 0.0
-        return low.reshape(d, -1), high.reshape(d, -1), noise.reshape(d, -1)
+            if not (face.inward_only or face.noiseless):
+                continue
+            low = 0.0 if face.inward_only and face.side == "low" else -np.inf
+            high = 0.0 if face.inward_only and face.side == "high" else np.inf
+            nodes = number[self.faces.slab(face, 0)].ravel()
+            out.append((face.axis, nodes, low, high, 0.0 if face.noiseless else np.inf))
+        return out
 
     def value(self, under: Coefficients, nodes: Nodes) -> Array:
         """r + sum of lower dm + upper dp at `nodes`."""
-        dm, dp, hm, hp = (part[:, nodes] for part in self._neighbours)
         f, D = under.f, under.D
-        if self.scheme == HYBRID:
-            central = ((2 * D - f * hp) * dm / hm + (2 * D + f * hm) * dp / hp) / (
-                hm + hp
-            )
-            gain = np.where(f * hp > 2 * D, f * dp / hp, central)
-            gain = np.where(-f * hm > 2 * D, -f * dm / hm, gain)
-        else:
-            gain = np.where(f > 0, f * dp / hp, -f * dm / hm)
-            gain = gain + 2 * D * (dm / hm + dp / hp) / (hm + hp)
+        back, fore = (part[:, nodes] for part in self._slopes)
+        gain = np.where(f > 0, f * fore, f * back)
+        if D.any():
+            hm, hp = (part[:, nodes] for part in self._neighbours[2:])
+            bend = 2 * D * (fore - back) / (hm + hp)
+            if self.scheme == HYBRID:
+                central = f * (hm * fore + hp * back) / (hm + hp) + bend
+                one_sided = (f * hp > 2 * D) | (-f * hm > 2 * D)
+                gain = np.where(one_sided, gain, central)
+            else:
+                gain = gain + bend
         total = under.r + gain.sum(0)
-        if self._admissible is None:
-            return total
-        low, high, noise = (part[:, nodes] for part in self._admissible)
+        self._refuse(total, under, nodes)
+        return total
+
+    def _refuse(self, total: Array, under: Coefficients, nodes: Nodes) -> None:
+        """Write -inf where a face does not admit the drift or the noise."""
         slack = 1e-12
-        good = (f >= low - slack) & (f <= high + slack) & (D <= noise + slack)
-        return np.where(good.all(0), total, -np.inf)
+        for k, limited, low, high, noise in self._limited:
+            first, last, _ = nodes.indices(self.grid.size)
+            at = limited[(limited >= first) & (limited < last)] - first
+            f, D = under.f[k, at], np.broadcast_to(under.D, under.f.shape)[k, at]
+            good = (f >= low - slack) & (f <= high + slack) & (D <= noise + slack)
+            total[at[~good]] = -np.inf
 
     def suggestions(self, nodes: Nodes) -> list[tuple[Array, Array]]:
         """Central and both one-sided slopes with the second difference."""
-        dm, dp, hm, hp = (part[:, nodes] for part in self._neighbours)
-        bend = 2 * (dm / hm + dp / hp) / (hm + hp)
-        central = (hm * dp / hp - hp * dm / hm) / (hm + hp)
+        back, fore = (part[:, nodes] for part in self._slopes)
+        hm, hp = (part[:, nodes] for part in self._neighbours[2:])
+        bend = 2 * (fore - back) / (hm + hp)
         # Where the scheme is one-sided its noise is |f| h / 2: no curvature is felt.
-        return [(central, bend), (dp / hp, bend), (-dm / hm, bend)]
+        sides = [(fore, bend), (back, bend)]
+        if self.noiseless:
+            return sides
+        return [((hm * fore + hp * back) / (hm + hp), bend), *sides]
 
 
 @dataclass(eq=False)
@@ -174,6 +190,8 @@ def improve(
         A node whose face admits no control, named.
     """
     if isinstance(tables, GeneralTables):
+        noise = tables.constant_noise
+        stencil.noiseless = noise is not None and not noise.any()
         return _search(tables, stencil, a, scan, polish)
     axis_of = tables.axis_of()
     d, n = tables.f0.shape
@@ -355,7 +373,7 @@ class _NodeSearch:
             # Inadmissible neighbours are -inf; their differences count as flat.
             with np.errstate(invalid="ignore"):
                 g, H = self._differences(centre, step)
-            for move in _newton_moves(g, H, centre, self.low, self.high):
+            for move in newton_moves(g, H, centre, self.low, self.high):
                 self.offer(np.clip(centre + move, self.low, self.high))
             if np.max(np.abs(self.a - before) / np.maximum(width, 1e-300)) < 1e-9:
                 return
@@ -380,30 +398,3 @@ class _NodeSearch:
                 cross = (moved(i, j) - up[i]) - (up[j] - here)
                 H[i, j] = H[j, i] = cross / (step[i] * step[j])
         return np.nan_to_num(g), np.nan_to_num(H, posinf=0.0, neginf=0.0)
-
-
-def _newton_moves(g: Array, H: Array, a: Array, low: Array, high: Array) -> list[Array]:
-    """Joint and coordinate Newton steps; uphill along g where not concave."""
-    m = len(g)
-    diagonal = np.stack([H[i, i] for i in range(m)])
-    reach = np.where(np.isfinite(high - low), 0.25 * (high - low), 1.0)
-    single = np.where(
-        diagonal < 0, -g / np.where(diagonal < 0, diagonal, -1.0), np.sign(g) * reach
-    )
-    moves = [single]
-    if m == 1:
-        return moves
-    for i in range(m):
-        alone = np.zeros_like(single)
-        alone[i] = single[i]
-        moves.append(alone)
-    free = ~(((a <= low) & (g < 0)) | ((a >= high) & (g > 0)))
-    A = -H.transpose(2, 0, 1) * (free.T[:, :, None] & free.T[:, None, :])
-    ridge = np.where(free, 1e-12 * np.abs(diagonal) + 1e-300, 1.0)
-    A[:, np.arange(m), np.arange(m)] += ridge.T
-    try:
-        joint = np.linalg.solve(A, np.where(free, g, 0.0).T[..., None])[..., 0].T
-    except np.linalg.LinAlgError:
-        return moves
-    moves.insert(0, np.where(np.isfinite(joint), joint, 0.0))
-    return moves

@@ -38,7 +38,7 @@ def run_average(
         value=problem.sign * fine.centred(),
         control=control.reshape(*grid.shape, problem.n_controls),
         error_bar=bar.total,
-        report=_report(problem, found, method, bar, average_error, seconds),
+        report=_report(problem, found, method, (bar, average_error), seconds),
         scheme=method.scheme,
         artificial_axes=problem.artificial_axes,
         average=problem.sign * fine.average,
@@ -86,11 +86,10 @@ def _report(
     problem: ControlProblem,
     found: list[AverageState],
     method: PolicyIteration,
-    bar: ErrorBar,
-    average_error: float,
+    bars: tuple[ErrorBar, float],
     seconds: dict[str, float],
 ) -> Report:
-    fine = found[-1].state
+    fine, (bar, average_error) = found[-1].state, bars
     average = problem.sign * found[-1].average
     checks = [
         f"long-run average {average:.10g}, error at most {average_error:.2g}",

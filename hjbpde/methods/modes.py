@@ -23,7 +23,7 @@ from ..mixing import Anderson
 from ..probe import discount_of
 from ..problem import ControlProblem
 from ..progress import bar_over
-from ..tabulate import QuadraticTables, Tables, tabulate
+from ..tabulate import GeneralTables, QuadraticTables, Tables, tabulate
 from .inward import inward_start
 from .nested import CLOSABLE, RunOptions, carry_slope
 from .policy_iteration import (
@@ -96,6 +96,20 @@ class ModedState:
             rows.append(own)
         return out, rows
 
+    def bound(self, residuals: Array) -> float:
+        """Bound of |V - V_h| over all modes (comparison principle)."""
+        return float(np.max(np.abs(residuals))) / self.rho
+
+    def floor(self, rows: list[Rows]) -> float:
+        """What rounding leaves of the bound."""
+        each = zip(self.states, rows, strict=True)
+        return max(round_off_floor(s, r) * s.rho_min / self.rho for s, r in each)
+
+    def move(self, corrections: Array) -> None:
+        """V + correction in every mode."""
+        for state, correction in zip(self.states, corrections, strict=True):
+            state.V = state.V + correction.reshape(state.grid.shape)
+
     def free_rates(self) -> Array:
         """The rates without those of nodes where V is given: fixed, or stopped."""
         tied = np.zeros((len(self.states), self.grid.size), bool)
@@ -162,49 +176,46 @@ def _gauss_seidel(
     return x, left
 
 
+@dataclass(frozen=True)
+class Effort:
+    """How much one grid is worth: closures of faces, and searches for controls."""
+
+    slope_updates: int = 4
+    scan: bool = False
+    polish: bool = True
+
+
 def iterate_modes(
-    moded: ModedState,
-    tolerance: float,
-    max_policies: int,
-    deadline: float = np.inf,
-    slope_updates: int = 4,
-    scan: bool = True,
+    moded: ModedState, method: PolicyIteration, options: RunOptions, effort: Effort
 ) -> None:
     """Policies of all modes until the residual bound is small, in place."""
-    closings = [Closing(state, slope_updates) for state in moded.states]
+    closings = [Closing(state, effort.slope_updates) for state in moded.states]
     exact = moded.grid.dimension == 1 and not moded.grid.periodic[0]
     stalled = 0
-    for n in range(max_policies):
-        residuals, rows = moded.residuals(scan and n == 0, polish=False)
-        bound = float(np.max(np.abs(residuals))) / moded.rho
-        if _close_slopes(closings, bound / moded.scale):
+    for n in range(method.max_policies):
+        residuals, rows = moded.residuals(effort.scan and n == 0, polish=False)
+        small = options.tolerance * moded.scale
+        closed = _close_slopes(closings, moded.bound(residuals) / moded.scale)
+        # A policy is believed once no search finds a better one.
+        if closed or (effort.polish and moded.bound(residuals) <= small):
             residuals, rows = moded.residuals()
-            bound = float(np.max(np.abs(residuals))) / moded.rho
-        best = min(moded.bounds[-6:], default=np.inf)
+        bound = moded.bound(residuals)
+        stalled = stalled + 1 if bound > 0.5 * min(moded.bounds[-6:] or [np.inf]) else 0
         moded.bounds.append(bound)
-        if all(c.done for c in closings) and bound <= tolerance * moded.scale:
-            # A policy is believed once no search finds a better one.
-            residuals, rows = moded.residuals()
-            bound = float(np.max(np.abs(residuals))) / moded.rho
-            moded.bounds[-1] = bound
-        if all(c.done for c in closings) and bound <= tolerance * moded.scale:
+        floor = moded.floor(rows)
+        moded.status = "stagnated" if bound <= 20 * floor else "not converged"
+        if all(c.done for c in closings) and bound <= small:
             moded.status = "converged"
             break
-        stalled = stalled + 1 if bound > 0.5 * best else 0
-        floor = max(
-            round_off_floor(s, r) * s.rho_min / moded.rho
-            for s, r in zip(moded.states, rows, strict=True)
-        )
-        moded.status = "stagnated" if bound <= 20 * floor else "not converged"
         bad = not np.isfinite(bound) or stalled >= 25
-        if bad or (stalled >= 3 and bound <= 20 * floor) or time.monotonic() > deadline:
+        rough = stalled >= 3 and bound <= 20 * floor
+        if bad or rough or time.monotonic() > options.deadline:
             break
         accuracy = 1e-12 if exact else 0.01 if stalled == 0 else 1e-6
         corrections, ratio = evaluate_jointly(moded, residuals, rows, accuracy)
         if ratio >= 1.0:
             break
-        for state, correction in zip(moded.states, corrections, strict=True):
-            state.V = state.V + correction.reshape(state.grid.shape)
+        moded.move(corrections)
     for state in moded.states:
         state.bounds, state.status = list(moded.bounds), moded.status
 
@@ -235,25 +246,35 @@ def solve_moded(
     for i, _ in bar_over(range(len(grids)), shapes, options.progress, "solve"):
         on_grid = [nested[i] for nested in tables]
         before = found[-1] if found else None
-        moded = _start(alone, problem, grids[i], on_grid, method, before)
+        moded = _start(alone, on_grid, grids[i], method.scheme.code, before)
+        moded.rates = problem.modes.at(moded.grid.nodes().reshape(grids[i].size, -1))
         if options.guess is not None and i == len(grids) - 1:
             for k, state in enumerate(moded.states):
                 first = options.guess
                 state.V = (first if first.shape == grid.shape else first[k]).copy()
-        iterate_modes(
-            moded, options.tolerance, method.max_policies, options.deadline,
-            4 if found else 30, not found or problem.best_control is None,
-        )  # fmt: skip
+        last = i == len(grids) - 1
+        scan = not found or problem.best_control is None
+        iterate_modes(moded, method, options, Effort(4 if found else 30, scan, last))
         found.append(moded)
     return found
 
 
+def _rest(state: GridState) -> None:
+    """Start where nobody moves, if every node has a control that keeps it there."""
+    tables = state.tables
+    if not isinstance(tables, GeneralTables) or len(tables.resting) != 1:
+        return
+    if np.isfinite(tables.resting[0]).all():
+        state.a = tables.resting[0].copy()
+        worth = tables.under(state.a).r / state.spread_rho()
+        state.V = worth.reshape(state.grid.shape)
+
+
 def _start(
     alone: list[ControlProblem],
-    problem: ControlProblem,
-    grid: Grid,
     tables: list[Tables],
-    method: PolicyIteration,
+    grid: Grid,
+    scheme: int,
     before: ModedState | None,
 ) -> ModedState:
     """The modes on one grid at what the coarser grid found."""
@@ -267,10 +288,12 @@ def _start(
             a = prolonged_policy(coarse.a, coarse.grid, grid)
             for face, other in zip(faces.faces, coarse.faces.faces, strict=True):
                 carry_slope(face, other, grid)
-        state = make_state(faces, tables[k], method.scheme.code, V, a)
+        state = make_state(faces, tables[k], scheme, V, a)
         set_obstacles(one, state)
         if V is None and faces.artificial:
             inward_start(state)
+        elif V is None:
+            _rest(state)
         states.append(state)
         least = min(least, float(np.min(discount_of(one, x))))
-    return ModedState(states, tables, problem.modes.at(x), least)
+    return ModedState(states, tables, np.zeros((1, len(alone), len(alone))), least)
