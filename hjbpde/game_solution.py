@@ -31,4 +31,8 @@ class GameSolution(TimedSolution):
 
     def _contents(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         arrays, header = super()._contents()
-        return {**arrays, "adversary_control": self.adversary_control}, header
+        own = {
+            "adversary_control": self.adversary_control,
+            "isaacs_gap": np.asarray(self.isaacs_gap),
+        }
+        return {**arrays, **own}, header

@@ -358,9 +358,15 @@ def _kind_of(arrays: Mapping[str, Array]) -> tuple[type[GridSolution], dict[str,
         return ModedSolution, {}
     if "times" not in arrays:
         return GridSolution, {}
+    timed: dict[str, Any] = {"times": arrays["times"]}
+    if "adversary_control" in arrays:
+        from .game_solution import GameSolution
+
+        timed["adversary_control"] = arrays["adversary_control"]
+        return GameSolution, {**timed, "isaacs_gap": float(arrays["isaacs_gap"])}
     from .timed_solution import TimedSolution
 
-    return TimedSolution, {"times": arrays["times"]}
+    return TimedSolution, timed
 
 
 def load(path: str | Path, problem: ControlProblem | None = None) -> GridSolution:

@@ -182,6 +182,7 @@ def test_dubins_car_against_a_search_over_its_optimal_paths():
     gap = np.abs(solution.at(0.0).value_at(states) - wanted)
     assert gap.mean() < 0.02
     assert gap.max() < 0.1
+    assert (gap <= solution.error_at(states)).mean() > 0.98
 
 
 def test_reach_avoid_is_never_better_than_reaching():
@@ -196,6 +197,15 @@ def test_reach_avoid_is_never_better_than_reaching():
     # Behind the obstacle, heading for the target straight through it.
     state = np.array([1.9, 0.0, np.pi])
     assert free.value_at(state) < -0.2 < kept.value_at(state) - 0.05
+
+
+def test_a_game_survives_saving(tmp_path):
+    problem = hjb.catalogue.get("air3d", horizon=0.2)
+    solution = solved(problem, (14, 13, 12), times=[0.0])
+    again: Any = hjb.load(solution.save(tmp_path / "game.npz"), problem)
+    assert isinstance(again, hjb.GameSolution)
+    np.testing.assert_array_equal(again.adversary_control, solution.adversary_control)
+    assert again.isaacs_gap == solution.isaacs_gap
 
 
 def test_air3d_solves_and_both_players_turn_where_the_gradient_says():
