@@ -10,7 +10,7 @@ modes at once.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,10 @@ from ..mixing import Anderson
 from ..probe import discount_of
 from ..problem import ControlProblem
 from ..progress import bar_over
-from ..tabulate import GeneralTables, QuadraticTables, Tables, tabulate
+from ..tabulate import GeneralTables, Tables, tabulate
+from .concave import settle_concave
 from .inward import inward_start
+from .moded_state import ModedState
 from .nested import CLOSABLE, RunOptions, carry_slope
 from .policy_iteration import (
     Closing,
@@ -33,8 +35,6 @@ from .policy_iteration import (
     kept_nodes,
     nested_grids,
     prolonged_policy,
-    residual_of,
-    round_off_floor,
 )
 from .state import GridState, make_state, set_obstacles
 
@@ -43,90 +43,6 @@ FEW_NODES = 100
 """Smaller grids are not worth their overhead, beyond the four a bar needs."""
 SWEEPS = 400
 """Block Gauss-Seidel sweeps over the modes before one evaluation gives up."""
-
-
-@dataclass(eq=False)
-class ModedState:
-    """All modes on one grid; the states share the grid, each has its own V and a."""
-
-    states: list[GridState]
-    plain: list[Tables]
-    rates: Array
-    rho: float
-    bounds: list[float] = field(default_factory=list)
-    status: str = ""
-
-    @property
-    def grid(self) -> Grid:
-        """The grid of every mode."""
-        return self.states[0].grid
-
-    @property
-    def values(self) -> Array:
-        """V of all modes, flat, (K, N)."""
-        return np.stack([state.V.ravel() for state in self.states])
-
-    @property
-    def scale(self) -> float:
-        """sup |V| over all modes."""
-        return max(state.scale for state in self.states)
-
-    def coupling(self) -> Array:
-        """sum_j q_kj (V_j - V_k) in differences, (K, N)."""
-        V = self.values
-        out = np.zeros_like(V)
-        for k in range(len(V)):
-            for j in range(len(V)):
-                rate = self.rates[:, k, j]
-                if j != k and rate.any():
-                    out[k] += rate * (V[j] - V[k])
-        return out
-
-    def residuals(
-        self, scan: bool = False, polish: bool = True
-    ) -> tuple[Array, list[Rows]]:
-        """Improve every mode; residuals (K, N) of the whole system, and the rows."""
-        out, rows = np.empty((len(self.states), self.grid.size)), []
-        for state in self.states:
-            state.faces.set_fixed(state.V)
-        gains = self.coupling()
-        for k, state in enumerate(self.states):
-            state.tables = _gaining(self.plain[k], gains[k])
-            out[k], own = residual_of(state, scan, polish)
-            rows.append(own)
-        return out, rows
-
-    def bound(self, residuals: Array) -> float:
-        """Bound of |V - V_h| over all modes (comparison principle)."""
-        return float(np.max(np.abs(residuals))) / self.rho
-
-    def floor(self, rows: list[Rows]) -> float:
-        """What rounding leaves of the bound."""
-        each = zip(self.states, rows, strict=True)
-        return max(round_off_floor(s, r) * s.rho_min / self.rho for s, r in each)
-
-    def move(self, corrections: Array) -> None:
-        """V + correction in every mode."""
-        for state, correction in zip(self.states, corrections, strict=True):
-            state.V = state.V + correction.reshape(state.grid.shape)
-
-    def free_rates(self) -> Array:
-        """The rates without those of nodes where V is given: fixed, or stopped."""
-        tied = np.zeros((len(self.states), self.grid.size), bool)
-        for k, state in enumerate(self.states):
-            if state.faces.fixed_mask is not None:
-                tied[k] |= state.faces.fixed_mask.ravel()
-            if state.may_stop:
-                tied[k] |= state.stopped_nodes().ravel()
-        if not tied.any():
-            return self.rates
-        return self.rates * ~tied.T[:, :, None]
-
-
-def _gaining(tables: Tables, gain: Array) -> Tables:
-    if isinstance(tables, QuadraticTables):
-        return replace(tables, r0=tables.r0 + gain)
-    return tables.gaining(gain)
 
 
 def evaluate_jointly(
@@ -183,6 +99,7 @@ class Effort:
     slope_updates: int = 4
     scan: bool = False
     polish: bool = True
+    settled: bool = False
 
 
 def iterate_modes(
@@ -193,11 +110,15 @@ def iterate_modes(
     exact = moded.grid.dimension == 1 and not moded.grid.periodic[0]
     stalled = 0
     for n in range(method.max_policies):
-        residuals, rows = moded.residuals(effort.scan and n == 0, polish=False)
+        first = n == 0
+        residuals, rows = moded.residuals(
+            effort.scan and first, effort.settled and first
+        )
+        polish = effort.polish and not (effort.settled and first)
         small = options.tolerance * moded.scale
         closed = _close_slopes(closings, moded.bound(residuals) / moded.scale)
         # A policy is believed once no search finds a better one.
-        if closed or (effort.polish and moded.bound(residuals) <= small):
+        if closed or (polish and moded.bound(residuals) <= small):
             residuals, rows = moded.residuals()
         bound = moded.bound(residuals)
         stalled = stalled + 1 if bound > 0.5 * min(moded.bounds[-6:] or [np.inf]) else 0
@@ -254,7 +175,10 @@ def solve_moded(
                 state.V = (first if first.shape == grid.shape else first[k]).copy()
         last = i == len(grids) - 1
         scan = not found or problem.best_control is None
-        iterate_modes(moded, method, options, Effort(4 if found else 30, scan, last))
+        quick = settle_concave(moded, options.tolerance)
+        effort = Effort(4 if found else 30, scan and not quick, last, quick)
+        if last or not quick:
+            iterate_modes(moded, method, options, effort)
         found.append(moded)
     return found
 

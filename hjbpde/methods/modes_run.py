@@ -15,7 +15,8 @@ from ..problem import ControlProblem
 from ..report import Report
 from .bounds import kinked_bound, region_mask
 from .corrections import Corrections
-from .modes import ModedState, solve_moded
+from .moded_state import ModedState
+from .modes import solve_moded
 from .nested import RunOptions
 from .policy_iteration import PolicyIteration
 from .state import GridState
