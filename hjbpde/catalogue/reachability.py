@@ -170,6 +170,21 @@ def air3d(
     )
 
 
+def _reach_avoid(miss: Any, obstacle: tuple[float, float, float] | None) -> Any:
+    """Terminal and stopping payoffs of reaching, with an obstacle if there is one."""
+    if obstacle is None:
+        return miss, miss
+
+    def depth(x: Any) -> Any:
+        away = (x[..., 0] - obstacle[0]) ** 2 + (x[..., 1] - obstacle[1]) ** 2
+        return obstacle[2] - namespace(x).sqrt(away + 1e-24)
+
+    def worse(x: Any) -> Any:
+        return namespace(x).maximum(miss(x), depth(x))
+
+    return worse, (Stop(worse, by="controller"), Stop(depth, by="adversary"))
+
+
 def dubins_car(
     *,
     speed: float = 1.0,
@@ -200,18 +215,7 @@ def dubins_car(
     def miss(x: Any) -> Any:
         return _range(x) - radius
 
-    def depth(x: Any) -> Any:
-        assert obstacle is not None
-        xp = namespace(x)
-        away = (x[..., 0] - obstacle[0]) ** 2 + (x[..., 1] - obstacle[1]) ** 2
-        return obstacle[2] - xp.sqrt(away + 1e-24)
-
-    def worse(x: Any) -> Any:
-        return namespace(x).maximum(miss(x), depth(x))
-
-    stop: Any = miss
-    if obstacle is not None:
-        stop = (Stop(worse, by="controller"), Stop(depth, by="adversary"))
+    terminal, stop = _reach_avoid(miss, obstacle)
     domain = Box(
         [-half_width, -half_width, 0],
         [half_width, half_width, 2 * np.pi],
@@ -223,7 +227,7 @@ def dubins_car(
         controls=Box(-turn_rate, turn_rate),
         domain=domain,
         horizon=horizon,
-        terminal=miss if obstacle is None else worse,
+        terminal=terminal,
         stop=stop,
         name="dubins-car",
         suggested_grid=Grid(domain, (61, 61, 60)),

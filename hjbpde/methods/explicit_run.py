@@ -70,11 +70,7 @@ def run_explicit(
     cut = _truncation(problem, grid, method, outputs, others)
     floor = 8 * np.finfo(float).eps * float(np.abs(marched.values).max())
     a, b, gap = _controls(game, grid, method, marched)
-    inner = grid.domain.inner(0.75, problem.artificial_axes).contains(grid.nodes(), 0)
-    parts = {
-        "discretisation": float(bar[:, inner].max()),
-        "truncation": float(cut[:, inner].max()),
-    }
+    parts = _largest(problem, grid, bar, cut)
     fields: dict[str, Any] = {
         "problem": problem,
         "grid": grid,
@@ -277,6 +273,15 @@ def _controls(
         if i == 0:
             gap = isaacs_gap(game, p)
     return np.stack(own), np.stack(other), gap
+
+
+def _largest(
+    problem: ControlProblem, grid: Grid, bar: Array, cut: Array
+) -> dict[str, float]:
+    """The largest entries of the bar's parts in the region of the answer."""
+    inner = grid.domain.inner(0.75, problem.artificial_axes).contains(grid.nodes(), 0)
+    found = {"discretisation": bar[:, inner], "truncation": cut[:, inner]}
+    return {name: float(part.max()) for name, part in found.items()}
 
 
 def _stopping(

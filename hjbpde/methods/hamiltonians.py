@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import MethodMismatch, StabilityError
 from ..kernels import lax_friedrichs as kernels
+from ..kernels.godunov import godunov
 
 Array = NDArray[np.float64]
 ENORMOUS = 1e300
@@ -240,7 +241,7 @@ class AffineHamiltonian:
                 "Godunov needs a separable Hamiltonian (every control acts on one "
                 "axis, one control an axis); use hjb.LaxFriedrichs()."
             )
-        return kernels.godunov(
+        return godunov(
             self._tables,
             self.r0,
             axis_of,
