@@ -33,7 +33,7 @@ from .probe import (
     random_control,
 )
 from .problem import ControlProblem
-from .resting import resting_control
+from .resting import resting_controls
 from .sets import Box
 
 Array = NDArray[np.float64]
@@ -127,16 +127,10 @@ class GeneralTables:
 
     @cached_property
     def resting(self) -> list[Array]:
-        """For every axis the one control (1, N) that stops it; empty for m > 1."""
+        """For every axis the one control (1, N) that stops it; may be empty."""
         if self.n_controls != 1 or not isinstance(self.problem.controls, Box):
             return []
-        ends = [
-            np.broadcast_to(end[0], (len(self.x),)) for end in (self.low, self.high)
-        ]
-        return [
-            resting_control(lambda a, k=k: self.under(a[None]).f[k], *ends)[None]
-            for k in range(self.x.shape[1])
-        ]
+        return resting_controls(self.problem, self.x, self.low[0], self.high[0])
 
     def gaining(self, source: Array) -> GeneralTables:
         """The tables with a payoff (N,) added; what was found out is kept."""
@@ -152,15 +146,12 @@ class GeneralTables:
             return table if table.shape[-1] == 1 else table[..., nodes]
 
         skip = None if self.skip is None else self.skip[nodes]
-        return GeneralTables(
-            self.problem,
-            self.x[nodes],
-            part(self.low),
-            part(self.high),
-            part(self.rho),
-            skip,
-            self.note,
+        low, high, rho = part(self.low), part(self.high), part(self.rho)
+        out = replace(
+            self, x=self.x[nodes], low=low, high=high, rho=rho, skip=skip, source=None
         )
+        out.__dict__["resting"] = [rest[:, nodes] for rest in self.resting]
+        return out
 
     def under(
         self, a: Array, nodes: slice | NDArray[np.intp] | None = None

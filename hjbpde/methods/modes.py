@@ -25,6 +25,7 @@ from ..problem import ControlProblem
 from ..progress import bar_over
 from ..tabulate import GeneralTables, Tables, tabulate
 from .concave import settle_concave
+from .corrections import noiseless
 from .inward import inward_start
 from .moded_state import ModedState
 from .nested import CLOSABLE, RunOptions, carry_slope
@@ -34,6 +35,7 @@ from .policy_iteration import (
     cubically_prolonged,
     kept_nodes,
     nested_grids,
+    prolonged,
     prolonged_policy,
 )
 from .state import GridState, make_state, set_obstacles
@@ -168,6 +170,8 @@ def solve_moded(
         on_grid = [nested[i] for nested in tables]
         before = found[-1] if found else None
         moded = _start(alone, on_grid, grids[i], method.scheme.code, before)
+        if len(found) > 1:
+            _foresee(moded, found[-2:])
         moded.rates = problem.modes.at(moded.grid.nodes().reshape(grids[i].size, -1))
         if options.guess is not None and i == len(grids) - 1:
             for k, state in enumerate(moded.states):
@@ -181,6 +185,17 @@ def solve_moded(
             iterate_modes(moded, method, options, effort)
         found.append(moded)
     return found
+
+
+def _foresee(moded: ModedState, found: list[ModedState]) -> None:
+    """Add half of the last change between grids: first order, as without noise."""
+    for state, wide, near in zip(
+        moded.states, found[0].states, found[1].states, strict=True
+    ):
+        if noiseless(near):
+            kept = np.ix_(*[near.grid.kept(k) for k in range(near.grid.dimension)])
+            change = prolonged(near.V[kept] - wide.V, near.grid)
+            state.V = state.V + 0.5 * prolonged(change, state.grid)
 
 
 def _rest(state: GridState) -> None:

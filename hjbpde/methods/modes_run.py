@@ -18,7 +18,7 @@ from .corrections import Corrections
 from .moded_state import ModedState
 from .modes import solve_moded
 from .nested import RunOptions
-from .policy_iteration import PolicyIteration
+from .policy_iteration import EPS, PolicyIteration
 from .state import GridState
 
 Array = NDArray[np.float64]
@@ -61,33 +61,40 @@ def _extrapolated(
 
     Extrapolated values are judged by extrapolated values on the coarser grids.
     """
-    fine, bars = found[-1], _bars(found)
+    fine = found[-1]
     plain = np.stack([state.V for state in fine.states])
     if not method.richardson or fine.status == "not converged" or len(found) < 4:
-        return plain, bars, []
-    values, corrections = [], Corrections()
-    for k, bar in enumerate(bars):
+        return plain, _bars(found), []
+    values, bars, corrections = [], [], Corrections()
+    for k in range(len(fine.states)):
         states = [moded.states[k] for moded in found]
         last = len(states)
         better = [
             corrections.extrapolate(states[:n]) for n in range(last - 2, last + 1)
         ]
         values.append(better[-1])
-        if not corrections.notes:
-            bars[k] = _judged(bar, better, states[-3:])
-    return np.stack(values), bars, list(dict.fromkeys(corrections.notes))
+        bars.append(_judged(better, states[-3:]))
+    if corrections.notes:
+        return plain, _bars(found), list(dict.fromkeys(corrections.notes))
+    return np.stack(values), bars, []
 
 
-def _judged(bar: ErrorBar, values: list[Array], states: list[GridState]) -> ErrorBar:
-    """The bar with its discretisation part from extrapolated values."""
+def _judged(values: list[Array], states: list[GridState]) -> ErrorBar:
+    """The bar of extrapolated values; rounding and residuals count three times."""
+    fine = states[-1]
     nested = nested_estimate(values, [state.grid for state in states], 2.0)
-    inner = region_mask(states[-1])
-    parts = {**bar.parts, "discretisation": float(np.max(nested.bar[inner]))}
-    cut = truncation_bar(states[-1], states[-1].V)
-    total = nested.bar + cut + 3 * parts["algebraic"] + 3 * parts["round-off"]
-    if states[-1].faces.fixed_mask is not None:
-        total[states[-1].faces.fixed_mask] = 0.0
-    return ErrorBar(total, parts, nested.order, bar.notes)
+    cut, inner = truncation_bar(fine, fine.V), region_mask(fine)
+    part = nested.bar
+    if fine.faces.fixed_mask is not None:
+        part[fine.faces.fixed_mask] = 0.0
+    parts = {
+        "discretisation": float(np.max(part[inner])),
+        "truncation": float(np.max(cut[inner])),
+        "algebraic": 3.0 * fine.algebraic(),
+        "round-off": 24.0 * EPS * fine.scale,
+    }
+    total = part + cut + parts["algebraic"] + parts["round-off"]
+    return ErrorBar(total, parts, nested.order)
 
 
 def _bars(found: list[ModedState]) -> list[ErrorBar]:

@@ -5,6 +5,7 @@ import pytest
 
 import hjbpde as hjb
 from hjbpde.kernels.block_tridiagonal import block_thomas, solve_excess
+from hjbpde.resting import resting_control
 
 RATES = np.array([[-0.3, 0.3], [0.8, -0.8]])
 
@@ -243,3 +244,31 @@ def test_modes_that_are_missing_or_do_not_exist():
         solution.mode(2)
     with pytest.raises(hjb.MethodMismatch, match="order=1"):
         hjb.solve(regulators(), 33, hjb.PolicyIteration(order=2))
+
+
+def test_resting_controls_are_found_where_the_drift_changes_sign():
+    low, high = np.full(3, -1.0), np.full(3, 2.0)
+    straight = resting_control(lambda a: 0.3 - a, low, high)
+    np.testing.assert_allclose(straight, 0.3, rtol=1e-15)
+    bent = resting_control(lambda a: np.array([0.5, 0.0, 9.0]) - a**3, low, high)
+    np.testing.assert_allclose(bent[:2] ** 3, [0.5, 0.0], atol=1e-14)
+    assert np.isnan(bent[2])
+
+
+def test_a_closed_form_on_an_infinite_box_needs_no_resting_control():
+    """Cost a^4 + x^2: not quadratic, unbounded, with its maximiser given."""
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: a,
+        diffusion=0.4,
+        cost=lambda x, a: x[..., 0] ** 2 + a[..., 0] ** 4,
+        controls=hjb.Box(-np.inf, np.inf),
+        domain=hjb.Box(-1.0, 1.0),
+        discount=0.3,
+        boundary=hjb.Reflecting(),
+        best_control=lambda x, p, hess: -np.cbrt(p / 4),
+        modes=hjb.Modes([[-1.0, 1.0], [1.0, -1.0]]),
+    )
+    solution = hjb.solve(problem, 65)
+    np.testing.assert_allclose(solution.value[0], solution.value[1], rtol=1e-12)
+    slope = solution.gradient_at(np.array([[0.5]]))[0, 0]
+    assert solution.control[0, 48, 0] == pytest.approx(-np.cbrt(slope / 4), rel=1e-2)
