@@ -87,12 +87,13 @@ def solve(
     problem : ControlProblem
     grid : Grid, int or shape, optional
         Default: the problem's suggested grid.
-    method : PolicyIteration or Marching, optional
+    method : PolicyIteration, Marching, ExplicitMarching or Sweeping, optional
         Default: ``default_method(problem, grid)``.
     times : sequence of float, optional
         Calendar times to keep with a horizon; default 33, equally spaced.
     guess : callable or array, optional
-        A first value, ``guess(x) -> (...)`` or (*shape).
+        A first value, ``guess(x) -> (...)`` or (*shape); for policy iteration, like
+        `budget` and `checkpoint`.
     tolerance : float
         Algebraic tolerance relative to sup|V| (default 1e-9).
     budget : float, optional
@@ -121,20 +122,16 @@ def solve(
     method = method or default_method(problem, grid)
     check_fit(problem, grid, method)
     check_memory(grid, problem)
-    if isinstance(method, ExplicitMarching):
-        outputs = output_times(problem, times)
-        return run_explicit(problem, grid, method, outputs, progress)
-    if isinstance(method, Marching):
-        outputs = output_times(problem, times)
-        return run_marching(problem, grid, method, outputs, progress)
+    if not isinstance(method, PolicyIteration):
+        _no_start(method, guess=guess, budget=budget, checkpoint=checkpoint)
     if isinstance(method, Sweeping):
-        if guess is not None or budget is not None or checkpoint is not None:
-            raise ProblemError(
-                "solve: guess=, budget= and checkpoint= mean nothing to hjb.Sweeping, "
-                "whose values grow from the exit region."
-            )
         method = method if tolerance is None else replace(method, tolerance=tolerance)
         return _returned(run_sweeping(problem, grid, method), strict)
+    if isinstance(method, Marching | ExplicitMarching):
+        outputs = output_times(problem, times)
+        if isinstance(method, Marching):
+            return run_marching(problem, grid, method, outputs, progress)
+        return run_explicit(problem, grid, method, outputs, progress)
     options = RunOptions.of(
         guess=_guess_on(guess, grid, problem),
         tolerance=tolerance,
@@ -145,6 +142,16 @@ def solve(
     runner = run if problem.modes is None else run_modes
     runner = run_average if problem.average else runner
     return _returned(runner(problem, grid, method, options), strict)
+
+
+def _no_start(method: Method, **given: Any) -> None:
+    """Refuse what only an iteration from a guess knows, rather than ignore it."""
+    for name, value in given.items():
+        if value is not None:
+            raise ProblemError(
+                f"solve: {name}= means nothing to hjb.{type(method).__name__}, which "
+                "starts from the terminal or exit data; leave it out."
+            )
 
 
 def evaluate(

@@ -340,7 +340,7 @@ def test_stretched_grids_empty_regions_and_idle_options_are_refused():
     )
     with pytest.raises(hjb.ProblemError, match="no node of the grid"):
         hjb.solve(empty, 21, DEFAULTS)
-    with pytest.raises(hjb.ProblemError, match="mean nothing to hjb.Sweeping"):
+    with pytest.raises(hjb.ProblemError, match="guess= means nothing to hjb.Sweeping"):
         hjb.solve(problem, 21, DEFAULTS, guess=lambda x: x[..., 0])
     for wrong in ({"order": 3}, {"reach": 0}, {"tolerance": 0.0}):
         with pytest.raises(hjb.ProblemError, match="Sweeping"):
