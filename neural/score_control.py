@@ -18,6 +18,7 @@ from hjbpde.report import Report
 from .forward_process import linear
 from .reverse_diffusion import ReverseDiffusion, sample
 from .score_network import ScoreNetwork
+from .score_targets import Stream, Targets
 
 Array = NDArray[np.float64]
 TAIL = 0.25
@@ -41,8 +42,11 @@ class ScoreControl:
         Adam steps.
     batch : int
         Draws of (t, Y_0, xi) a step, each used twice.
+    states : int
+        Size of the training set, even.
     pool : int
-        Further draws behind each target; 0 is plain denoising. Bias O(1 / pool).
+        Draws behind its targets; 0 is plain denoising, every state used once. So is
+        a pool too thin for the dimension (`Report.details["own_share"]` > .05).
     learning_rate : float
         At the start; falls to 1 % along a cosine.
     first_time : float
@@ -55,15 +59,18 @@ class ScoreControl:
     """
 
     hidden: Sequence[int] = (64, 64, 64)
-    steps: int = 5000
+    steps: int = 8000
     batch: int = 256
-    pool: int = 2048
+    states: int = 40_000
+    pool: int = 4_000_000
     learning_rate: float = 1e-2
     first_time: float = 5e-3
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1 or self.pool < 0:
             raise ProblemError("ScoreControl: steps and batch must be >= 1, pool >= 0.")
+        if self.states < 2 * self.batch:
+            raise ProblemError("ScoreControl: states must be at least 2 batch.")
         if not (self.learning_rate > 0 and self.first_time > 0):
             raise ProblemError(
                 "ScoreControl: learning_rate and first_time must be > 0; at t = 0 the "
@@ -85,23 +92,25 @@ class ScoreControl:
         generator = torch.Generator().manual_seed(seed)
         points = problem.target.sample(20_000, rng)
         network = ScoreNetwork.draw(process, points, self.hidden, generator)
-        losses, norms = self._train(network, problem, rng, progress)
+        targets = Targets(problem, network, self.first_time)
+        stream = Stream(targets, self.batch, self.states, self.pool, rng)
+        losses, norms = self._train(network, stream, progress)
         report = Report(
             status="converged" if np.isfinite(losses).all() else "diverged",
             method=f"score matching, {self}",
             iterations=self.steps,
             residuals=tuple(losses),
             seconds={"learn": time.perf_counter() - began},
-            details={"gradient_norms": norms, "first_time": self.first_time},
+            details={
+                "gradient_norms": norms,
+                "first_time": self.first_time,
+                "own_share": stream.share,
+            },
         )
         return LearnedScore(problem, network, self.first_time, report)
 
     def _train(
-        self,
-        network: ScoreNetwork,
-        problem: ReverseDiffusion,
-        rng: np.random.Generator,
-        progress: bool,
+        self, network: ScoreNetwork, stream: Stream, progress: bool
     ) -> tuple[list[float], list[float]]:
         """Adam with a cosine rate; the weights of the last quarter are averaged."""
         weights = list(network.net.parameters())
@@ -112,7 +121,7 @@ class ScoreControl:
         for step, _ in bar_over(range(self.steps), range(self.steps), progress, "step"):
             share = 0.5 * (1.0 + np.cos(np.pi * step / self.steps))
             adam.param_groups[0]["lr"] = self.learning_rate * (0.01 + 0.99 * share)
-            loss = self.loss(network, problem, rng)
+            loss = stream.next().loss(network)
             adam.zero_grad()
             loss.backward()
             adam.step()
@@ -127,47 +136,6 @@ class ScoreControl:
             for w, total in zip(weights, mean, strict=True):
                 w.copy_(total)
         return losses, [min(sizes), max(sizes)]
-
-    def loss(
-        self, network: ScoreNetwork, problem: ReverseDiffusion, rng: np.random.Generator
-    ) -> torch.Tensor:
-        """The weighted denoising loss on one batch: times log-uniform, xi and -xi."""
-        low, high = np.log(self.first_time), np.log(problem.horizon)
-        # Stratified: one time in each of `batch` equal cells.
-        cells = (np.arange(self.batch) + rng.random(self.batch)) / self.batch
-        t = np.tile(np.exp(low + (high - low) * cells), 2)
-        draws = problem.target.sample(self.batch + self.pool, rng)
-        own, others = np.tile(draws[: self.batch], (2, 1)), draws[self.batch :]
-        xi = rng.standard_normal((self.batch, own.shape[1]))
-        fade, s, v = network.scales(t)
-        y = fade[:, None] * own + s[:, None] * np.concatenate([xi, -xi])
-        data = posterior_mean(y, own, others, fade, s)
-        wanted = (fade[:, None] * data - y) / s[:, None] ** 2 - network.gaussian(y, t)
-        wanted = torch.from_numpy(wanted * (v / (fade * network.size))[:, None])
-        weight = torch.from_numpy(s / np.sqrt(v))
-        gap = network.net(network.inputs(y, t)) - wanted
-        return (weight * (gap**2).sum(-1)).mean()
-
-
-def posterior_mean(y: Array, own: Array, others: Array, fade: Array, s: Array) -> Array:
-    """E[Y_0 | Y_t = y] over the draw that made y and `others` (pool, d), (n, d).
-
-    Weights ``exp(-|y - fade x_i|^2 / (2 s^2))``; without others it is `own`.
-
-    Source: Xu, Tong and Jaakkola, Stable target field, ICLR 2023, equation 5.
-    """
-    # float32: only relative weights are needed, and exp is most of the cost.
-    scaled = (y / s[:, None]).astype(np.float32)
-    ratio = (fade / s).astype(np.float32)
-    points = others.astype(np.float32)
-    logs = -0.5 * ratio[:, None] ** 2 * (points**2).sum(-1)
-    logs += (scaled * ratio[:, None]) @ points.T
-    mine = -0.5 * ratio**2 * (own**2).sum(-1) + ratio * (scaled * own).sum(-1)
-    top = np.maximum(logs.max(axis=1, initial=-np.inf), mine)
-    weights = np.exp(np.maximum(logs - top[:, None], -80.0))
-    self_weight = np.exp(np.maximum(mine - top, -80.0))[:, None]
-    total = weights.sum(axis=1, keepdims=True) + self_weight
-    return (weights @ points + self_weight * own) / total
 
 
 @dataclass(frozen=True, eq=False)

@@ -124,7 +124,10 @@ def convergence_study(
     ------
     ProblemError
         Fewer than two shapes, or an unusable reference.
+    MethodMismatch
+        A problem with several values a state: a horizon, or modes.
     """
+    problem.require_only("convergence_study", "exit", "stop", "average", "adversary")
     assert problem.domain is not None
     shapes = list(shapes)
     if len(shapes) < 2:

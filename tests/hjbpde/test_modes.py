@@ -1,7 +1,10 @@
 """Problems that switch between modes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.integrate import solve_bvp
 
 import hjbpde as hjb
 from hjbpde.kernels.block_tridiagonal import block_thomas, solve_excess
@@ -272,3 +275,82 @@ def test_a_closed_form_on_an_infinite_box_needs_no_resting_control():
     np.testing.assert_allclose(solution.value[0], solution.value[1], rtol=1e-12)
     slope = solution.gradient_at(np.array([[0.5]]))[0, 0]
     assert solution.control[0, 48, 0] == pytest.approx(-np.cbrt(slope / 4), rel=1e-2)
+
+
+def put(**fields):
+    """A perpetual put on y = log S (McKean, 1965), the asset alike in all modes."""
+    return hjb.ControlProblem(
+        drift=lambda x, a: 0 * x + 0.005,
+        diffusion=0.3,
+        reward=lambda x, a: 0 * x[..., 0],
+        domain=hjb.Box(-2.0, 2.0),
+        discount=0.05,
+        stop=lambda x: np.maximum(1 - np.exp(x[..., 0]), 0),
+        boundary=hjb.Reflecting(),
+        **fields,
+    )
+
+
+def test_stopping_in_modes_that_do_not_matter_is_stopping():
+    alone = hjb.solve(put(), 201)
+    both = hjb.solve(put(modes=hjb.Modes(RATES)), 201)
+    np.testing.assert_allclose(both.value[0], alone.value, atol=1e-10)
+    np.testing.assert_allclose(both.value[1], alone.value, atol=1e-10)
+    assert both.stopping is not None
+    np.testing.assert_array_equal(both.stopping[1], alone.stopping)
+
+
+def test_a_right_to_stop_in_one_mode_only_is_worth_less():
+    """The right costs value where it is missing, and is kept where it is there."""
+    problem = put(modes=hjb.Modes(RATES))
+    payoff = problem.stop
+
+    def only_first(x, mode):
+        return payoff(x) if mode == 0 else payoff(x) - 10.0
+
+    some = hjb.solve(replace(problem, stop=only_first), 201)
+    both = hjb.solve(problem, 201)
+    psi = payoff(some.grid.nodes())
+    assert (some.value[0] >= psi - 1e-12).all()
+    assert (some.value <= both.value + 1e-10).all()
+    assert some.value[1].max() < both.value[1].max()
+    assert some.stopping is not None
+    assert not some.stopping[1].any()
+
+
+def test_leaving_a_ball_from_modes_with_two_noises():
+    """Mean exit times: 1 + s_k^2/2 T_k'' + sum_j q_kj (T_j - T_k) = 0, T(+-1) = 0.
+
+    The reference is a two-point boundary value problem solved by collocation.
+    """
+    noise = np.array([0.5, 1.2])
+
+    def rhs(x, y):
+        T, slope = y[:2], y[2:]
+        return np.vstack([slope, -(1 + RATES @ T) * 2 / noise[:, None] ** 2])
+
+    x = np.linspace(-1, 1, 41)
+    wanted = solve_bvp(
+        rhs,
+        lambda a, b: np.r_[a[:2], b[:2]],
+        x,
+        np.zeros((4, x.size)),
+        tol=1e-9,
+        max_nodes=10**5,
+    )
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: 0 * x,
+        diffusion=lambda x, a, mode: noise[mode] + 0 * x[..., None],
+        cost=lambda x, a: 1 + 0 * x[..., 0],
+        domain=hjb.Box(-1.0, 1.0),
+        discount=1e-9,
+        boundary=hjb.Dirichlet(0.0),
+        modes=hjb.Modes(RATES),
+    )
+    errors = []
+    for n in (51, 101, 201):
+        solution = hjb.solve(problem, n)
+        exact = wanted.sol(solution.grid.axes[0])[:2]
+        errors.append(np.abs(solution.value - exact).max())
+    orders = np.log2(np.array(errors[:-1]) / errors[1:])
+    assert np.all(np.abs(orders - 2) < 0.15)

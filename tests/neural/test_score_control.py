@@ -7,10 +7,13 @@ import torch
 import hjbpde as hjb
 import neural
 import verification
+from neural.posterior_mean import posterior_mean
 
 LINE, PLANE = neural.reverse_diffusion(), neural.reverse_diffusion(dimension=2)
 PRESERVING = neural.VariancePreserving()
-SHORT = neural.ScoreControl(hidden=(32, 32), steps=400, batch=128, pool=256)
+SHORT = neural.ScoreControl(
+    hidden=(32, 32), steps=400, batch=128, states=4000, pool=20_000
+)
 
 
 @pytest.mark.parametrize("process", [neural.OrnsteinUhlenbeck(0.7, 1.1), PRESERVING])
@@ -92,6 +95,35 @@ def test_the_identity_holds_for_right_and_wrong_controls_alike():
     bent = found["bent"]
     assert abs(bent.difference - bent.null) < 0.5 * abs(bent.null) + 4 * bent.error
     assert found["weak"].distance > 0.4 > 0.1 < bent.distance
+
+
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_posterior_mean_is_the_weighted_mean_of_all_draws(d):
+    rng = np.random.default_rng(d)
+    own, pool = rng.standard_normal((40, d)), rng.standard_normal((700, d))
+    s, fade = np.exp(rng.uniform(-2, 0, 40)), rng.uniform(0.3, 1, 40)
+    y = fade[:, None] * own + s[:, None] * rng.standard_normal((40, d))
+    found, share = posterior_mean(y, own, pool, fade, s, enough=np.inf)
+    everyone = np.concatenate(
+        [own[:, None], np.broadcast_to(pool, (40, 700, d))], axis=1
+    )
+    left = ((y[:, None] - fade[:, None, None] * everyone) ** 2).sum(-1)
+    w = np.exp(-left / (2 * s[:, None] ** 2))
+    # 700 draws (64 parts of 10) are cut to 640; weights below e^-8 are dropped.
+    w[:, 641:] = 0.0
+    w /= w.sum(1, keepdims=True)
+    assert found == pytest.approx((w[:, :, None] * everyone).sum(1), abs=3e-3)
+    assert share == pytest.approx(w[:, 0], abs=3e-3)
+
+
+def test_a_pool_too_thin_for_the_dimension_is_not_used():
+    far = neural.GaussianMixture([1.0], np.zeros((1, 8)), [1.0])
+    problem = neural.ReverseDiffusion(far, neural.OrnsteinUhlenbeck(), 1.0)
+    thin = neural.ScoreControl((8,), steps=3, batch=16, states=64, pool=500)
+    learned = thin.solve(problem)
+    assert learned.report.details["own_share"] > 0.05
+    alone = neural.ScoreControl((8,), steps=3, batch=16, states=64, pool=0)
+    assert alone.solve(problem).report.details["own_share"] == 1.0
 
 
 def test_training_improves_on_the_gaussian_and_samples_follow():

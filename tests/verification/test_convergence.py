@@ -63,3 +63,8 @@ def test_one_shape_is_refused() -> None:
 def test_an_unusable_reference_is_refused() -> None:
     with pytest.raises(hjb.ProblemError, match="reference is a int"):
         convergence_study(hjb.catalogue.get("lqr"), [51, 101], reference=3)
+
+
+def test_several_values_a_state_are_refused():
+    with pytest.raises(hjb.MethodMismatch, match="'modes'"):
+        convergence_study(hjb.catalogue.get("consumption-saving"), SHAPES)
