@@ -123,11 +123,16 @@ class Engine(Protocol):
 
 def measured(rows: Rows, x: Array, b: Array) -> float:
     """max|b - A x| / max|b|, infinite when x is not finite."""
-    size = float(np.max(np.abs(b)))
+    size = largest(b)
     if size == 0.0:
         return 0.0
-    worst = float(np.max(np.abs(rows.residual(x, b))))
+    worst = largest(rows.residual(x, b))
     return worst / size if np.isfinite(worst) else np.inf
+
+
+def largest(values: Array) -> float:
+    """max|values|, NaN where one is NaN; without a temporary array."""
+    return max(float(values.max()), -float(values.min()))
 
 
 @dataclass(eq=False)

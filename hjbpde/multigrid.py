@@ -21,14 +21,14 @@ from .kernels.multigrid import (
     dense_factor,
     dense_solve,
     effective_noise,
+    first_sweep,
     line_factors,
     line_sweep,
     prolong_axis,
     restrict_axis,
-    rows_residual,
 )
 from .kernels.upwind import HYBRID, assemble
-from .linear import Rows, measured
+from .linear import Rows, largest, measured
 
 Array = NDArray[np.float64]
 COARSEST = 90
@@ -175,7 +175,6 @@ def _with(shape: tuple[int, ...], axis: int, n: int) -> tuple[int, ...]:
 class Multigrid:
     """V-cycles; watched by the ladder."""
 
-    sweeps: int = 1
     max_cycles: int = 12
     name: str = "multigrid"
     rows: Rows | None = None
@@ -244,48 +243,47 @@ class Multigrid:
         dense_factor(self.direct)
 
     def cycle(self, at: int = 0) -> None:
-        """One V-cycle from level `at` for its arrays b and x."""
+        """One V-cycle from level `at`: its array x from its array b."""
         level = self.levels[at]
         a = level.arrays
+        orders = 1 << (level.grid.dimension - 1)
         if at == len(self.levels) - 1:
             if self.direct is not None:
                 dense_solve(self.direct, a["b"], a["x"])
                 return
+            a["x"][:] = 0.0
             for sweep in range(40):
-                level.sweep(sweep % (1 << (level.grid.dimension - 1)))
+                level.sweep(sweep % orders)
             return
-        orders = 1 << (level.grid.dimension - 1)
-        for s in range(self.sweeps):
-            level.sweep(s % orders)
-        rows_residual(
-            level.shape, level.periodic, level.lower, level.upper, a["c"], a["b"],
-            a["x"], a["res"],
+        first_sweep(
+            level.shape, level.periodic, level.lower, level.upper, a["inverse"],
+            a["ratio"], a["b"], a["x"], a["res"], level.acc,
         )  # fmt: skip
         below = self.levels[at + 1]
         below.arrays["b"][:] = level.restrict(a["res"])
         below.faces.set_fixed(below.arrays["b"].reshape(below.grid.shape), 0.0)
-        below.arrays["x"][:] = 0.0
         self.cycle(at + 1)
         level.prolong_into(below.arrays["x"], a["x"])
-        for s in range(self.sweeps):
-            level.sweep(orders - 1 - s % orders)
+        level.sweep(orders - 1)
 
     def correct(self, residual: Array, target: float) -> tuple[Array, float]:
         """Cycles until the target ratio, stopped early when they do not pay."""
         rows = self.rows
         assert rows is not None
-        top = self.levels[0].arrays
-        top["b"], top["x"] = residual, np.zeros_like(residual)
-        ratio = 1.0
-        for n in range(self.max_cycles):
+        top, size = self.levels[0].arrays, float(np.max(np.abs(residual)))
+        x, left = np.zeros_like(residual), np.empty_like(residual)
+        top["b"], ratio = residual, 1.0 if size > 0 else 0.0
+        for n in range(self.max_cycles if size > 0 else 0):
             before = ratio
             self.cycle()
-            ratio = measured(rows, top["x"], residual)
+            x += top["x"]
+            top["b"] = rows.residual(x, residual, left)
+            ratio = largest(left) / size
             if ratio <= target or not np.isfinite(ratio):
                 break
             if n >= 2 and ratio > 0.7 * before:
                 break
-        return top["x"], ratio
+        return x, ratio if np.isfinite(ratio) else np.inf
 
 
 @dataclass(eq=False)
@@ -310,9 +308,9 @@ class Krylov:
 
     def _precondition(self, b: Array) -> Array:
         top = self.multigrid.levels[0].arrays
-        top["b"], top["x"] = b, np.zeros_like(b)
+        top["b"] = b
         self.multigrid.cycle()
-        return top["x"]
+        return top["x"].copy()
 
     def correct(self, residual: Array, target: float) -> tuple[Array, float]:
         """Solve to the target or the step limit; a breakdown is ratio infinity."""

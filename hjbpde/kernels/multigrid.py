@@ -80,6 +80,56 @@ def line_sweep(shape, periodic, lower, upper, inverse, ratio, b, x, flips, acc):
 
 
 @njit(cache=True, error_model="numpy")
+def first_sweep(shape, periodic, lower, upper, inverse, ratio, b, x, residual, acc):
+    """`line_sweep` from x = 0 in rising order, and the residual that it leaves.
+
+    A line solved exactly is left with what its later neighbours then became, so the
+    residual costs one weight a line instead of a pass over the whole operator.
+    """
+    d = shape.size
+    n = shape[d - 1]
+    last = d - 1
+    index = np.zeros(d, np.int64)
+    stride = np.ones(d, np.int64)
+    for k in range(d - 2, -1, -1):
+        stride[k] = stride[k + 1] * shape[k + 1]
+    for row in range(b.size // n):
+        unravel(row, shape, index)
+        base = row * n
+        for j in range(n):
+            acc[j] = b[base + j]
+            residual[base + j] = 0.0
+        for k in range(last):
+            if index[k] > 0:
+                down = base - stride[k]
+                for j in range(n):
+                    acc[j] += lower[k, base + j] * x[down + j]
+            if periodic[k] and index[k] == shape[k] - 1:
+                first = base - (shape[k] - 1) * stride[k]
+                for j in range(n):
+                    acc[j] += upper[k, base + j] * x[first + j]
+        value = 0.0
+        for j in range(n):
+            value = (acc[j] + lower[last, base + j] * value) * inverse[base + j]
+            acc[j] = value
+        x[base + n - 1] = acc[n - 1]
+        for j in range(n - 2, -1, -1):
+            x[base + j] = acc[j] + ratio[base + j] * x[base + j + 1]
+        if periodic[last]:
+            residual[base] += lower[last, base] * x[base + n - 1]
+            residual[base + n - 1] += upper[last, base + n - 1] * x[base]
+        for k in range(last):
+            if index[k] > 0:
+                down = base - stride[k]
+                for j in range(n):
+                    residual[down + j] += upper[k, down + j] * x[base + j]
+            if periodic[k] and index[k] == shape[k] - 1:
+                first = base - (shape[k] - 1) * stride[k]
+                for j in range(n):
+                    residual[first + j] += lower[k, first + j] * x[base + j]
+
+
+@njit(cache=True, error_model="numpy")
 def rows_residual(shape, periodic, lower, upper, c, b, x, out):
     """out = b - c x + sum_k lower (x_- - x) + upper (x_+ - x)."""
     d = shape.size

@@ -10,7 +10,12 @@ from scipy.linalg import solve_banded
 from scipy.optimize import minimize
 
 from hjbpde.kernels.coupled import box_maximiser, improve_coupled, solve_small
-from hjbpde.kernels.multigrid import line_factors, line_sweep, rows_residual
+from hjbpde.kernels.multigrid import (
+    first_sweep,
+    line_factors,
+    line_sweep,
+    rows_residual,
+)
 from hjbpde.kernels.tridiagonal import thomas
 from hjbpde.kernels.upwind import (
     HYBRID,
@@ -364,3 +369,19 @@ def test_a_line_sweep_is_block_gauss_seidel(periodic, flips):
     line_factors(sizes, lower, upper, c, inverse, ratio)
     line_sweep(sizes, wrap, lower, upper, inverse, ratio, b, x, flips, np.empty(5))
     assert np.allclose(x, wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("periodic", list(itertools.product([False, True], repeat=3)))
+def test_the_first_sweep_is_a_sweep_from_zero_with_its_residual(periodic):
+    rng = np.random.default_rng(3)
+    shape, n = (4, 3, 5), 60
+    lower, upper, c = random_rows(rng, shape, periodic)
+    sizes, wrap, b = np.array(shape), np.array(periodic), rng.normal(size=n)
+    inverse, ratio, x, residual = np.empty((4, n))
+    line_factors(sizes, lower, upper, c, inverse, ratio)
+    first_sweep(sizes, wrap, lower, upper, inverse, ratio, b, x, residual, np.empty(5))
+    swept = np.zeros(n)
+    line_sweep(sizes, wrap, lower, upper, inverse, ratio, b, swept, 0, np.empty(5))
+    assert np.allclose(x, swept, atol=1e-13)
+    wanted = b - dense_rows(shape, periodic, lower, upper, c) @ swept
+    assert np.allclose(residual, wanted, atol=1e-12)
