@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,7 @@ class Grid:
     @property
     def size(self) -> int:
         """Number of nodes."""
-        return int(np.prod([float(n) for n in self.shape]))
+        return prod(self.shape)
 
     @property
     def dimension(self) -> int:

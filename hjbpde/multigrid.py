@@ -10,6 +10,7 @@ where they are coupled strongly, so anisotropy does not stop the smoother.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -91,9 +92,10 @@ class Transfer:
         gather = gather % n if periodic else np.clip(gather, 0, n - 1)
         return cls(axis, source, weight, gather.astype(np.int64), share)
 
-    def restrict(self, fine: Array, shape: tuple[int, ...]) -> Array:
-        """Averages on the coarse axis; returns the coarser array, flat."""
+    def restrict(self, fine: Array, shape: tuple[int, ...], fields: int = 1) -> Array:
+        """Averages on the coarse axis of flat fields, one after the other."""
         outer, inner = _around(shape, self.axis)
+        outer *= fields
         out = np.empty(outer * len(self.gather) * inner)
         restrict_axis(
             fine, outer, shape[self.axis], inner, self.gather, self.gather_weight, out
@@ -112,7 +114,7 @@ class Transfer:
 
 
 def _around(shape: tuple[int, ...], axis: int) -> tuple[int, int]:
-    return int(np.prod(shape[:axis])), int(np.prod(shape[axis + 1 :]))
+    return prod(shape[:axis]), prod(shape[axis + 1 :])
 
 
 def coarsened_along(grid: Grid, axes: list[int]) -> Grid:
@@ -142,12 +144,13 @@ class Level:
         self.lower, self.upper = np.empty((d, n)), np.empty((d, n))
 
     def restrict(self, values: Array) -> Array:
-        """To the next coarser grid."""
-        shape = self.grid.shape
+        """To the next coarser grid; fields (m, N) or one (N,)."""
+        shape, flat = self.grid.shape, values.ravel()
+        fields = values.size // self.grid.size
         for transfer in self.transfers:
-            values = transfer.restrict(values, shape)
+            flat = transfer.restrict(flat, shape, fields)
             shape = _with(shape, transfer.axis, len(transfer.gather))
-        return values
+        return flat.reshape(*values.shape[:-1], -1)
 
     def prolong_into(self, coarse: Array, x: Array) -> None:
         """x += interpolation of the next coarser grid's values."""
@@ -193,8 +196,7 @@ class Multigrid:
         noise = np.empty_like(rows.f)
         effective_noise(rows.scheme, top.shape, *top.spacing, f, rows.D, noise)
         for fine, coarse in zip(self.levels, self.levels[1:], strict=False):
-            f = np.stack([fine.restrict(row) for row in f])
-            noise = np.stack([fine.restrict(row) for row in noise])
+            f, noise = fine.restrict(f), fine.restrict(noise)
             c = _injected(fine, c)
             assemble(
                 HYBRID, coarse.shape, *coarse.spacing, f, noise,

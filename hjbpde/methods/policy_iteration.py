@@ -22,7 +22,7 @@ from ..grid import Grid
 from ..improvement import MonotoneStencil, improve, no_control
 from ..kernels.tridiagonal import howard_sweep
 from ..kernels.upwind import monotone_residual
-from ..linear import Rows
+from ..linear import Rows, largest
 from ..mixing import Anderson
 from ..multigrid import Transfer
 from ..schemes import Hybrid, Scheme
@@ -122,11 +122,11 @@ def iterate(
     for n in range(max_policies):
         state.faces.set_fixed(state.V)
         residual, rows = residual_of(state, scan=n == 0)
-        bound = float(np.max(np.abs(residual))) / state.rho_min
+        bound = largest(residual) / state.rho_min
         if closing.due(bound / state.scale):
             closing.update()
             residual, rows = residual_of(state, scan=False)
-            bound = float(np.max(np.abs(residual))) / state.rho_min
+            bound = largest(residual) / state.rho_min
         if not np.isfinite(bound):
             _fail_non_finite(state, residual)
         best = min(state.bounds[-6:], default=np.inf) if n else np.inf
