@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from hjbpde.progress import bar_over
 
 from ..admissible import admissible_start
 from ..outcome import Outcome
+from .resume import keep_run, resume_run
 from .rollout import EulerMaruyama, Heun, Stepper
 from .training import Training
 
@@ -52,6 +54,9 @@ class MonteCarlo:
     max_policies : int
     tolerance : float
         On the relative change of V and policy, both, six policies in a row.
+    checkpoint : str or Path, optional
+        File written after every policy; a run that finds it goes on from there and
+        gives the bits of one that was never interrupted.
 
     Raises
     ------
@@ -74,6 +79,7 @@ class MonteCarlo:
     learning_rate: float = 5e-3
     max_policies: int = 30
     tolerance: float = 1e-2
+    checkpoint: str | Path | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("paths", "value_steps", "policy_steps", "max_policies"):
@@ -100,9 +106,17 @@ class MonteCarlo:
         rng = np.random.default_rng(seed)
         policy, words = admissible_start(problem, start, rng)
         training = Training(self, problem, policy, rng, seed)
-        steps = range(self.max_policies)
+        path = None if self.checkpoint is None else Path(self.checkpoint)
+        if path is not None:
+            resume_run(training, path)
+        steps = range(len(training.history), self.max_policies)
+        if training.status == "converged":
+            steps = range(0)
         for _ in bar_over(steps, steps, progress, "policy"):
-            if training.step():
+            over = training.step()
+            if path is not None and training.status != "diverged":
+                keep_run(training, path)
+            if over:
                 break
         training.polish()
         return training.outcome(words)

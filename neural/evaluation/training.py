@@ -55,12 +55,8 @@ class Training:
         seed: int,
     ) -> None:
         assert problem.domain is not None
-        self.options, self.problem, self.policy, self.rng = (
-            options,
-            problem,
-            policy,
-            rng,
-        )
+        self.options, self.problem, self.policy = options, problem, policy
+        self.rng, self.seed = rng, seed
         box = problem.domain
         self.check = box.inner(0.75, problem.artificial_axes).sample(rng, 256)
         rate = float(np.asarray(problem.discount_at(self.check)).min())
@@ -77,6 +73,7 @@ class Training:
         self.policy_adam = torch.optim.Adam(self.policy_net.parameters())
         self.model: ValueNetwork | None = None
         self.penalties: list[FacePenalty] | None = None
+        self.faces_random: Any = None
         self.recent: deque[tuple[Array, Array]] = deque(maxlen=SETTLED)
         self.history: list[dict[str, Any]] = []
         self.status, self.settled, self.began = "not converged", 0, time.perf_counter()
@@ -134,7 +131,7 @@ class Training:
                 self.status = "diverged"
                 return True
             self._improve()
-            self._keep()
+            self.keep()
         x = training_states(problem.domain, options.paths, self.rng, 0.1)
         targets, stopped = self.rollout.payoffs(self.policy, self.model, x, self.rng)
         if self._broken(targets):
@@ -149,7 +146,7 @@ class Training:
             return True
         self._improve()
         self._record(before, a_before, loss, stopped)
-        self._keep()
+        self.keep()
         return self.status == "converged"
 
     def polish(self) -> None:
@@ -172,7 +169,7 @@ class Training:
         self._improve()
         assert self.model is not None
         if not self._broken(self.model.value(self.check)):
-            self._keep()
+            self.keep()
 
     def _record(
         self, before: Array, a_before: Array, loss: float, stopped: float
@@ -223,6 +220,7 @@ class Training:
         z = self.model.scaled(x)
         model = self.model
         if self.penalties is None:
+            self.faces_random = self.rng.bit_generator.state
             self.penalties = face_penalties(self.problem, model, self.rng)
         terms = [partial(penalty, model=model) for penalty in self.penalties]
         return fit(
@@ -253,7 +251,7 @@ class Training:
         fit(self.policy_net, self.policy_adam, z, wanted, steps, self._rates())
         self.policy = actor
 
-    def _keep(self) -> None:
+    def keep(self) -> None:
         """Copy the networks: the last state known to be good."""
         assert self.model is not None
         model = ValueNetwork.from_arrays(self.model.arrays())

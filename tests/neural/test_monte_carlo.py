@@ -10,6 +10,7 @@ import hjbpde as hjb
 import neural
 from neural.evaluation.face_penalty import face_penalties
 from neural.evaluation.rollout import Rollout
+from neural.evaluation.training import Training
 from neural.value_network import Link, ValueNetwork
 
 SHORT = neural.MonteCarlo(
@@ -151,3 +152,34 @@ def test_faces_that_paths_cannot_follow_are_a_mismatch():
     problem = hjb.catalogue.get("lqr", boundary=hjb.StateConstraint())
     with pytest.raises(hjb.MethodMismatch, match="StateConstraint"):
         neural.solve(problem, neural.PolicyIteration(SHORT))
+
+
+def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    """Killed after the second policy of four: the same bits as never killed."""
+    problem = hjb.catalogue.get("merton")
+    path = tmp_path / "run"
+    four = dataclasses.replace(SHORT, max_policies=4)
+    whole = neural.solve(problem, neural.PolicyIteration(four), seed=3)
+    kept = neural.PolicyIteration(dataclasses.replace(four, checkpoint=path))
+    step, done = Training.step, []
+
+    def killed(self):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(1)
+        return step(self)
+
+    monkeypatch.setattr(Training, "step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        neural.solve(problem, kept, seed=3)
+    monkeypatch.setattr(Training, "step", step)
+    resumed = neural.solve(problem, kept, seed=3)
+    x = resumed.region.sample(np.random.default_rng(0), 100)
+    assert np.array_equal(resumed.value_at(x), whole.value_at(x))
+    assert np.array_equal(resumed.control_at(x), whole.control_at(x))
+    assert resumed.report.residuals == whole.report.residuals
+    with pytest.raises(hjb.ProblemError, match="another problem, method or seed"):
+        neural.solve(problem, kept, seed=4)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(hjb.ProblemError, match="truncated"):
+        neural.solve(problem, kept, seed=3)
