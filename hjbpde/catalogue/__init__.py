@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ProblemError
 from ..problem import ControlProblem
+from .dividends import optimal_dividends
 from .economics import consumption_saving, growth
 from .lqr import lqr
 from .manufactured import manufactured
@@ -30,6 +31,7 @@ _BUILDERS: dict[str, Callable[..., ControlProblem]] = {
     "zermelo": zermelo,
     "consumption-saving": consumption_saving,
     "growth": growth,
+    "optimal-dividends": optimal_dividends,
     "hamilton-jacobi": hamilton_jacobi,
     "harmonic-oscillator": harmonic_oscillator,
     "air3d": air3d,

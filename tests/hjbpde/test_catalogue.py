@@ -16,6 +16,8 @@ import hjbpde as hjb
         ("manufactured", {}),
         ("manufactured", {"dimension": 2}),
         ("manufactured", {"dimension": 4}),
+        ("optimal-dividends", {}),
+        ("optimal-dividends", {"max_rate": 0.1, "discount": 0.3}),
     ],
 )
 def test_exact_value_satisfies_the_hjb_equation(name, parameters):
