@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ from hjbpde.errors import ProblemError
 from hjbpde.problem import ControlProblem
 from hjbpde.report import Report
 from hjbpde.sets import Box
+from hjbpde.storage import replacing
 
 from .ansatz import AnsatzNetwork
 from .features import FeatureValue
@@ -56,18 +55,9 @@ def save_solution(solution: LearnedSolution, path: str | Path) -> Path:
 
 
 def write_file(path: Path, content: bytes) -> Path:
-    """Write beside `path`, then rename: no reader sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    """Write `content` to `path`, all or nothing."""
+    with replacing(path) as file:
+        file.write(content)
     return path
 
 

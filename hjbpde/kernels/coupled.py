@@ -9,7 +9,7 @@ and the Hamiltonian itself decides between them.
 import numpy as np
 from numba import njit
 
-from .upwind import HYBRID, axis_gain, unravel
+from .upwind import HYBRID, axis_gain, strides, unravel
 
 
 @njit(cache=True, error_model="numpy")
@@ -231,9 +231,7 @@ def improve_coupled(scheme, Vp, shape, hm, hp, fmin, fmax, tables, boxes, a, f, 
     s_R = 1 if R.shape[2] > 1 else 0
     s_lo = 1 if low.shape[1] > 1 else 0
     s_hi = 1 if high.shape[1] > 1 else 0
-    index, stride = np.zeros(d, np.int64), np.ones(d, np.int64)
-    for k in range(d - 2, -1, -1):
-        stride[k] = stride[k + 1] * (shape[k + 1] + 2)
+    index, stride = np.zeros(d, np.int64), strides(shape, 2)
     dm, dp, gm, gp = np.empty(d), np.empty(d), np.empty(d), np.empty(d)
     nf, nD, cmin, cmax = np.empty(d), np.empty(d), np.empty(d), np.empty(d)
     nB, nR, nr = np.empty((d, m)), np.empty((m, m)), np.empty(m)

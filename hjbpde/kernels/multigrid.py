@@ -9,7 +9,7 @@ costs nothing and the others are covered by the order of the lines.
 import numpy as np
 from numba import njit
 
-from .upwind import HYBRID, unravel
+from .upwind import HYBRID, strides, unravel
 
 
 @njit(cache=True, error_model="numpy")
@@ -45,9 +45,7 @@ def line_sweep(shape, periodic, lower, upper, inverse, ratio, b, x, flips, acc):
     n = shape[d - 1]
     last = d - 1
     index = np.zeros(d, np.int64)
-    stride = np.ones(d, np.int64)
-    for k in range(d - 2, -1, -1):
-        stride[k] = stride[k + 1] * shape[k + 1]
+    stride = strides(shape, 0)
     for row in range(b.size // n):
         unravel(row, shape, index)
         base = 0
@@ -90,9 +88,7 @@ def first_sweep(shape, periodic, lower, upper, inverse, ratio, b, x, residual, a
     n = shape[d - 1]
     last = d - 1
     index = np.zeros(d, np.int64)
-    stride = np.ones(d, np.int64)
-    for k in range(d - 2, -1, -1):
-        stride[k] = stride[k + 1] * shape[k + 1]
+    stride = strides(shape, 0)
     for row in range(b.size // n):
         unravel(row, shape, index)
         base = row * n
@@ -136,9 +132,7 @@ def rows_residual(shape, periodic, lower, upper, c, b, x, out):
     n = shape[d - 1]
     last = d - 1
     index = np.zeros(d, np.int64)
-    stride = np.ones(d, np.int64)
-    for k in range(d - 2, -1, -1):
-        stride[k] = stride[k + 1] * shape[k + 1]
+    stride = strides(shape, 0)
     for row in range(b.size // n):
         unravel(row, shape, index)
         base = row * n

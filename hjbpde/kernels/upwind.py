@@ -40,6 +40,15 @@ def unravel(row, shape, index):
         rest //= shape[k]
 
 
+@njit(cache=True, error_model="numpy")
+def strides(shape, ghosts):
+    """C-order strides in elements of axes with `ghosts` more nodes than `shape`."""
+    out = np.ones(shape.size, np.int64)
+    for k in range(shape.size - 2, -1, -1):
+        out[k] = out[k + 1] * (shape[k + 1] + ghosts)
+    return out
+
+
 @njit(cache=True, inline="always", error_model="numpy")
 def pieces_of(scheme, D, dm, dp, im, ip, ih):
     """What `best_on_pieces` needs of one axis, from reciprocal spacings.
@@ -195,9 +204,7 @@ def improve_separable(
     d, m = shape.size, a.shape[0]
     n_last = shape[d - 1]
     index = np.zeros(d, np.int64)
-    stride = np.ones(d, np.int64)
-    for k in range(d - 2, -1, -1):
-        stride[k] = stride[k + 1] * (shape[k + 1] + 2)
+    stride = strides(shape, 2)
     im, ip = 1.0 / hm, 1.0 / hp
     limited = fmin.max() > -np.inf or fmax.min() < np.inf
     scratch = np.empty((12, n_last))
@@ -311,9 +318,7 @@ def monotone_residual(Vp, shape, lower, upper, c, r, out):
     n_rows = r.size // n_last
     s_c = 1 if c.size > 1 else 0
     index = np.zeros(d, np.int64)
-    stride = np.ones(d, np.int64)
-    for k in range(d - 2, -1, -1):
-        stride[k] = stride[k + 1] * (shape[k + 1] + 2)
+    stride = strides(shape, 2)
     for row in range(n_rows):
         unravel(row, shape, index)
         base = row * n_last
