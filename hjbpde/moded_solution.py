@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from .density import checked, long_run, start_mass, transported
 from .errors import ProblemError
 from .faces import Faces
 from .interpolation import Interpolant
@@ -19,7 +20,6 @@ from .simulate import Paths
 from .solution import GridSolution
 
 Array = NDArray[np.float64]
-LONG_RUN_STEPS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +79,10 @@ class ModedSolution(GridSolution):
 
         Off-diagonal entries are rates >= 0; fixed (Dirichlet) nodes have zero rows.
         """
-        problem, q = self._need_problem("generator"), self._rates()
-        K, n = self.n_modes, self.grid.size
+        q = self._rates()
+        K = self.n_modes
         own = sp.csr_matrix(sp.block_diag([self.mode(k).generator() for k in range(K)]))
-        free = np.ones((K, n))
-        for k in range(K):
-            fixed = Faces.of(problem.in_mode(k), self.grid).fixed_mask
-            if fixed is not None:
-                free[k] = ~fixed.ravel()
+        free = self._free_nodes().astype(float)
         blocks = [
             [sp.diags(q[:, k, j] if j != k else -q[:, k].sum(-1)) for j in range(K)]
             for k in range(K)
@@ -119,8 +115,35 @@ class ModedSolution(GridSolution):
         # Node by node, so that the factors stay as narrow as the grid allows.
         order = np.arange(K * n).reshape(K, n).T.ravel()
         mass = np.empty(K * n)
-        mass[order] = _long_run(self.generator()[order][:, order])
+        mass[order] = long_run(self.generator()[order][:, order])
         return mass.reshape(K, *self.grid.shape) / self.node_volumes()
+
+    def density(self, t: float, start: Any = None, mode: int = 0) -> Array:
+        """Density of state and mode a time t after the start, (K, *shape).
+
+        As `GridSolution.density`, with every path in `mode` at time 0; an array
+        (K, *shape) says how the start is spread over the modes.
+        """
+        self._need_problem("density").require_only("density", "exit", "modes")
+        self.mode(mode)
+        free, volumes = self._free_nodes(), self.node_volumes()
+        if not callable(start) and np.shape(start) == free.shape:
+            mass = checked(np.asarray(start, float) * volumes, free)
+        else:
+            mass = np.zeros(free.shape)
+            mass[mode] = start_mass(self.grid, volumes, free[mode], start)
+        mass = transported(self.generator(), free.ravel(), mass.ravel(), t)
+        return mass.reshape(free.shape) / volumes
+
+    def _free_nodes(self) -> NDArray[np.bool_]:
+        """Nodes (K, *shape) where the process goes on."""
+        problem = self._need_problem("density")
+        free = np.ones((self.n_modes, *self.grid.shape), bool)
+        for k in range(self.n_modes):
+            fixed = Faces.of(problem.in_mode(k), self.grid).fixed_mask
+            if fixed is not None:
+                free[k] = ~fixed
+        return free
 
     def interpolated_control(self, x: Any, mode: int = 0) -> Array:
         """Node controls of one mode at x, see `GridSolution`."""
@@ -204,30 +227,3 @@ def _alone(solution: ModedSolution, k: int) -> ControlProblem:
 
     changed: dict[str, Any] = {field: payoff}
     return replace(one, **changed)
-
-
-def _long_run(L: sp.csr_matrix) -> Array:
-    """Probabilities (n,) with L' m = 0, by inverse iteration from two starts.
-
-    Each step is where the chain is after an exponential time of mean 1 / rate.
-    """
-    n = int(L.get_shape()[0])
-    rate = 1e-9 * float(np.max(np.abs(L.diagonal())))
-    lu = sp.linalg.splu(
-        sp.csc_matrix(rate * sp.identity(n) - L.T), permc_spec="NATURAL"
-    )
-    starts = (np.full(n, 1.0 / n), np.arange(1.0, n + 1) * 2.0 / (n * (n + 1)))
-    found = []
-    for mass in starts:
-        for _ in range(LONG_RUN_STEPS):
-            before, mass = mass, np.maximum(lu.solve(mass), 0.0)
-            mass = mass / mass.sum()
-            if np.sum(np.abs(mass - before)) < 1e-13:
-                break
-        found.append(mass)
-    if not np.sum(np.abs(found[0] - found[1])) < 1e-8:
-        raise ProblemError(
-            "stationary_density: the controlled process has no unique stationary "
-            "density (it may split into parts that never meet)."
-        )
-    return found[0]

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from .closure import target_slopes
+from .density import density_of, stationary_of
 from .errors import ProblemError
 from .faces import Faces
 from .greedy import greedy_control
@@ -51,7 +52,7 @@ class GridSolution:
     second_opinion : (*shape), optional
         The better value that the discretisation part was measured against.
     stopping : bool (*shape), optional
-        Where stopping is best, if somebody may stop.
+        Where stopping is best, if somebody may stop; where moving at once is.
     average : float, optional
         The long-run average of a problem with ``average=True``; the value is then
         relative, 0 at the domain centre.
@@ -245,33 +246,17 @@ class GridSolution:
         return mdp_of(self, controls, dt)
 
     def stationary_density(self) -> Array:
-        """Density of the controlled process in the long run, (*shape).
+        """Density in the long run, (*shape), see `hjbpde.density.stationary_of`."""
+        return stationary_of(self)
 
-        Solves ``L' m = 0`` for the chain of the monotone scheme; integrates to 1
-        with the trapezoidal volumes of the nodes.
+    def density(self, t: float, start: Any = None) -> Array:
+        """Density a time t after the start, see `hjbpde.density.density_of`."""
+        return density_of(self, t, start)
 
-        Raises
-        ------
-        ProblemError
-            A face where the process ends (Dirichlet), or no unique density.
-        """
-        problem = self._need_problem("stationary_density")
-        faces = Faces.of(problem, self.grid)
-        if faces.fixed_mask is not None:
-            raise ProblemError(
-                "stationary_density: the process ends on a Dirichlet face, so there "
-                "is no stationary density."
-            )
-        L = self.generator()
-        n = self.grid.size
-        system = sp.csc_matrix(sp.vstack([L.T.tocsr()[1:], sp.csr_matrix(np.ones(n))]))
-        mass = sp.linalg.spsolve(system, np.r_[np.zeros(n - 1), 1.0])
-        if not np.isfinite(mass).all() or mass.min() < -1e-8:
-            raise ProblemError(
-                "stationary_density: the controlled process has no unique stationary "
-                "density (it may split into parts that never meet)."
-            )
-        return np.maximum(mass, 0.0).reshape(self.grid.shape) / self.node_volumes()
+    def _free_nodes(self) -> NDArray[np.bool_]:
+        """Nodes (*shape) where the process goes on."""
+        fixed = Faces.of(self._need_problem("density"), self.grid).fixed_mask
+        return np.ones(self.grid.shape, bool) if fixed is None else ~fixed
 
     def node_volumes(self) -> Array:
         """Trapezoidal volume of every node, (*shape); sums to the domain's volume."""
@@ -356,6 +341,10 @@ def _kind_of(arrays: Mapping[str, Array]) -> tuple[type[GridSolution], dict[str,
         from .moded_solution import ModedSolution
 
         return ModedSolution, {}
+    if "target" in arrays:
+        from .impulse_solution import ImpulseSolution
+
+        return ImpulseSolution, {"target": arrays["target"]}
     if "times" not in arrays:
         return GridSolution, {}
     timed: dict[str, Any] = {"times": arrays["times"]}
