@@ -10,6 +10,7 @@ from ..errors import ProblemError
 from ..problem import ControlProblem
 from .dividends import optimal_dividends
 from .economics import consumption_saving, growth
+from .liquidation import liquidation
 from .lqr import lqr
 from .manufactured import manufactured
 from .merton import merton
@@ -32,6 +33,7 @@ _BUILDERS: dict[str, Callable[..., ControlProblem]] = {
     "consumption-saving": consumption_saving,
     "growth": growth,
     "optimal-dividends": optimal_dividends,
+    "liquidation": liquidation,
     "hamilton-jacobi": hamilton_jacobi,
     "harmonic-oscillator": harmonic_oscillator,
     "air3d": air3d,
