@@ -163,6 +163,19 @@ class Grid:
         columns = [axis[i] for axis, i in zip(self.axes, index, strict=True)]
         return np.stack(columns, axis=-1)
 
+    def volumes(self) -> NDArray[np.float64]:
+        """Trapezoidal volume of every node, (*shape); sums to the domain's volume."""
+        out = np.ones(self.shape)
+        for k, periodic in enumerate(self.periodic):
+            hm, hp = self.spacing(k)
+            width = 0.5 * (hm + hp)
+            if not periodic:
+                width[0], width[-1] = 0.5 * hp[0], 0.5 * hm[-1]
+            view = [1] * self.dimension
+            view[k] = -1
+            out = out * width.reshape(view)
+        return out
+
     def refined(self) -> Grid:
         """Every interval halved."""
         axes = []

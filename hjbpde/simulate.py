@@ -2,21 +2,24 @@
 
 Euler-Maruyama, ``X += f dt + sigma dW``: weak order 1, strong order 1/2 (order 1
 where the noise is constant). The running payoff is summed by the left rule with the
-exact discount factor.
+exact discount factor. Without noise this is Euler's method, of order 1, and the last
+step ends where the exit region or the face is met.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrival import part_of_step
 from .boundary import Dirichlet, Reflecting, Robin, StateConstraint
 from .errors import ProblemError
-from .problem import ControlProblem
+from .held import held, keywords
+from .problem import _OF_TIME, ControlProblem
 
 Array = NDArray[np.float64]
 
@@ -27,7 +30,8 @@ class Paths:
 
     times (n,); states (paths, n, d); controls (paths, n, m); rewards (paths, n),
     the cumulative discounted payoff in the problem's own sense; exits: how many
-    paths touched each face ``(axis, side)``.
+    paths touched each face ``(axis, side)``; ended (paths,): when each path stopped,
+    infinite where it still goes on.
     """
 
     times: Array
@@ -35,6 +39,7 @@ class Paths:
     controls: Array
     rewards: Array
     exits: dict[tuple[int, str], int]
+    ended: Array = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class Noise:
 
 def simulate(
     problem: ControlProblem,
-    policy: Callable[[Array], Any],
+    policy: Callable[..., Any],
     x0: Any,
     horizon: float,
     dt: float,
@@ -85,62 +90,116 @@ def simulate(
 
     Reflecting and Robin faces reflect, state constraints clip, periodic axes wrap;
     on Dirichlet faces and in the exit region a path stops and collects the data
-    there once; on artificial faces it stops and is counted.
+    there once; on artificial faces it stops and is counted. Without noise the time of
+    the stop is found within the step; with noise it is the end of the step.
+
+    With a horizon T calendar time starts at 0, a policy that names t gets it by
+    keyword, and paths that reach T collect the terminal payoff.
 
     Raises
     ------
     ProblemError
-        dt or horizon not positive, x0 outside the domain, a policy of wrong shape.
+        dt or horizon not positive, beyond T or no multiple of dt there, x0 outside
+        the domain, a policy of wrong shape.
     MethodMismatch
-        A problem with a horizon, modes or rights to stop.
+        A problem with modes, an adversary or rights to stop.
     """
-    problem.require_only("simulate", "exit")
+    problem.require_only("simulate", "exit", "horizon")
+    assert problem.domain is not None
+    d, m = problem.dimension, problem.n_controls
+    steps = _steps(problem, horizon, dt)
+    x = np.array(np.broadcast_to(np.asarray(x0, float), (paths, d)))
+    if not problem.domain.contains(x).all():
+        raise ProblemError(f"simulate: x0 = {x0} is outside {problem.domain}.")
+    k = _at(problem, 0.0).diffusion_at(x[:1], np.zeros((1, m))).shape[-1]
+    noise = noise or Noise(seed, paths, k, steps * dt, dt)
+    states, controls = np.empty((paths, steps + 1, d)), np.zeros((paths, steps + 1, m))
+    rewards, walls = np.zeros((paths, steps + 1)), _Walls(problem)
+    states[:, 0], run = x, _Run(x, np.ones(paths), np.full(paths, np.inf))
+    for n, dW in enumerate(noise.increments(dt)):
+        a = _controls(policy, run.x, m, n * dt)
+        controls[:, n] = a
+        gain = run.step(_at(problem, n * dt), walls, a, dW, n * dt, dt)
+        rewards[:, n + 1] = rewards[:, n] + gain
+        states[:, n + 1] = run.x
+    controls[:, steps] = _controls(policy, run.x, m, steps * dt)
+    if problem.horizon is not None and steps * dt > problem.horizon * (1 - 1e-9):
+        left = np.isinf(run.ended)
+        last = np.asarray(problem.terminal_at(run.x), dtype=float)
+        rewards[:, steps] += np.where(left, run.factor * last, 0.0)
+        run.ended[left] = problem.horizon
+    times = dt * np.arange(steps + 1, dtype=float)
+    return Paths(times, states, controls, rewards, walls.exits, run.ended)
+
+
+def _steps(problem: ControlProblem, horizon: float, dt: float) -> int:
+    """How many steps dt are taken, refusing what makes no sense."""
     if not (dt > 0 and horizon >= dt):
         raise ProblemError(
             f"simulate: dt = {dt:g} and horizon = {horizon:g}; give 0 < dt <= horizon."
         )
-    assert problem.domain is not None
-    d, m = problem.dimension, problem.n_controls
-    x = np.array(np.broadcast_to(np.asarray(x0, float), (paths, d)))
-    if not problem.domain.contains(x).all():
-        raise ProblemError(f"simulate: x0 = {x0} is outside {problem.domain}.")
-    steps = round(horizon / dt)
-    k = problem.diffusion_at(x[:1], np.zeros((1, m))).shape[-1]
-    noise = noise or Noise(seed, paths, k, steps * dt, dt)
-    states, controls = np.empty((paths, steps + 1, d)), np.zeros((paths, steps + 1, m))
-    rewards, factor = np.zeros((paths, steps + 1)), np.ones(paths)
-    alive = np.ones(paths, bool)
-    walls = _Walls(problem)
-    states[:, 0] = x
-    for n, dW in enumerate(noise.increments(dt)):
-        a = _controls(policy, x, m)
-        controls[:, n] = a
+    steps, T = round(horizon / dt), problem.horizon
+    if T is not None and horizon > T * (1 + 1e-9):
+        raise ProblemError(
+            f"simulate: horizon = {horizon:g}, but the problem ends at T = {T:g}."
+        )
+    if T is not None and abs(steps * dt - horizon) > 1e-9 * horizon:
+        raise ProblemError(
+            f"simulate: horizon = {horizon:g} is no multiple of dt = {dt:g}; with a "
+            f"terminal payoff the last step must end there, e.g. dt = "
+            f"{horizon / (steps + 1):.6g}."
+        )
+    return steps
+
+
+def _at(problem: ControlProblem, t: float) -> ControlProblem:
+    """The problem with its functions at calendar time t."""
+    if not problem.depends_on_time:
+        return problem
+    return replace(problem, **{f: held(getattr(problem, f), t=t) for f in _OF_TIME})
+
+
+@dataclass(eq=False)
+class _Run:
+    """Where the paths are, their discount factors, and when they ended."""
+
+    x: Array
+    factor: Array
+    ended: Array
+
+    def step(
+        self, problem: ControlProblem, walls: _Walls, a: Array, dW: Array, t: float,
+        dt: float,
+    ) -> Array:  # fmt: skip
+        """One step; what it adds to the discounted payoff, (n,)."""
+        x, alive = self.x, np.isinf(self.ended)
         payoff = np.asarray(problem.payoff_at(x, a))
         rho = np.asarray(problem.discount_at(x))
-        rewards[:, n + 1] = rewards[:, n] + np.where(
-            alive, factor * payoff * _discounted_length(rho, dt), 0.0
-        )
         drift = np.asarray(problem.drift_at(x, a))
         sigma = np.asarray(problem.diffusion_at(x, a))
         move = drift * dt + np.einsum("nik,nk->ni", sigma, dW)
-        factor = factor * np.exp(-rho * dt)
-        x, stopped, gain = walls.meet(x + np.where(alive[:, None], move, 0.0), alive)
-        rewards[:, n + 1] += factor * gain
-        alive = alive & ~stopped
-        states[:, n + 1] = x
-    controls[:, steps] = _controls(policy, x, m)
-    times = dt * np.arange(steps + 1, dtype=float)
-    return Paths(times, states, controls, rewards, walls.exits)
+        move = np.where(alive[:, None], move, 0.0)
+        share = np.ones(len(x))
+        if walls.quiet:
+            share = part_of_step(walls.has_ended, x, move)
+            share[~alive] = 1.0
+        length = share * dt
+        paid = self.factor * payoff * _discounted_length(rho, length)
+        self.factor = self.factor * np.exp(-rho * length)
+        self.x, stopped, data = walls.meet(x + share[:, None] * move, alive, t + length)
+        self.ended = np.where(alive & stopped, t + length, self.ended)
+        return np.where(alive, paid, 0.0) + self.factor * data
 
 
-def _discounted_length(rho: Array, dt: float) -> Array:
+def _discounted_length(rho: Array, dt: Array) -> Array:
     """Integral of e^{-rho t} over a step: dt where rho is 0."""
     safe = np.where(rho > 0, rho, 1.0)
     return np.where(rho > 0, -np.expm1(-rho * dt) / safe, dt)
 
 
-def _controls(policy: Callable[[Array], Any], x: Array, m: int) -> Array:
-    a = np.asarray(policy(x), dtype=float)
+def _controls(policy: Callable[..., Any], x: Array, m: int, t: float) -> Array:
+    at = {"t": t} if "t" in keywords(policy) else {}
+    a = np.asarray(policy(x, **at), dtype=float)
     if a.shape != (len(x), m):
         raise ProblemError(
             f"simulate: the policy returned shape {a.shape} for states {x.shape}; "
@@ -155,39 +214,69 @@ class _Walls:
     def __init__(self, problem: ControlProblem) -> None:
         self.problem = problem
         self.exits = dict.fromkeys(problem.faces, 0)
+        noise = problem.diffusion
+        self.quiet = noise is None or not (callable(noise) or np.any(noise))
+
+    def _beyond(self, x: Array, axis: int, side: str) -> tuple[NDArray[np.bool_], Any]:
+        """Points outside one face, and where the face is."""
+        assert self.problem.domain is not None
+        low = side == "low"
+        ends = self.problem.domain.low if low else self.problem.domain.high
+        wall = np.asarray(ends)[axis]
+        return (x[:, axis] < wall) if low else (x[:, axis] > wall), wall
+
+    def has_ended(self, x: Array) -> NDArray[np.bool_]:
+        """Whether paths stop that a step takes to x (n, d)."""
+        domain, ended = self.problem.domain, np.zeros(len(x), bool)
+        assert domain is not None
+        x = domain.wrap(x)
+        for face, rule in self.problem.faces.items():
+            outside, wall = self._beyond(x, *face)
+            if isinstance(rule, Reflecting | Robin):
+                x[outside, face[0]] = 2 * wall - x[outside, face[0]]
+            elif not isinstance(rule, StateConstraint):
+                ended |= outside
+        x = np.clip(x, np.asarray(domain.low), np.asarray(domain.high))
+        if self.problem.exit is not None:
+            ended |= np.asarray(self.problem.exit.region(x) <= 0)
+        return ended
 
     def meet(
-        self, x: Array, alive: NDArray[np.bool_]
+        self, x: Array, alive: NDArray[np.bool_], t: Array
     ) -> tuple[Array, NDArray[np.bool_], Array]:
-        """Points brought back, which paths stopped, and what they collect."""
+        """Points brought back, which paths stopped, and what they collect at t (n,)."""
         domain = self.problem.domain
         assert domain is not None
-        low, high = np.asarray(domain.low), np.asarray(domain.high)
         x = domain.wrap(x)
         stopped, gain = np.zeros(len(x), bool), np.zeros(len(x))
-        for (axis, side), rule in self.problem.faces.items():
-            wall = low[axis] if side == "low" else high[axis]
-            outside = (x[:, axis] < wall) if side == "low" else (x[:, axis] > wall)
+        for face, rule in self.problem.faces.items():
+            axis = face[0]
+            outside, wall = self._beyond(x, *face)
             outside = outside & alive
             if not outside.any():
                 continue
-            self.exits[(axis, side)] += int(outside.sum())
+            self.exits[face] += int(outside.sum())
             if isinstance(rule, Reflecting | Robin):
                 x[outside, axis] = 2 * wall - x[outside, axis]
-            elif isinstance(rule, StateConstraint):
-                x[outside, axis] = wall
             else:
                 x[outside, axis] = wall
-                stopped |= outside
+                stopped |= outside & (not isinstance(rule, StateConstraint))
             if isinstance(rule, Dirichlet):
-                inside = np.clip(x[outside], low, high)
-                data = rule.g(inside) if callable(rule.g) else rule.g
-                gain[outside] = np.broadcast_to(np.asarray(data), int(outside.sum()))
-        x = np.clip(x, low, high)
+                inside = np.clip(x, np.asarray(domain.low), np.asarray(domain.high))
+                gain[outside] = _data(rule.g, inside[outside], t[outside])
+        x = np.clip(x, np.asarray(domain.low), np.asarray(domain.high))
         if self.problem.exit is not None:
             entered = np.asarray(self.problem.exit.region(x) <= 0) & alive & ~stopped
-            g: Any = self.problem.exit.value
             if entered.any():
-                gain[entered] = np.asarray(g(x[entered]) if callable(g) else g)
+                gain[entered] = _data(self.problem.exit.value, x[entered], t[entered])
             stopped |= entered
         return x, stopped, gain
+
+
+def _data(g: Any, x: Array, t: Array) -> Array:
+    """Data of a face or exit at x (n, d), each path at its own time t (n,)."""
+    if "t" in keywords(g):
+        pairs = zip(x[:, None], t, strict=True)
+        found = [np.asarray(g(one, t=float(at))).reshape(()) for one, at in pairs]
+        return np.asarray(found, dtype=float)
+    return np.broadcast_to(np.asarray(g(x) if callable(g) else g, float), (len(x),))

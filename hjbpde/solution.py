@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from .arrival import refuse_lost
 from .closure import target_slopes
 from .density import density_of, stationary_of
 from .errors import ProblemError
@@ -260,22 +261,14 @@ class GridSolution:
 
     def node_volumes(self) -> Array:
         """Trapezoidal volume of every node, (*shape); sums to the domain's volume."""
-        out = np.ones(self.grid.shape)
-        for k, periodic in enumerate(self.grid.periodic):
-            hm, hp = self.grid.spacing(k)
-            width = 0.5 * (hm + hp)
-            if not periodic:
-                width[0], width[-1] = 0.5 * hp[0], 0.5 * hm[-1]
-            view = [1] * self.grid.dimension
-            view[k] = -1
-            out = out * width.reshape(view)
-        return out
+        return self.grid.volumes()
 
     def simulate(
         self, x0: Any, horizon: float, dt: float, paths: int, seed: int
     ) -> Paths:
         """Sample paths under this policy, see `hjbpde.simulate`."""
         problem = self._need_problem("simulate")
+        refuse_lost(self.grid, self.value, x0)
         return simulate(
             problem, self.interpolated_control, x0, horizon, dt, paths, seed
         )

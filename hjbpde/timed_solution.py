@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ProblemError
-from .solution import GridSolution
+from .simulate import Paths, simulate
+from .solution import SWITCH, GridSolution
 
 Array = NDArray[np.float64]
 
@@ -55,6 +56,29 @@ class TimedSolution(GridSolution):
         """The policy at x (..., d), shape (..., m)."""
         return self.at(t).interpolated_control(x)
 
+    def simulate(
+        self, x0: Any, horizon: float, dt: float, paths: int, seed: int
+    ) -> Paths:
+        """Sample paths from today on under this policy, see `hjbpde.simulate`.
+
+        Between the times kept the control is linear where both agree, else that of
+        the nearer time; at ``horizon = T`` the terminal payoff is collected.
+        """
+        problem = self._need_problem("simulate")
+        span = np.ptp(self.control, axis=tuple(range(self.control.ndim - 1)))
+
+        def policy(x: Array, t: float) -> Array:
+            right, share = _place(self.times, min(t, float(self.times[-1])))
+            ends = [
+                self.at(self.times[i]).interpolated_control(x)
+                for i in (right - 1, right)
+            ]
+            jump = (np.abs(ends[1] - ends[0]) > SWITCH * span).any(-1, keepdims=True)
+            between = (1.0 - share) * ends[0] + share * ends[1]
+            return np.where(jump, ends[int(share > 0.5)], between)
+
+        return simulate(problem, policy, x0, horizon, dt, paths, seed)
+
     def plot(self, t: float = 0.0) -> Any:
         """A figure of the solution at time t: value with its bar, control, bar."""
         return self.at(t).plot()
@@ -73,14 +97,19 @@ class TimedSolution(GridSolution):
         return f"TimedSolution({name!r}, shape={shape})\n{self.report}"
 
 
+def _place(times: Array, t: float) -> tuple[int, float]:
+    """The number of the time kept after t, and the share of the interval gone by."""
+    right = int(np.clip(np.searchsorted(times, t), 1, len(times) - 1))
+    return right, (t - times[right - 1]) / (times[right] - times[right - 1])
+
+
 def _snapshot(solution: TimedSolution, t: float) -> GridSolution:
     times = solution.times
     if not times[0] <= t <= times[-1]:
         raise ProblemError(
             f"t = {t:g} lies outside [{times[0]:g}, {times[-1]:g}]; t = 0 is today."
         )
-    right = int(np.clip(np.searchsorted(times, t), 1, len(times) - 1))
-    share = (t - times[right - 1]) / (times[right] - times[right - 1])
+    right, share = _place(times, t)
     near = right if share > 0.5 else right - 1
 
     def between(table: Array) -> Array:
