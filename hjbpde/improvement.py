@@ -223,9 +223,9 @@ def _gains(tables: QuadraticTables, axis_of: NDArray[np.int64]) -> Array:
 
 def no_control(grid: Grid, node: int) -> ProblemError:
     """The error of a node whose face admits no control."""
-    x = grid.nodes_of(np.array([node]))[0]
+    x, place = grid.nodes_of(np.array([node]))[0], np.unravel_index(node, grid.shape)
     return ProblemError(
-        f"node {np.unravel_index(node, grid.shape)} at x = {x} lies on a face that "
+        f"node {tuple(map(int, place))} at x = {x} lies on a face that "
         "admits only inward drift (StateConstraint or Extrapolate), and no control "
         "gives it one without noise across the face. Change the rule, the control "
         "set, or the face."

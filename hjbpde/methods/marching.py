@@ -29,6 +29,8 @@ from .state import GridState, make_state, set_obstacles
 
 Array = NDArray[np.float64]
 STEP_TOLERANCE = 1e-11
+MOST_STEPS = 100_000
+"""The first step of the finest of five time grids is still 2e4 roundings of T."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,30 @@ class Marching:
         Steps of the coarsest time grid, graded towards the horizon.
     levels : int
         Halvings of the time grid that are extrapolated, 1 to 5.
+
+    Raises
+    ------
+    ProblemError
+        Options out of range; steps so many that the first, T / steps^2, is lost in
+        the rounding of the time.
     """
 
     scheme: Scheme = field(default_factory=Hybrid)
     order: int = 4
     steps: int = 64
     levels: int = 3
+
+    def __post_init__(self) -> None:
+        if self.order not in (1, 2, 4):
+            raise ProblemError(f"Marching: order = {self.order!r} is not 1, 2 or 4.")
+        if not 1 <= self.steps <= MOST_STEPS:
+            raise ProblemError(
+                f"Marching: steps = {self.steps}; give 1 to {MOST_STEPS:,}. Beyond, "
+                "the smallest step is below the rounding of the time itself; raise "
+                "levels instead, accuracy comes cheaper from them."
+            )
+        if not 1 <= self.levels <= 5:
+            raise ProblemError(f"Marching: levels = {self.levels}; give 1 to 5.")
 
     @property
     def name(self) -> str:
@@ -107,6 +127,7 @@ class Stepper:
             raise ProblemError(f"'terminal' is not finite at x = {nodes[tuple(bad)]}.")
         state = make_state(faces, tables, scheme.code, terminal.copy())
         set_obstacles(problem, state)
+        _check_terminal(state, terminal)
         base = None if problem.depends_on_time else tables
         return cls(problem, grid, scheme.code, state, base, closed)
 
@@ -191,6 +212,19 @@ def romberg(values: list[Array], highest: int) -> tuple[Array, Array]:
         if j == highest and len(row) > 1:
             before = row[-2]
     return best, before
+
+
+def _check_terminal(state: GridState, terminal: Array) -> None:
+    """A right to stop that is worth more at T than T itself pays is a mistake."""
+    moved = np.abs(state.V - terminal)
+    if moved.max() > 1e-9 * max(float(np.abs(terminal).max()), 1e-300):
+        worst = np.unravel_index(int(moved.argmax()), moved.shape)
+        x = state.grid.nodes()[worst]
+        raise ProblemError(
+            f"'stop': at the horizon stopping beats the terminal payoff, most at x = "
+            f"{x} by {moved[worst]:.3g}, so the value would jump there. Where that "
+            "is meant, say so: let terminal be the better of the two."
+        )
 
 
 def _end(problem: ControlProblem) -> float:

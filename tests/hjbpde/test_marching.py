@@ -1,5 +1,7 @@
 """Problems with a horizon: options against closed forms and published values."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -212,3 +214,18 @@ def test_a_timed_solution_saves_and_plots(tmp_path):
     with pytest.raises(hjb.ProblemError, match="lies outside"):
         solution.at(1.5)
     solution.plot().savefig(tmp_path / "call.png")
+
+
+def test_a_right_to_stop_that_beats_the_terminal_payoff_is_refused():
+    problem = hjb.catalogue.get("american-put")
+    generous = replace(problem, stop=lambda x: problem.terminal(x) + 1.0)
+    with pytest.raises(hjb.ProblemError, match="stopping beats the terminal payoff"):
+        hjb.solve(generous, 51)
+
+
+@pytest.mark.parametrize(
+    "options", [{"steps": 10**9}, {"steps": 0}, {"levels": 6}, {"order": 3}]
+)
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(hjb.ProblemError, match="Marching"):
+        hjb.Marching(**options)
