@@ -3,6 +3,13 @@
 from . import catalogue
 from .arrays import constant, namespace
 from .boundary import Dirichlet, Extrapolate, Reflecting, Robin, StateConstraint
+from .characteristics import (
+    Hamiltonian,
+    ImplicitMidpoint,
+    Rays,
+    StoermerVerlet,
+    characteristics,
+)
 from .errors import (
     HJBError,
     MemoryBudgetError,
@@ -50,7 +57,9 @@ __all__ = [
     "Grid",
     "GridSolution",
     "HJBError",
+    "Hamiltonian",
     "Hybrid",
+    "ImplicitMidpoint",
     "LaxFriedrichs",
     "Marching",
     "MemoryBudgetError",
@@ -61,18 +70,21 @@ __all__ = [
     "Paths",
     "PolicyIteration",
     "ProblemError",
+    "Rays",
     "Reflecting",
     "Report",
     "Robin",
     "Solution",
     "StabilityError",
     "StateConstraint",
+    "StoermerVerlet",
     "Stop",
     "Sweeping",
     "TimedSolution",
     "Tube",
     "Upwind",
     "catalogue",
+    "characteristics",
     "constant",
     "default_method",
     "evaluate",
