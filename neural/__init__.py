@@ -27,6 +27,7 @@ from .score_storage import load_score
 from .solution import LearnedSolution
 from .solve import solve
 from .storage import load
+from .timed_solution import TimedLearnedSolution
 from .torch_model import as_candidate, from_torch
 from .transitions import Transitions, environment_transitions, sample_transitions
 
@@ -59,6 +60,7 @@ __all__ = [
     "Samples",
     "ScoreControl",
     "TemporalDifference",
+    "TimedLearnedSolution",
     "Transitions",
     "VariancePreserving",
     "as_candidate",

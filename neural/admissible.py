@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hjbpde.errors import ProblemError
+from hjbpde.held import held, keywords
 from hjbpde.problem import ControlProblem
 
 from .collocation import Collocation, FaceTables, PolicyFit, payoff_slopes
 from .features import FeatureBasis
 from .start import Policy, checked_start, constant_starts, linear_start
+from .time_state import TimedProblem, by_time
 
 Array = NDArray[np.float64]
 
@@ -61,6 +63,39 @@ def admissible_start(
         )
     control = np.array2string(best.control, precision=4, separator=", ")
     return best, f"the best admissible constant control tried, a = {control}"
+
+
+def timed_start(
+    given: ControlProblem,
+    problem: TimedProblem,
+    start: Callable[..., Any] | None,
+    rng: np.random.Generator,
+) -> tuple[Policy, str]:
+    """The policy of y = (x, t) to start from, for a problem `given` with a horizon.
+
+    Every policy has a finite value there, so a start is checked for its shape and set
+    only. It is a function of x, or of x and the keyword t. Default: the Riccati
+    feedback of the linearisation half-way, discounted by 1/T more; else the best
+    constant control tried.
+
+    Raises
+    ------
+    ProblemError
+        A start of wrong shape or outside the control set.
+    """
+    assert given.horizon is not None
+    if start is not None:
+        of_state = by_time(lambda t: held(start, t=t), "t" in keywords(start))
+        return checked_start(problem, of_state), "given"
+    half_way = given.slice_at(0.5 * given.horizon, 1.0 / given.horizon)
+    linear = linear_start(half_way)
+    if linear is not None:
+        words = "Riccati feedback of the linearisation at the box centre, half-way"
+        return by_time(lambda t: linear, False), words
+    judge = _Judge(problem, rng)
+    best = max(constant_starts(problem), key=judge.mean_value)
+    control = np.array2string(best.control, precision=4, separator=", ")
+    return best, f"the best constant control tried, a = {control}"
 
 
 class _Judge:

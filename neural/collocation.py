@@ -16,7 +16,8 @@ from hjbpde.problem import ControlProblem
 from hjbpde.sets import Box
 
 from .features import FeatureBasis, FeatureTables, FeatureValue
-from .sampling import FacePoints, interior_points
+from .sampling import FacePoints, interior_points, on_levels
+from .time_state import TimedProblem
 from .value_model import row_scale
 
 Array = NDArray[np.float64]
@@ -37,6 +38,9 @@ else all lie near faces and the level of V, decided where paths stay, drifts awa
 (measured: 15 times the error of V in 10-D)."""
 FACE_SHARE = 0.25
 """Points on a face, as a share of the number of features, times 1 / d."""
+LEVELS, HELD_OUT_LEVELS = 32, 9
+"""Times shared by the states of a problem with a horizon: 32 Chebyshev levels resolve
+what features of the default scales do; the held-out ones lie between."""
 
 
 class LinearTables(Protocol):
@@ -66,6 +70,30 @@ class FaceTables:
 
 
 @dataclass(frozen=True, eq=False)
+class Ends:
+    """Held-out states x (n, d) where the process ends, and what it takes there."""
+
+    x: Array
+    data: Array
+
+    @classmethod
+    def of(cls, problem: ControlProblem, held_out: Array) -> Ends:
+        """The horizon at the held-out states; nothing for a stationary problem."""
+        if not isinstance(problem, TimedProblem):
+            return cls(held_out[:0], np.zeros(0))
+        assert problem.domain is not None
+        x, face = held_out.copy(), (problem.dimension - 1, "high")
+        x[:, -1] = np.asarray(problem.domain.high)[-1]
+        rule = problem.faces[face]
+        assert isinstance(rule, Dirichlet)
+        return cls(x, face_data(rule.g, x, face))
+
+    def misfit(self, value: FeatureValue) -> float:
+        """The largest difference between a value and the data, in the units of V."""
+        return float(np.abs(value.value(self.x) - self.data).max(initial=0.0))
+
+
+@dataclass(frozen=True, eq=False)
 class Collocation:
     """Points, features on them, and everything a new policy does not change."""
 
@@ -76,6 +104,7 @@ class Collocation:
     curvature: Array | None
     held_out: Array
     faces: tuple[FaceTables, ...]
+    ends: Ends
 
     @classmethod
     def build(
@@ -91,6 +120,11 @@ class Collocation:
         inward = INWARD if box.dimension >= 5 else 0.0
         x = interior_points(box, round(ratio * basis.size), rng, inward)
         held_out = box.sample(rng, max(64, basis.size // 3))
+        if isinstance(problem, TimedProblem):
+            x, held_out = (
+                on_levels(box, x, LEVELS),
+                on_levels(box, held_out, HELD_OUT_LEVELS),
+            )
         tables = basis.at(x)
         noise = None
         if not callable(problem.diffusion):
@@ -101,10 +135,13 @@ class Collocation:
         faces = [
             FaceTables(face, points, basis.at(points.x))
             for face in problem.faces
-            for points in [FacePoints.draw(box, face, n_face, rng)]
+            for points in [_face_points(problem, face, n_face, rng)]
         ]
         faces += _periodic_pairs(problem, basis, n_face, rng)
-        return cls(problem, x, tables, tables.values(), noise, held_out, tuple(faces))
+        ends = Ends.of(problem, held_out)
+        return cls(
+            problem, x, tables, tables.values(), noise, held_out, tuple(faces), ends
+        )
 
     def solve(
         self, policy: Policy, a: Array, lam: float, near: FeatureValue | None = None
@@ -123,6 +160,7 @@ class Collocation:
         rows = rho[:, None] * self.values - self.tables.along(drift) - bend
         payoff = np.asarray(problem.payoff_at(x, a))
         weight = importance(near, x, x) / row_scale(problem, x, a)
+        pace = rho.mean() or row_scale(problem, x, a).mean()
         matrices = [rows * weight[:, None]]
         sides = [np.stack((payoff * weight, weight), -1)]
         open_faces = []
@@ -135,7 +173,7 @@ class Collocation:
                 matrices.append(row)
                 # Any positive data keep w > 0; 1/rho makes no boundary layer.
                 held = isinstance(problem.faces.get(face.face), Dirichlet)
-                ends = np.full_like(data, float(held) / rho.mean())
+                ends = np.full_like(data, float(held) / pace)
                 sides.append(np.stack((data, ends), -1))
             if is_open:
                 open_faces.append(face)
@@ -181,6 +219,18 @@ def regularised_solve(A: Array, b: Array, lam: float) -> Array:
     stacked[len(A) + np.arange(n), np.arange(n)] = lam * np.sqrt(n)
     R = np.asarray(qr(stacked, mode="r", overwrite_a=True, check_finite=False)[0])
     return solve_triangular(R[:n, :n], R[:n, n:]) / norms[:, None]
+
+
+def _face_points(
+    problem: ControlProblem, face: Face, n: int, rng: np.random.Generator
+) -> FacePoints:
+    """Points of a face; where time is a state, on few times."""
+    box = problem.domain
+    assert box is not None
+    points = FacePoints.draw(box, face, n, rng)
+    if isinstance(problem, TimedProblem) and points.axis < problem.dimension - 1:
+        return FacePoints(points.axis, points.sign, on_levels(box, points.x, LEVELS))
+    return points
 
 
 def _periodic_pairs(
@@ -248,6 +298,12 @@ def face_rows(
             "whose value need not be smooth there. Solve this problem on a grid "
             "(hjbpde.solve), or state the face with Dirichlet, Reflecting or Robin."
         )
+    if isinstance(problem, TimedProblem):
+        # The data at T continue smoothly: with the rule by the payoff's growth the
+        # heat equation lost one to three digits (measured), it gained none.
+        pace = 1.0 / problem.domain.width[-1]
+        felt = np.median(influence_rate(problem, points, policy(points.x), pace))
+        return None, np.zeros(n), bool(felt <= STEADY)
     closing = _closing_rows(problem, points, tables, policy)
     return closing, np.zeros(n), closing is not None
 
@@ -267,11 +323,13 @@ def face_data(g: float | Callable[..., Array], x: Array, face: Face) -> Array:
     return values
 
 
-def influence_rate(problem: ControlProblem, points: FacePoints, a: Array) -> Array:
+def influence_rate(
+    problem: ControlProblem, points: FacePoints, a: Array, pace: float = 0.0
+) -> Array:
     """Decay, over half the box, of what data on a face do inside it.
 
-    The root of ``D k^2 - f_in k - rho = 0`` with D half the normal variance and
-    f_in the drift away from the face, times half the width.
+    The root of ``D k^2 - f_in k - rho = 0`` with D half the normal variance, f_in
+    the drift away from the face and `pace` added to rho, times half the width.
     """
     assert problem.domain is not None
     axis = points.axis
@@ -279,7 +337,7 @@ def influence_rate(problem: ControlProblem, points: FacePoints, a: Array) -> Arr
     inward = -points.sign * np.asarray(problem.drift_at(points.x, a))[:, axis] / half
     sigma = np.asarray(problem.diffusion_at(points.x, a))[:, axis] / half
     D = np.maximum(0.5 * (sigma**2).sum(-1), 1e-12)
-    rho = np.asarray(problem.discount_at(points.x))
+    rho = np.asarray(problem.discount_at(points.x)) + pace
     return (inward + np.sqrt(inward**2 + 4 * D * rho)) / (2 * D)
 
 

@@ -23,6 +23,8 @@ class Evaluation(Protocol):
     3. It never reads ``problem.exact`` and calls user functions inside the domain
        only, unless its documentation says otherwise.
     4. The same seed gives the same bits.
+    5. It takes discounted stationary problems and those with the special fields that
+       its class attribute `takes` names, if it has one.
     """
 
     def learn(
@@ -44,8 +46,9 @@ class PolicyIteration:
     ----------
     evaluation : LeastSquares, MonteCarlo or Residual
     start : callable, x (n, d) -> (n, m), optional
-        The first policy. None: the Riccati feedback of the linearisation at the box
-        centre, or an admissible constant control where there is none.
+        The first policy; with a horizon it may name the keyword t. None: the Riccati
+        feedback of the linearisation at the box centre, or an admissible constant
+        control where there is none.
 
     Source: Fleming and Soner, Controlled Markov Processes and Viscosity Solutions,
     2nd ed., section IV.5, equation 5.8; Howard's policy improvement.
@@ -63,6 +66,11 @@ class PolicyIteration:
             )
         if self.start is not None and not callable(self.start):
             raise ProblemError("PolicyIteration: start must be a function of x.")
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """Special fields of problems that the evaluation takes."""
+        return getattr(self.evaluation, "takes", ())
 
     @property
     def label(self) -> str:

@@ -32,6 +32,16 @@ def interior_points(
     return box.centre + 0.5 * box.width * z
 
 
+def on_levels(box: Box, x: Array, n: int) -> Array:
+    """States x with the last coordinate moved to n Chebyshev levels, evenly shared."""
+    share = (x[:, -1] - np.asarray(box.low)[-1]) / box.width[-1]
+    level = np.minimum(np.floor(n * share), n - 1)
+    moved = x.copy()
+    z = -np.cos(np.pi * (level + 0.5) / n)
+    moved[:, -1] = box.centre[-1] + 0.5 * box.width[-1] * z
+    return moved
+
+
 @dataclass(frozen=True, eq=False)
 class FacePoints:
     """States x (n, d) on one face, whose outward normal is ``sign`` e_axis."""

@@ -16,6 +16,8 @@ from .policy_iteration import PolicyIteration
 from .probe import probe
 from .q_learning import QLearning
 from .solution import LearnedSolution
+from .time_state import slice_of
+from .timed_solution import TimedLearnedSolution
 
 
 def solve(
@@ -26,11 +28,13 @@ def solve(
     seed: int = 0,
     progress: bool = False,
 ) -> LearnedSolution:
-    """Learn V and the policy of ``rho V = max_a { r + L^a V }``.
+    """Learn V and the policy of ``rho V - V_t = max_a { r + L^a V }``.
 
     Parameters
     ----------
     problem : ControlProblem
+        Discounted and stationary (V_t = 0); with ``LeastSquares`` also with a
+        horizon, V(x, T) = g(x).
     method : PolicyIteration or QLearning, optional
         Default ``PolicyIteration(LeastSquares())``.
     region : Box, optional
@@ -43,31 +47,46 @@ def solve(
 
     Returns
     -------
-    LearnedSolution, whose report says why it stopped. A run that does not converge
-    is returned with that status: its best state is not lost.
+    LearnedSolution, whose report says why it stopped; with a horizon its questions
+    take a time, ``value_at(x, t=)``. A run that does not converge is returned with
+    that status: its best state is not lost.
 
     Raises
     ------
     ProblemError
         Unusable functions, region or starting policy.
+    MethodMismatch
+        A field that the method does not take.
     """
     if not isinstance(problem, ControlProblem):
         raise ProblemError(
             f"neural.solve takes a ControlProblem, got {type(problem).__name__}; a "
             "model written in torch becomes one by neural.from_torch."
         )
-    problem.require_only("neural.solve")
     method = PolicyIteration() if method is None else method
+    evaluation = getattr(method, "evaluation", method)
+    problem.require_only(
+        f"neural.solve with {type(evaluation).__name__}", *getattr(method, "takes", ())
+    )
     region = _region(problem, region)
     began = time.perf_counter()
-    checks = probe(problem, seed)
+    checks = _probed(problem, seed)
     checked = time.perf_counter()
     outcome = method.learn(problem, seed, progress)
     report = _report(method, outcome, checks, checked - began)
     assert problem.domain is not None
-    return LearnedSolution(
-        problem, problem.domain, region, report, outcome.model, outcome.actor
-    )
+    found = (problem, problem.domain, region, report, outcome.model, outcome.actor)
+    if problem.horizon is None:
+        return LearnedSolution(*found)
+    return TimedLearnedSolution(*found, horizon=float(problem.horizon))
+
+
+def _probed(problem: ControlProblem, seed: int) -> tuple[str, ...]:
+    """Checks of the functions, with a horizon today, half-way and at the end."""
+    if problem.horizon is None:
+        return probe(problem, seed)
+    times = (0.0, 0.5 * problem.horizon, float(problem.horizon))
+    return [probe(slice_of(problem, t), seed) for t in times][-1]
 
 
 def _region(problem: ControlProblem, region: Box | None) -> Box:

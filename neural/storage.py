@@ -47,6 +47,7 @@ def save_solution(solution: LearnedSolution, path: str | Path) -> Path:
         "model": type(solution.model).__name__,
         "actor": solution.actor is not None,
         "periodic": [bool(p) for p in periodic],
+        "horizon": getattr(solution, "horizon", None),
         "problem": "" if solution.problem is None else solution.problem.name,
         "report": solution.report.to_dict(),
     }
@@ -67,13 +68,15 @@ def load(path: str | Path, problem: ControlProblem | None = None) -> LearnedSolu
     Raises
     ------
     ProblemError
-        A missing, truncated or foreign file, or a problem of another domain.
+        A missing, truncated or foreign file, or a problem of another domain or horizon.
     """
     from .solution import LearnedSolution
+    from .timed_solution import TimedLearnedSolution
 
     arrays, header = read_file(Path(path))
     if header.get("kind") == "score":
         raise ProblemError(f"{path} holds a score; use neural.load_score.")
+    horizon = header.get("horizon")
     domain = Box(arrays["domain.low"], arrays["domain.high"], header["periodic"])
     region = Box(arrays["region.low"], arrays["region.high"])
     if problem is not None:
@@ -87,6 +90,11 @@ def load(path: str | Path, problem: ControlProblem | None = None) -> LearnedSolu
                 f"neural.load: {path} was learned on {domain}, the problem given lives "
                 f"on {problem.domain}."
             )
+        if problem.horizon != horizon:
+            raise ProblemError(
+                f"neural.load: {path} was learned with horizon {horizon}, the problem "
+                f"given has {problem.horizon}."
+            )
     value = _part(arrays, "value.")
     kinds = {
         kind.__name__: kind for kind in (AnsatzNetwork, FeatureValue, ValueNetwork)
@@ -96,7 +104,10 @@ def load(path: str | Path, problem: ControlProblem | None = None) -> LearnedSolu
     if header["actor"]:
         actor = PolicyNetwork.from_arrays(_part(arrays, "actor."), problem)
     report = Report.from_dict(header["report"])
-    return LearnedSolution(problem, domain, region, report, model, actor)
+    found = (problem, domain, region, report, model, actor)
+    if horizon is None:
+        return LearnedSolution(*found)
+    return TimedLearnedSolution(*found, horizon=float(horizon))
 
 
 def _part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:

@@ -1,0 +1,204 @@
+"""Problems with a horizon as problems in (x, t): time is one state more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hjbpde.boundary import BoundaryRule, Dirichlet, Face, Robin
+from hjbpde.errors import ProblemError
+from hjbpde.events import Exit
+from hjbpde.held import held, held_rule, keywords
+from hjbpde.problem import ControlProblem
+from hjbpde.sets import Box
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class TimedProblem(ControlProblem):
+    """``rho V - V_t = max_a { r + L^a V }``, V(x, T) = g(x), on states y = (x, t).
+
+    Time drifts at rate 1 without noise and ends on its high face, where V = g; on
+    its low face, today, nothing is imposed. Every other field is the given problem's,
+    read at y. Functions that name t are called once a time, with a number, as on
+    grids: many states should share a time.
+
+    Source: Fleming and Soner, Controlled Markov Processes and Viscosity Solutions,
+    2nd ed., section IV.3: the parabolic equation on [0, T] x box.
+    """
+
+    @classmethod
+    def of(cls, problem: ControlProblem) -> TimedProblem:
+        """The problem with a horizon as one in (x, t).
+
+        Raises
+        ------
+        ProblemError
+            Terminal data that are not finite, with the state.
+        """
+        domain, T = problem.domain, problem.horizon
+        assert domain is not None and T is not None
+        _check_terminal(problem)
+        read, d = _Reader(problem), problem.dimension
+        field = "reward" if problem.reward is not None else "cost"
+        payoff: dict[str, Any] = {field: read.function("payoff_at")}
+        low, high = np.asarray(domain.low), np.asarray(domain.high)
+        return cls(
+            drift=read.drift,
+            diffusion=read.diffusion,
+            controls=_controls(problem.controls),
+            domain=Box([*low, 0.0], [*high, T], [*domain.periodic_axes, False]),
+            # A function, because the number 0 is refused without a horizon.
+            discount=read.function("discount_at"),
+            boundary={**_faces(problem), (d, "high"): Dirichlet(_of_x(g_of(problem)))},
+            exit=_exit(problem.exit),
+            best_control=_best_control(problem.best_control),
+            name=problem.name,
+            **payoff,
+        )
+
+
+def slice_of(problem: ControlProblem, t: float) -> ControlProblem:
+    """The data at time t of a problem with a horizon, as a stationary problem.
+
+    Its discount is larger by 1, so that it stands without the horizon; data on faces
+    may name t as well.
+    """
+    faces = {face: held_rule(rule, t=t) for face, rule in problem.faces.items()}
+    return replace(problem.slice_at(t, 1.0), boundary=faces)
+
+
+@dataclass(frozen=True, eq=False)
+class _Reader:
+    """Functions of a problem with a horizon, read at y = (x, t) of shape (..., d+1)."""
+
+    problem: ControlProblem
+
+    @cached_property
+    def slices(self) -> dict[float, ControlProblem]:
+        """Problems at the times asked so far: building one costs more than a call."""
+        return {}
+
+    def function(self, name: str) -> Callable[..., Array]:
+        """The method `name` of the problem at the time of every state."""
+        problem = self.problem
+        rate = 1.0 if name == "discount_at" else 0.0
+
+        def at_time(t: float) -> Callable[..., Array]:
+            now = self.slices.get(t)
+            if now is None:
+                now = self.slices[t] = problem.slice_at(t, 1.0)
+            return lambda *given: np.asarray(getattr(now, name)(*given)) - rate
+
+        return by_time(at_time, problem.depends_on_time)
+
+    def drift(self, y: Array, a: Array) -> Array:
+        """(f, 1)."""
+        f = self.function("drift_at")(y, a)
+        return np.concatenate([f, np.ones((*f.shape[:-1], 1))], -1)
+
+    @property
+    def diffusion(self) -> Any:
+        """sigma with a row of zeros for time."""
+        problem, d = self.problem, self.problem.dimension
+        if problem.diffusion is None:
+            return None
+        if not callable(problem.diffusion):
+            x, a = np.zeros((1, d)), np.zeros((1, problem.n_controls))
+            sigma = np.asarray(problem.diffusion_at(x, a))[0]
+            return np.vstack([sigma, np.zeros((1, sigma.shape[1]))])
+
+        def of_state(y: Array, a: Array) -> Array:
+            sigma = self.function("diffusion_at")(y, a)
+            still = np.zeros((*sigma.shape[:-2], 1, sigma.shape[-1]))
+            return np.concatenate([sigma, still], -2)
+
+        return of_state
+
+
+def by_time(
+    at_time: Callable[[float], Callable[..., Array]], depends: bool = True
+) -> Callable[..., Array]:
+    """A function of y = (x, t) from one of x a time; one call where t is not felt."""
+
+    def at(y: Array, *more: Array) -> Array:
+        x, t = np.ascontiguousarray(y[..., :-1]), y[..., -1]
+        if not depends or y.size == 0:
+            return at_time(0.0)(x, *more)
+        out: Array | None = None
+        for now in np.unique(t):
+            here = t == now
+            part = at_time(float(now))(x[here], *(m[here] for m in more))
+            if out is None:
+                out = np.empty((*t.shape, *part.shape[1:]))
+            out[here] = part
+        assert out is not None
+        return out
+
+    return at
+
+
+def g_of(problem: ControlProblem) -> Callable[[Array], Array]:
+    """The terminal data as a function of x."""
+    return lambda x: np.asarray(problem.terminal_at(x), dtype=float)
+
+
+def _check_terminal(problem: ControlProblem) -> None:
+    assert problem.domain is not None
+    x = problem.domain.sample(np.random.default_rng(0), 256)
+    values = np.asarray(problem.terminal_at(x), dtype=float)
+    if not np.isfinite(values).all():
+        bad = x[int(np.flatnonzero(~np.isfinite(values))[0])]
+        raise ProblemError(
+            f"'terminal' is not finite at x = {bad}. Likely a logarithm or division "
+            "outside its range; shrink the domain or guard the function."
+        )
+
+
+def _of_x(function: Any) -> Any:
+    """A function of x alone as one of y; numbers stay."""
+    return (lambda y: function(y[..., :-1])) if callable(function) else function
+
+
+def _faces(problem: ControlProblem) -> dict[Face, BoundaryRule | None]:
+    """The rules of the faces in x, their data read at y."""
+
+    def at_state(g: Any) -> Any:
+        if "t" not in keywords(g):
+            return _of_x(g)
+        return by_time(lambda t: held(g, t=t))
+
+    return {
+        face: replace(rule, g=at_state(rule.g))
+        if isinstance(rule, Dirichlet | Robin)
+        else rule
+        for face, rule in problem.faces.items()
+    }
+
+
+def _exit(leaving: Exit | None) -> Exit | None:
+    if leaving is None:
+        return None
+    return Exit(_of_x(leaving.region), _of_x(leaving.value))
+
+
+def _controls(controls: Any) -> Any:
+    if isinstance(controls, Box) and controls.varies:
+        return Box(_of_x(controls.low), _of_x(controls.high))
+    return controls
+
+
+def _best_control(best: Any) -> Any:
+    if best is None:
+        return None
+
+    def of_state(y: Array, p: Array, hess: Array) -> Array:
+        return best(y[..., :-1], p[..., :-1], hess[..., :-1, :-1])
+
+    return of_state
