@@ -8,11 +8,13 @@ from typing import Any
 
 from ..errors import ProblemError
 from ..problem import ControlProblem
+from .cash_management import cash_management
 from .dividends import optimal_dividends
 from .economics import consumption_saving, growth
 from .liquidation import liquidation
 from .lqr import lqr
 from .manufactured import manufactured
+from .mechanics import pendulum
 from .merton import merton
 from .minimum_time import double_integrator, eikonal, zermelo
 from .options import american_put, european_call, uncertain_volatility
@@ -32,8 +34,10 @@ _BUILDERS: dict[str, Callable[..., ControlProblem]] = {
     "zermelo": zermelo,
     "consumption-saving": consumption_saving,
     "growth": growth,
+    "cash-management": cash_management,
     "optimal-dividends": optimal_dividends,
     "liquidation": liquidation,
+    "pendulum": pendulum,
     "hamilton-jacobi": hamilton_jacobi,
     "harmonic-oscillator": harmonic_oscillator,
     "air3d": air3d,
