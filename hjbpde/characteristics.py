@@ -9,7 +9,7 @@ is an ordinary differential equation along each characteristic,
     x' = H_p,   p' = -H_x,   V' = p . H_p - H,   p = grad V,
 
 started at (x, grad g(x), g(x)) and followed backward from T (Evans, Partial
-Differential Equations, 2nd ed., section 3.2.5, equations 54 and 55). What it carries
+Differential Equations, 2nd ed., section 3.2.5). What it carries
 is the value as long as no two characteristics have met: a truth without a grid to
 compare grids with. Beyond, the value has kinks and characteristics say nothing.
 """
@@ -105,7 +105,7 @@ class StoermerVerlet:
 
     For ``H = T(p) + U(x)`` only; V gains the discrete action, so that p stays its
     gradient. Source: Hairer, Lubich and Wanner, Geometric Numerical Integration, 2nd
-    ed., section I.1.4, equation 1.17 (KDK) and section VI.6.2.
+    ed., section I.1.4, and section VI.6 for the action.
     """
 
     def step(
@@ -130,7 +130,7 @@ class ImplicitMidpoint:
         Of the fixed-point iteration for the midpoint, relative.
     max_iter : int
 
-    Source: Hairer, Lubich and Wanner, section VI.4, theorem 4.3.
+    Source: Hairer, Lubich and Wanner, section VI.4.
     """
 
     tolerance: float = 1e-13

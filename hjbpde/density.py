@@ -3,8 +3,7 @@
 With L the generator of the monotone scheme (rates, no discount) and m the
 probabilities of the nodes, ``dm/dt = L' m``; the density is m over the volumes of the
 nodes. At a rate no node is left faster than, ``P = I + L / rate`` is a stochastic
-matrix and (uniformisation: Grassmann, Computers & Operations Research 4 (1977) 47,
-equation 4)
+matrix and (uniformisation: Grassmann, Computers & Operations Research 4 (1977) 47)
 
     exp(t L') m = sum_k e^{-rate t} (rate t)^k / k! (P')^k m,
 
@@ -122,8 +121,8 @@ def transported(L: sp.csr_matrix, free: NDArray[np.bool_], m: Array, t: float) -
     jumps = sp.csr_matrix(L - sp.diags(L.diagonal()))
     if jumps.nnz and jumps.data.min() < -1e-12 * np.abs(jumps.data).max():
         raise ProblemError(
-            "density: a rate is negative, so there is no process behind the rows "
-            "(hjb.Extrapolate() where noise crosses the face); use another rule."
+            "density: a rate is negative, so there is no process behind the rows; "
+            "another rule on the faces or a finer grid makes them monotone."
         )
     leaving = np.asarray(jumps.sum(axis=1)).ravel()
     # Above the largest rate, so that every node may keep its mass: P cannot cycle.

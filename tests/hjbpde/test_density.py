@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from scipy.linalg import expm
 from scipy.stats import norm
 
 import hjbpde as hjb
+from hjbpde.density import transported
 
 S = 0.5
 
@@ -32,7 +34,7 @@ def moments(solution, density):
 
 
 def variance(t, before=0.0):
-    """Of the Ornstein-Uhlenbeck process with rate 1 (Gardiner, eq. 4.5.29)."""
+    """Of the Ornstein-Uhlenbeck process with rate 1 (v' = -2 v + S^2)."""
     return before * np.exp(-2 * t) + S**2 / 2 * -np.expm1(-2 * t)
 
 
@@ -197,6 +199,12 @@ def test_starts_that_are_no_density_are_refused():
     for t, start, message in refused:
         with pytest.raises(hjb.ProblemError, match=message):
             solution.density(t, start)
+
+
+def test_rows_with_a_negative_rate_are_no_process():
+    L = sp.csr_matrix([[1.0, -1.0], [2.0, -2.0]])
+    with pytest.raises(hjb.ProblemError, match="rate is negative"):
+        transported(L, np.ones(2, bool), np.array([1.0, 0.0]), 1.0)
 
 
 def test_the_density_of_a_problem_with_a_horizon_is_refused():

@@ -118,6 +118,18 @@ def test_free_motion_is_straight_and_costs_the_value_of_hopf_and_lax():
     assert paths.rewards[:, -1] == pytest.approx(problem.exact.value(x0), abs=1e-5)
 
 
+def test_simulated_calls_are_worth_what_black_and_scholes_say():
+    """Constant coefficients in the log price: Euler steps have the exact law."""
+    problem = hjb.catalogue.get("european-call")
+    solution = hjb.solve(problem, 65)
+    x0, T = np.array([0.5 * sum(solution.grid.axes[0][[0, -1]])]), problem.horizon
+    paid = solution.simulate(x0, T, T / 4, 20_000, seed=2).rewards[:, -1]
+    error = 4 * paid.std() / np.sqrt(len(paid))
+    wanted = float(problem.exact.value(x0))
+    assert abs(paid.mean() - wanted) < error
+    assert error < 0.1 * wanted
+
+
 def test_calendar_time_reaches_every_function_and_the_policy():
     """a = t, x' = a + t, reward t, discount 1/2: Euler's sums in closed form."""
     problem = hjb.ControlProblem(
