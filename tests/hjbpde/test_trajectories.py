@@ -122,7 +122,8 @@ def test_simulated_calls_are_worth_what_black_and_scholes_say():
     """Constant coefficients in the log price: Euler steps have the exact law."""
     problem = hjb.catalogue.get("european-call")
     solution = hjb.solve(problem, 65)
-    x0, T = np.array([0.5 * sum(solution.grid.axes[0][[0, -1]])]), problem.horizon
+    assert isinstance(solution, hjb.TimedSolution)
+    x0, T = solution.grid.domain.centre, float(solution.times[-1])
     paid = solution.simulate(x0, T, T / 4, 20_000, seed=2).rewards[:, -1]
     error = 4 * paid.std() / np.sqrt(len(paid))
     wanted = float(problem.exact.value(x0))
