@@ -18,9 +18,10 @@ from .errors import (
     ProblemError,
     StabilityError,
 )
-from .events import Exit, Modes, Stop
+from .events import Exit, Impulse, Modes, Stop
 from .game_solution import GameSolution
 from .grid import Grid
+from .impulse_solution import ImpulseSolution
 from .methods.explicit import ExplicitMarching, Tube
 from .methods.hamiltonians import Godunov, LaxFriedrichs
 from .methods.marching import Marching
@@ -60,6 +61,8 @@ __all__ = [
     "Hamiltonian",
     "Hybrid",
     "ImplicitMidpoint",
+    "Impulse",
+    "ImpulseSolution",
     "LaxFriedrichs",
     "Marching",
     "MemoryBudgetError",

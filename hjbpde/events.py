@@ -1,4 +1,4 @@
-"""What happens to the process beside drift and noise: exit, stopping, modes."""
+"""What happens to the process beside drift and noise: exit, stops, modes, impulses."""
 
 from __future__ import annotations
 
@@ -60,6 +60,106 @@ class Stop:
             raise ProblemError(
                 f"Stop: by must be 'controller' or 'adversary', got {self.by!r}."
             )
+
+
+@dataclass(frozen=True, eq=False)
+class Impulse:
+    """The right to move the state at once, as often as one likes, at a cost each time.
+
+    With ``M V(x) = sup_y { V(y) - c(x, y) }`` over the targets y, the value solves the
+    quasi-variational inequality ::
+
+        min( rho V - sup_a { r + f . grad V + 1/2 tr(sigma sigma^T hess V) },
+             V - M V ) = 0
+
+    (Oksendal and Sulem, Applied Stochastic Control of Jump Diffusions, 2nd ed.,
+    theorem 6.2). With ``cost=`` it is ``max(rho V - inf_a {...}, V - M V) = 0`` and
+    ``M V(x) = inf_y { V(y) + c(x, y) }``.
+
+    Parameters
+    ----------
+    targets : array (n, d) or callable
+        The states that may be moved to, or those from x: ``y(x) -> (..., n, d)``.
+    cost : float or callable
+        ``c(x, y) -> (...)`` for x and y ``(..., d)`` of one shape, or a number. It is
+        paid at once: taken from a reward, added to a cost. Every entry must be > 0,
+        or one could move for ever; infinity forbids the move.
+
+    Raises
+    ------
+    ProblemError
+        Targets of a wrong shape or not finite, a number that is no cost.
+    """
+
+    targets: Any
+    cost: Any
+
+    def __post_init__(self) -> None:
+        if not callable(self.cost) and not 0 < float(self.cost) < np.inf:
+            raise ProblemError(
+                f"Impulse: cost must be a function c(x, y) or a number > 0, got "
+                f"{self.cost!r}; a move without a fixed cost would be made for ever."
+            )
+        if callable(self.targets):
+            return
+        y = np.array(self.targets, dtype=float)
+        if y.ndim != 2 or not y.size or not np.isfinite(y).all():
+            raise ProblemError(
+                "Impulse: targets must be a finite array (n, d), one state a row, or "
+                f"a function of x; got shape {y.shape}."
+            )
+        y.setflags(write=False)
+        object.__setattr__(self, "targets", y)
+
+    def targets_from(self, x: Any) -> Any:
+        """The targets from x (N, d): (N, n, d), or (1, n, d) where all share them.
+
+        Raises
+        ------
+        ProblemError
+            A function of the wrong shape, or not finite.
+        """
+        if not callable(self.targets):
+            return self.targets[None]
+        y = np.asarray(self.targets(x), dtype=float)
+        if y.ndim != 3 or y.shape[::2] != x.shape or not y.size:
+            raise ProblemError(
+                f"Impulse: targets(x) returned shape {y.shape} for states of shape "
+                f"{x.shape}; expected ({len(x)}, n, {x.shape[-1]})."
+            )
+        if not np.isfinite(y).all():
+            bad = x[np.argwhere(~np.isfinite(y))[0, 0]]
+            raise ProblemError(f"Impulse: targets(x) is not finite at x = {bad}.")
+        return y
+
+    def costs(self, x: Any, y: Any) -> Any:
+        """c for x (N, d) and targets y (N or 1, n, d): (N, n).
+
+        Raises
+        ------
+        ProblemError
+            A cost that is not positive, naming both states, or a wrong shape.
+        """
+        shape = (len(x), y.shape[1])
+        wide = (*shape, x.shape[-1])
+        x, y = np.broadcast_to(x[:, None], wide), np.broadcast_to(y, wide)
+        found: Any = self.cost(x, y) if callable(self.cost) else float(self.cost)
+        try:
+            c = np.broadcast_to(np.asarray(found, dtype=float), shape)
+        except ValueError:
+            raise ProblemError(
+                f"Impulse: cost(x, y) returned shape {np.shape(found)} for states of "
+                f"shape {wide}; expected {shape}, one number a pair."
+            ) from None
+        bad = np.argwhere(~(c > 0))
+        if len(bad):
+            n, j = bad[0]
+            raise ProblemError(
+                f"Impulse: the cost of moving from x = {x[n, j]} to y = {y[n, j]} is "
+                f"{c[n, j]:g}; it must be > 0, or one could move for ever. Add a fixed "
+                "part, or return infinity for moves that are not allowed."
+            )
+        return c
 
 
 def stops_of(stop: Any) -> tuple[Stop, ...]:
@@ -187,6 +287,10 @@ def fault_of_events(problem: Any) -> str | None:
     stops = stops_of(problem.stop)
     if len({s.by for s in stops}) < len(stops):
         return "'stop' may hold one right to stop for each side, not two."
+    if problem.impulse is not None:
+        fault = _fault_of_impulse(problem)
+        if fault is not None:
+            return fault
     return _fault_of_average(problem) if problem.average else None
 
 
@@ -196,4 +300,27 @@ def _fault_of_average(problem: Any) -> str | None:
     for field in ("horizon", "exit", "stop", "modes"):
         if getattr(problem, field) is not None:
             return f"no method takes average=True together with '{field}'."
+    return None
+
+
+def _fault_of_impulse(problem: Any) -> str | None:
+    impulse = problem.impulse
+    if not isinstance(impulse, Impulse):
+        return "'impulse' must be hjb.Impulse(targets, cost)."
+    for field in ("horizon", "stop", "adversary", "modes"):
+        if getattr(problem, field) is not None:
+            return f"no method takes 'impulse' together with '{field}'."
+    if problem.average or (not callable(problem.discount) and problem.discount <= 0):
+        return "'impulse' needs discount > 0: the moves' costs are summed for ever."
+    if callable(impulse.targets):
+        return None
+    y, domain = impulse.targets, problem.domain
+    if y.shape[1] != domain.dimension:
+        return (
+            f"'impulse': the targets have {y.shape[1]} columns for "
+            f"{domain.dimension} states."
+        )
+    outside = y[~domain.contains(domain.wrap(y), 1e-12)]
+    if len(outside):
+        return f"'impulse': the target {outside[0]} lies outside the domain {domain}."
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from .errors import ProblemError
@@ -45,6 +46,18 @@ class Interpolant:
         """Multilinear: never beyond the values of the cell's corners."""
         flat, parts = self._weights(x)
         return self._sum(parts, [p[1] for p in parts]).reshape(flat)
+
+    def linear_weights(self, x: Array) -> sp.csr_matrix:
+        """The weights of `linear` at x (..., d): CSR (points, N), rows sum to 1."""
+        _, parts = self._weights(x)
+        n = len(parts[0][0])
+        number, weight = np.zeros((n, 1), np.int64), np.ones((n, 1))
+        for (source, linear, *_), stride in zip(parts, self.stride, strict=True):
+            number = (number[:, :, None] + stride * source[:, None]).reshape(n, -1)
+            weight = (weight[:, :, None] * linear[:, None]).reshape(n, -1)
+        used = weight != 0.0
+        entries = (weight[used], (np.nonzero(used)[0], number[used]))
+        return sp.csr_matrix(entries, shape=(n, self.values.size))
 
     def cubic(self, x: Array) -> Array:
         """Tensor-product Lagrange cubic: exact on cubics, error O(h^4)."""

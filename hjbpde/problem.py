@@ -37,7 +37,7 @@ from .held import held, held_events, held_rule, keywords, raised
 from .sets import Box, ControlSet, Finite
 
 _RULES = (Dirichlet, Reflecting, Robin, Extrapolate, StateConstraint)
-_NOT_YET = ("jumps", "impulse")
+_NOT_YET = ("jumps",)
 _OF_TIME = ("drift", "diffusion", "reward", "cost", "discount")
 """Functions that may name the keyword t."""
 
@@ -75,6 +75,8 @@ class ControlProblem:
     modes : Modes, optional
         Modes switched between at given rates; functions may then name mode, an
         integer, which is passed by keyword.
+    impulse : Impulse, optional
+        The right to move the state at once at a cost, see `hjbpde.events`.
     average : bool
         The long-run average instead of a discounted sum; discount is then 0.
     boundary : rule, mapping or None
@@ -271,7 +273,7 @@ class ControlProblem:
     @property
     def special(self) -> frozenset[str]:
         """Fields in use that not every method takes."""
-        fields = ("horizon", "exit", "stop", "modes", "adversary", *_NOT_YET)
+        fields = ("horizon", "exit", "stop", "modes", "adversary", "impulse")
         used = {field for field in fields if getattr(self, field) is not None}
         return frozenset(used | ({"average"} if self.average else set()))
 

@@ -16,6 +16,7 @@ from .methods.ergodic_run import run_average
 from .methods.explicit import MAX_DIMENSION as MOST_EXPLICIT
 from .methods.explicit import ExplicitMarching
 from .methods.explicit_run import marches_explicitly, run_explicit
+from .methods.impulse_run import run_impulse
 from .methods.march_run import run_marching
 from .methods.marching import Marching, output_times
 from .methods.modes_run import run_modes
@@ -33,7 +34,7 @@ MAX_DIMENSION = 4
 
 Method = PolicyIteration | Marching | Sweeping | ExplicitMarching
 TAKES: dict[type, frozenset[str]] = {
-    PolicyIteration: frozenset({"exit", "stop", "modes", "average"}),
+    PolicyIteration: frozenset({"exit", "stop", "modes", "average", "impulse"}),
     Marching: frozenset({"horizon", "exit", "stop"}),
     Sweeping: frozenset({"exit"}),
     ExplicitMarching: frozenset({"horizon", "stop", "adversary"}),
@@ -109,7 +110,7 @@ def solve(
     -------
     GridSolution
         With a horizon a TimedSolution, which adds the times; with modes a
-        ModedSolution, which adds the modes.
+        ModedSolution, which adds the modes; with impulses an ImpulseSolution.
 
     Raises
     ------
@@ -141,6 +142,7 @@ def solve(
     )
     runner = run if problem.modes is None else run_modes
     runner = run_average if problem.average else runner
+    runner = runner if problem.impulse is None else run_impulse
     return _returned(runner(problem, grid, method, options), strict)
 
 
@@ -268,13 +270,18 @@ def check_fit(problem: ControlProblem, grid: Grid, method: Any) -> None:
     if isinstance(method, PolicyIteration) and method.order > 1 and problem.special:
         raise MethodMismatch(
             f"PolicyIteration: order {method.order} needs a smooth value; where the "
-            "process may end inside the domain (exit, stop), with modes and for "
-            "averages, use order=1."
+            "process may end inside the domain (exit, stop), with modes or impulses "
+            "and for averages, use order=1."
         )
     if isinstance(method, PolicyIteration) and method.richardson and method.order != 1:
         raise MethodMismatch(
             "PolicyIteration: richardson=True extrapolates the monotone scheme; "
             "combine it with order=1."
+        )
+    if problem.impulse is not None and (problem.dimension > 2 or method.richardson):
+        raise MethodMismatch(
+            "PolicyIteration: impulses are taken in 1 and 2 dimensions, without "
+            "richardson=True."
         )
 
 
@@ -289,7 +296,14 @@ def bytes_needed(grid: Grid, problem: ControlProblem) -> float:
     tables = 2 * d + d * m + 3 * m + 4
     rows = 4 * d + 8
     work = 2 * d + 18
-    return 8.0 * grid.size * (tables + 2 * rows + work)
+    pairs = 0
+    if problem.impulse is not None:
+        y = problem.impulse.targets_from(grid.nodes_of(np.zeros(1, np.intp)))
+        # Costs; where targets differ from node to node also they and their weights.
+        pairs = y.shape[1] * (
+            2 + (2 * d + 3 * 2**d) * callable(problem.impulse.targets)
+        )
+    return 8.0 * grid.size * (tables + 2 * rows + work + pairs)
 
 
 def check_memory(grid: Grid, problem: ControlProblem) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,12 @@ def solve_nested(
     tables: Tables,
     method: PolicyIteration,
     options: RunOptions,
+    settled: Callable[..., None] | None = None,
 ) -> list[GridState]:
-    """The monotone solution on every nested grid, coarse to fine."""
+    """The monotone solution on every nested grid, coarse to fine.
+
+    One grid is solved by `settled`, which is called like `settle`, the default.
+    """
     least = CLOSABLE if any(rule is None for rule in problem.faces.values()) else 5
     grids, nested = nested_grids(grid, least), [tables]
     for finer in reversed(grids[1:]):
@@ -98,7 +103,7 @@ def solve_nested(
             admissible_start(state)
         if V is None and faces.artificial:
             inward_start(state)
-        settle(state, method, options, first=not states)
+        (settled or settle)(state, method, options, first=not states)
         watch_inverse(state)
         states.append(state)
         if state.status == "not converged" and time.monotonic() > options.deadline:
@@ -150,10 +155,17 @@ def _spread(values: Any, face: FaceNodes, grid: Grid) -> Any:
 
 
 def settle(
-    state: GridState, method: PolicyIteration, options: RunOptions, first: bool
+    state: GridState,
+    method: PolicyIteration,
+    options: RunOptions,
+    first: bool,
+    closing: bool = True,
 ) -> None:
-    """Solve one grid: the fused kernel where it fits, then watched iteration."""
-    updates = 30 if first else 4
+    """Solve one grid: the fused kernel where it fits, then watched iteration.
+
+    Slopes at artificial faces are continued only where `closing`.
+    """
+    updates = (30 if first else 4) if closing else 0
     if iterate_fused(state, 1e-13, method.max_policies, updates):
         updates = 0
     iterate(state, options.tolerance, method.max_policies, options.deadline, updates)

@@ -97,7 +97,7 @@ def _finish(
         value=problem.sign * value,
         control=np.ascontiguousarray(control),
         error_bar=bar.total,
-        report=_report(problem, states, method, clock, corrections, bar),
+        report=report_of(problem, states, method, clock, corrections, bar),
         scheme=method.scheme,
         second_opinion=_opinion(problem, corrections),
         artificial_axes=problem.artificial_axes,
@@ -111,7 +111,7 @@ def _opinion(problem: ControlProblem, corrections: Corrections) -> Array | None:
     return problem.sign * corrections.fourth[-1].V
 
 
-def _report(
+def report_of(
     problem: ControlProblem,
     states: list[GridState],
     method: PolicyIteration,
@@ -119,6 +119,7 @@ def _report(
     corrections: Corrections,
     bar: ErrorBar,
 ) -> Report:
+    """What the solution says about how it was found."""
     fine = states[-1]
     checks = [f"linear solves by {fine.ladder.name}, every residual measured"]
     for (axis, side), rule in problem.faces.items():
