@@ -14,7 +14,7 @@ from .economics import consumption_saving, growth
 from .liquidation import liquidation
 from .lqr import lqr
 from .manufactured import manufactured
-from .mechanics import pendulum
+from .mechanics import mountain_car, pendulum, van_der_pol
 from .merton import merton
 from .minimum_time import double_integrator, eikonal, zermelo
 from .options import american_put, european_call, uncertain_volatility
@@ -38,6 +38,8 @@ _BUILDERS: dict[str, Callable[..., ControlProblem]] = {
     "optimal-dividends": optimal_dividends,
     "liquidation": liquidation,
     "pendulum": pendulum,
+    "van-der-pol": van_der_pol,
+    "mountain-car": mountain_car,
     "hamilton-jacobi": hamilton_jacobi,
     "harmonic-oscillator": harmonic_oscillator,
     "air3d": air3d,
