@@ -210,6 +210,11 @@ def _returned(solution: GridSolution, strict: bool) -> GridSolution:
 
 
 def _grid_of(problem: ControlProblem, grid: Any) -> Grid:
+    if not isinstance(problem, ControlProblem):
+        raise ProblemError(
+            f"solve takes a ControlProblem, got {type(problem).__name__}; one of the "
+            "catalogue is hjb.catalogue.get(NAME)."
+        )
     assert problem.domain is not None
     if grid is None:
         if problem.suggested_grid is None:

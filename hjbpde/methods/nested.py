@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint import Checkpoint
+from ..errors import ProblemError
 from ..faces import FaceNodes, Faces
 from ..grid import Grid
 from ..problem import ControlProblem
@@ -55,7 +56,17 @@ class RunOptions:
         checkpoint: str | Path | None = None,
         progress: bool = False,
     ) -> RunOptions:
-        """Options with their defaults filled in."""
+        """Options with their defaults filled in.
+
+        Raises
+        ------
+        ProblemError
+            A tolerance that is not positive, or a negative budget.
+        """
+        if tolerance is not None and not 0 < tolerance < np.inf:
+            raise ProblemError(f"solve: tolerance = {tolerance}; give a number > 0.")
+        if budget is not None and not budget >= 0:
+            raise ProblemError(f"solve: budget = {budget}; give seconds >= 0.")
         return cls(
             guess,
             1e-9 if tolerance is None else float(tolerance),

@@ -278,3 +278,17 @@ def test_points_outside_the_domain_and_nan_points_are_refused():
         for evaluator in (solution.value_at, solution.control_at, solution.error_at):
             with pytest.raises(hjb.ProblemError):
                 evaluator(np.array([[x]]))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"tolerance": 0.0}, "tolerance"), ({"budget": -1.0}, "budget")],
+)
+def test_options_of_solve_out_of_range_are_refused(options, words):
+    with pytest.raises(hjb.ProblemError, match=words):
+        hjb.solve(hjb.catalogue.get("lqr"), 21, **options)
+
+
+def test_what_is_not_a_problem_is_refused():
+    with pytest.raises(hjb.ProblemError, match="solve takes a ControlProblem, got str"):
+        hjb.solve("lqr", 21)
