@@ -13,6 +13,7 @@ from hjbpde.held import held, keywords
 from hjbpde.problem import ControlProblem
 
 from .collocation import Collocation, FaceTables, PolicyFit, payoff_slopes
+from .exit_region import running
 from .features import FeatureBasis
 from .start import Policy, checked_start, constant_starts, linear_start
 from .time_state import TimedProblem, by_time
@@ -56,10 +57,17 @@ def admissible_start(
         if value > best_value:
             best, best_value = policy, value
     if best is None:
+        hint = ""
+        if problem.exit is not None:
+            hint = (
+                " With an exit the time until it must be finite, and smooth enough for "
+                "global features: holes and corners of the region may hide it. Then "
+                "solve on a grid (hjbpde.solve)."
+            )
         raise ProblemError(
             "PolicyIteration: neither the Riccati feedback of the linearisation nor "
             "any constant control tried has a finite value. Give start=, an "
-            "admissible policy x (n, d) -> (n, m)."
+            f"admissible policy x (n, d) -> (n, m).{hint}"
         )
     control = np.array2string(best.control, precision=4, separator=", ")
     return best, f"the best admissible constant control tried, a = {control}"
@@ -108,6 +116,7 @@ class _Judge:
         basis = FeatureBasis.draw(problem.domain, n, 1.5, rng)
         self.system = Collocation.build(problem, basis, 3.0, rng)
         self.inner = problem.domain.inner(0.5).sample(rng, 256)
+        self.inner = self.inner[running(problem, self.inner)]
         self.last: tuple[Policy, PolicyFit] | None = None
 
     def fit(self, policy: Policy) -> PolicyFit:

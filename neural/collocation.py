@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 from scipy.linalg import qr, solve_triangular
 
 from hjbpde.boundary import Dirichlet, Extrapolate, Face, Reflecting, Robin
-from hjbpde.errors import MethodMismatch, ProblemError
+from hjbpde.errors import MethodMismatch
 from hjbpde.problem import ControlProblem
 from hjbpde.sets import Box
 
+from .ends import Ends, face_data
+from .exit_region import exit_states, exit_value, running, running_states
 from .features import FeatureBasis, FeatureTables, FeatureValue
 from .sampling import FacePoints, interior_points, on_levels
 from .time_state import TimedProblem
@@ -67,30 +70,7 @@ class FaceTables:
     points: FacePoints
     tables: LinearTables
     partner: LinearTables | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Ends:
-    """Held-out states x (n, d) where the process ends, and what it takes there."""
-
-    x: Array
-    data: Array
-
-    @classmethod
-    def of(cls, problem: ControlProblem, held_out: Array) -> Ends:
-        """The horizon at the held-out states; nothing for a stationary problem."""
-        if not isinstance(problem, TimedProblem):
-            return cls(held_out[:0], np.zeros(0))
-        assert problem.domain is not None
-        x, face = held_out.copy(), (problem.dimension - 1, "high")
-        x[:, -1] = np.asarray(problem.domain.high)[-1]
-        rule = problem.faces[face]
-        assert isinstance(rule, Dirichlet)
-        return cls(x, face_data(rule.g, x, face))
-
-    def misfit(self, value: FeatureValue) -> float:
-        """The largest difference between a value and the data, in the units of V."""
-        return float(np.abs(value.value(self.x) - self.data).max(initial=0.0))
+    is_exit: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +98,13 @@ class Collocation:
         box = problem.domain
         assert box is not None
         inward = INWARD if box.dimension >= 5 else 0.0
-        x = interior_points(box, round(ratio * basis.size), rng, inward)
-        held_out = box.sample(rng, max(64, basis.size // 3))
+        n, n_held_out = round(ratio * basis.size), max(64, basis.size // 3)
+        x = interior_points(box, n, rng, inward)
+        held_out = box.sample(rng, n_held_out)
+        if problem.exit is not None:
+            spread = partial(interior_points, box, rng=rng, inward=inward)
+            x = running_states(problem, spread, n)
+            held_out = running_states(problem, partial(box.sample, rng), n_held_out)
         if isinstance(problem, TimedProblem):
             x, held_out = (
                 on_levels(box, x, LEVELS),
@@ -138,7 +123,10 @@ class Collocation:
             for points in [_face_points(problem, face, n_face, rng)]
         ]
         faces += _periodic_pairs(problem, basis, n_face, rng)
-        ends = Ends.of(problem, held_out)
+        if problem.exit is not None:
+            faces = [f for f in faces if len(f.points.x)]
+            faces.append(_exit_rows(problem, basis, n_face * 2 * box.dimension, rng))
+        ends = Ends.of(problem, held_out, rng)
         return cls(
             problem, x, tables, tables.values(), noise, held_out, tuple(faces), ends
         )
@@ -172,7 +160,9 @@ class Collocation:
                 row, data = row * more[:, None], data * more
                 matrices.append(row)
                 # Any positive data keep w > 0; 1/rho makes no boundary layer.
-                held = isinstance(problem.faces.get(face.face), Dirichlet)
+                held = face.is_exit or isinstance(
+                    problem.faces.get(face.face), Dirichlet
+                )
                 ends = np.full_like(data, float(held) / pace)
                 sides.append(np.stack((data, ends), -1))
             if is_open:
@@ -224,13 +214,24 @@ def regularised_solve(A: Array, b: Array, lam: float) -> Array:
 def _face_points(
     problem: ControlProblem, face: Face, n: int, rng: np.random.Generator
 ) -> FacePoints:
-    """Points of a face; where time is a state, on few times."""
+    """Points of a face where the process runs; with a horizon, at few times."""
     box = problem.domain
     assert box is not None
     points = FacePoints.draw(box, face, n, rng)
+    x = points.x
     if isinstance(problem, TimedProblem) and points.axis < problem.dimension - 1:
-        return FacePoints(points.axis, points.sign, on_levels(box, points.x, LEVELS))
-    return points
+        x = on_levels(box, x, LEVELS)
+    if problem.exit is not None:
+        x = x[running(problem, x)]
+    return FacePoints(points.axis, points.sign, x)
+
+
+def _exit_rows(
+    problem: ControlProblem, basis: FeatureBasis, n: int, rng: np.random.Generator
+) -> FaceTables:
+    x = exit_states(problem, n, rng)
+    points = FacePoints(-1, 0.0, x)
+    return FaceTables((-1, "exit"), points, basis.at(x), is_exit=True)
 
 
 def _periodic_pairs(
@@ -266,6 +267,8 @@ def face_rows(
     Rows (n, columns of the tables), None where the face has no say; data (n,).
     """
     points, tables = face.points, face.tables
+    if face.is_exit:
+        return tables.values(), exit_value(problem, points.x), False
     assert problem.domain is not None
     half = 0.5 * problem.domain.width[points.axis]
     unit = np.zeros(problem.dimension)
@@ -306,21 +309,6 @@ def face_rows(
         return None, np.zeros(n), bool(felt <= STEADY)
     closing = _closing_rows(problem, points, tables, policy)
     return closing, np.zeros(n), closing is not None
-
-
-def face_data(g: float | Callable[..., Array], x: Array, face: Face) -> Array:
-    """The data g of a rule at states x (n, d) on its face, checked, (n,)."""
-    values = np.asarray(g(x) if callable(g) else g, dtype=float)
-    try:
-        values = np.broadcast_to(values, (len(x),))
-    except ValueError:
-        raise ProblemError(
-            f"the data of face {face} have shape {values.shape} for {len(x)} points; "
-            "expected one number a point."
-        ) from None
-    if not np.isfinite(values).all():
-        raise ProblemError(f"the data of face {face} are not finite everywhere.")
-    return values
 
 
 def influence_rate(

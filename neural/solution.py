@@ -15,6 +15,7 @@ from hjbpde.report import Report
 from hjbpde.sets import Box
 from hjbpde.simulate import Paths, simulate
 
+from .exit_region import exit_value, running
 from .outcome import PolicyModel
 from .value_model import ValueModel, greedy_policy
 
@@ -35,6 +36,9 @@ class LearnedSolution:
     model : ValueModel
     actor : PolicyModel or None
         None: the policy is the greedy one of the value.
+    has_exit : bool
+        Whether the process ends in a region. There the value is what it takes;
+        derivatives and policy mean nothing and are continued smoothly.
     """
 
     problem: ControlProblem | None
@@ -43,6 +47,7 @@ class LearnedSolution:
     report: Report
     model: ValueModel
     actor: PolicyModel | None = None
+    has_exit: bool = False
 
     def value_at(self, x: Any) -> Array:
         """V at x (..., d), shape (...), in the problem's sense.
@@ -53,7 +58,7 @@ class LearnedSolution:
             A point outside the domain, not finite, or of another dimension.
         """
         flat, lead = self._flat(x)
-        return self.model.value(flat).reshape(lead)
+        return self._ended(flat, self.model.value(flat)).reshape(lead)
 
     def gradient_at(self, x: Any) -> Array:
         """grad V at x (..., d), shape (..., d)."""
@@ -95,6 +100,21 @@ class LearnedSolution:
         from .storage import save_solution
 
         return save_solution(self, path)
+
+    def _ended(self, x: Array, value: Array) -> Array:
+        """`value` at x (n, d), and g where the process has left."""
+        if self.has_exit and self.problem is None:
+            raise ProblemError(
+                "value_at: where the process has ended is known to the problem only: "
+                "neural.load(path, problem=...)."
+            )
+        if self.problem is None or self.problem.exit is None:
+            return value
+        over = ~running(self.problem, x)
+        if over.any():
+            value = value.copy()
+            value[over] = exit_value(self.problem, x[over])
+        return value
 
     def _flat(self, x: Any) -> tuple[Array, tuple[int, ...]]:
         x = np.asarray(x, dtype=float)

@@ -34,7 +34,7 @@ def solve(
     ----------
     problem : ControlProblem
         Discounted and stationary (V_t = 0); with ``LeastSquares`` also with a
-        horizon, V(x, T) = g(x).
+        horizon, V(x, T) = g(x), and with an exit region, V = g on its surface.
     method : PolicyIteration or QLearning, optional
         Default ``PolicyIteration(LeastSquares())``.
     region : Box, optional
@@ -76,9 +76,10 @@ def solve(
     report = _report(method, outcome, checks, checked - began)
     assert problem.domain is not None
     found = (problem, problem.domain, region, report, outcome.model, outcome.actor)
+    has_exit = problem.exit is not None
     if problem.horizon is None:
-        return LearnedSolution(*found)
-    return TimedLearnedSolution(*found, horizon=float(problem.horizon))
+        return LearnedSolution(*found, has_exit)
+    return TimedLearnedSolution(*found, has_exit, float(problem.horizon))
 
 
 def _probed(problem: ControlProblem, seed: int) -> tuple[str, ...]:

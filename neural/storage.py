@@ -47,6 +47,7 @@ def save_solution(solution: LearnedSolution, path: str | Path) -> Path:
         "model": type(solution.model).__name__,
         "actor": solution.actor is not None,
         "periodic": [bool(p) for p in periodic],
+        "exit": solution.has_exit,
         "horizon": getattr(solution, "horizon", None),
         "problem": "" if solution.problem is None else solution.problem.name,
         "report": solution.report.to_dict(),
@@ -104,10 +105,10 @@ def load(path: str | Path, problem: ControlProblem | None = None) -> LearnedSolu
     if header["actor"]:
         actor = PolicyNetwork.from_arrays(_part(arrays, "actor."), problem)
     report = Report.from_dict(header["report"])
-    found = (problem, domain, region, report, model, actor)
+    found = (problem, domain, region, report, model, actor, bool(header.get("exit")))
     if horizon is None:
         return LearnedSolution(*found)
-    return TimedLearnedSolution(*found, horizon=float(horizon))
+    return TimedLearnedSolution(*found, float(horizon))
 
 
 def _part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:

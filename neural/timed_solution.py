@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hjbpde.errors import MethodMismatch, ProblemError
+from hjbpde.errors import ProblemError
 from hjbpde.greedy import greedy_control
-from hjbpde.simulate import Paths
 
 from .solution import LearnedSolution
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TimedLearnedSolution(LearnedSolution):
     """V(x, t) and the greedy policy at any time 0 <= t <= T, t = 0 being today.
 
@@ -39,7 +38,7 @@ class TimedLearnedSolution(LearnedSolution):
             outside [0, T].
         """
         y, lead = self._states(x, t)
-        return self.model.value(y).reshape(lead)
+        return self._ended(y[:, :-1], self.model.value(y)).reshape(lead)
 
     def gradient_at(self, x: Any, t: float = 0.0) -> Array:
         """grad V(x, t) in x at x (..., d), shape (..., d)."""
@@ -68,20 +67,13 @@ class TimedLearnedSolution(LearnedSolution):
         a = greedy_control(now, np.ascontiguousarray(y[:, :-1]), slope, hess)
         return a.reshape(*lead, a.shape[-1])
 
-    def simulate(
-        self, x0: Any, horizon: float, dt: float, paths: int, seed: int
-    ) -> Paths:
-        """Not for problems with a horizon: a MethodMismatch."""
-        raise MethodMismatch(
-            "simulate takes stationary problems; this one has a horizon and a policy "
-            "of time. Step dX = f dt + sigma dW with control_at(x, t=t)."
-        )
-
     def _states(self, x: Any, t: float) -> tuple[Array, tuple[int, ...]]:
-        if np.ndim(t) or not 0.0 <= float(t) <= self.horizon:
+        slack = 1e-9 * self.horizon
+        if np.ndim(t) or not -slack <= float(t) <= self.horizon + slack:
             raise ProblemError(
                 f"t = {t} is not a time in [0, {self.horizon:g}]; give one number, "
                 "t = 0 being today."
             )
         flat, lead = self._flat(x)
-        return np.c_[flat, np.full(len(flat), float(t))], lead
+        now = min(max(float(t), 0.0), self.horizon)
+        return np.c_[flat, np.full(len(flat), now)], lead

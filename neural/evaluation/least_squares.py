@@ -48,6 +48,9 @@ class LeastSquares:
     V`` on 32 times and V(x, T) = g(x) at the end (measured 1e-9 in 1-D, 1e-6 in 2-D);
     a kink of g limits the accuracy at all times, and across artificial faces that
     paths reach before T the value is continued smoothly, whatever lies outside.
+    With an exit there are rows V = g on the surface phi = 0 (measured 1e-9 in 2-D);
+    it needs noise or drift that crosses the surface everywhere, and a region whose
+    holes are no smaller than the features resolve.
 
     Parameters
     ----------
@@ -81,7 +84,7 @@ class LeastSquares:
     regularisation: float = 1e-11
     max_policies: int = 30
     tolerance: float = 1e-7
-    takes: ClassVar[tuple[str, ...]] = ("horizon",)
+    takes: ClassVar[tuple[str, ...]] = ("horizon", "exit")
 
     def __post_init__(self) -> None:
         ranges = (

@@ -273,6 +273,16 @@ def test_solution_comes_back_bit_for_bit(tmp_path):
         neural.load(path, dataclasses.replace(problem, horizon=2.0))
 
 
+def test_simulated_payoff_without_noise_meets_the_value_at_first_order():
+    """Euler's method on dX = f dt under a*: halving dt halves what is missing."""
+    learned, x0 = neural.solve(manufactured(sigma=0.0)), np.array([0.5])
+    missing = [
+        learned.simulate(x0, 1.0, dt, 1, seed=0).rewards[0, -1] - wave(x0, 0.0)[0]
+        for dt in (0.05, 0.025)
+    ]
+    assert abs(missing[0] / missing[1] - 2.0) < 0.3
+
+
 def test_shapes_are_kept_and_today_is_the_default():
     learned = neural.solve(manufactured(2), neural.PolicyIteration(SMALL))
     x = np.zeros((4, 5, 2))
