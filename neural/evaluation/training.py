@@ -150,7 +150,7 @@ class Training:
         return self.status == "converged"
 
     def polish(self) -> None:
-        """Fit once more to the targets of the last policies together, slowly.
+        """Fit once more, slowly, to the last policies' targets and as many again.
 
         They belong to nearly one policy by now, and the noise of one batch bends the
         network where the next would bend it back.
@@ -164,12 +164,21 @@ class Training:
             and max(late) < FLOOR * self.options.tolerance
         ):
             self.status = "stagnated"
-        x, targets = (np.concatenate(part) for part in zip(*self.recent, strict=True))
-        self._fit_value(x, targets, 2)
-        self._improve()
+        batches = [*self.recent, *(self._batch() for _ in self.recent)]
+        x, targets = (np.concatenate(part) for part in zip(*batches, strict=True))
+        if self._broken(targets):
+            return
+        self._fit_value(x, targets, 4)
+        self._improve(5)
         assert self.model is not None
         if not self._broken(self.model.value(self.check)):
             self.keep()
+
+    def _batch(self) -> tuple[Array, Array]:
+        """Fresh states and their targets under the present policy."""
+        assert self.problem.domain is not None
+        x = training_states(self.problem.domain, self.options.paths, self.rng, 0.1)
+        return x, self.rollout.payoffs(self.policy, self.model, x, self.rng)[0]
 
     def _record(
         self, before: Array, a_before: Array, loss: float, stopped: float
@@ -227,7 +236,7 @@ class Training:
             self.value_net, self.value_adam, z, wanted, steps, self._rates(), terms
         )
 
-    def _improve(self) -> None:
+    def _improve(self, longer: int = 1) -> None:
         """Fit the actor to the greedy control of the network's derivatives."""
         if not self.problem.n_controls:
             return
@@ -236,7 +245,7 @@ class Training:
         assert self.model is not None
         x = training_states(box, self.options.paths, self.rng, 0.1)
         greedy = greedy_policy(self.problem, self.model, x)
-        steps, actor = self.options.policy_steps, self.policy
+        steps, actor = longer * self.options.policy_steps, self.policy
         if not isinstance(actor, PolicyNetwork):
             spread = np.ptp(greedy, axis=0)
             spread = 0.5 * np.where(spread > 0, spread, np.abs(greedy).max(0) + 1e-3)
