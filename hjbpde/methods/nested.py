@@ -61,10 +61,12 @@ class RunOptions:
         Raises
         ------
         ProblemError
-            A tolerance that is not positive, or a negative budget.
+            A negative or non-finite tolerance, or a negative budget.
         """
-        if tolerance is not None and not 0 < tolerance < np.inf:
-            raise ProblemError(f"solve: tolerance = {tolerance}; give a number > 0.")
+        if tolerance is not None and not 0 <= tolerance < np.inf:
+            raise ProblemError(
+                f"solve: tolerance = {tolerance}; give a number >= 0 (0 goes to the round-off floor)."
+            )
         if budget is not None and not budget >= 0:
             raise ProblemError(f"solve: budget = {budget}; give seconds >= 0.")
         return cls(

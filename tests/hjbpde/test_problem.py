@@ -282,7 +282,7 @@ def test_points_outside_the_domain_and_nan_points_are_refused():
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"tolerance": 0.0}, "tolerance"), ({"budget": -1.0}, "budget")],
+    [({"tolerance": -1.0}, "tolerance"), ({"budget": -1.0}, "budget")],
 )
 def test_options_of_solve_out_of_range_are_refused(options, words):
     with pytest.raises(hjb.ProblemError, match=words):
