@@ -65,7 +65,8 @@ class RunOptions:
         """
         if tolerance is not None and not 0 <= tolerance < np.inf:
             raise ProblemError(
-                f"solve: tolerance = {tolerance}; give a number >= 0 (0 goes to the round-off floor)."
+                f"solve: tolerance = {tolerance}; give a number >= 0 (0 goes to the "
+                "round-off floor)."
             )
         if budget is not None and not budget >= 0:
             raise ProblemError(f"solve: budget = {budget}; give seconds >= 0.")
