@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..error_bar import SAFETY, neighbour_maximum
+from ..exit_surface import surface_miss
 from ..grid import Grid
 from ..interpolation import Interpolant
 from ..problem import ControlProblem
@@ -17,6 +18,7 @@ from ..timed_solution import TimedSolution
 from .corrections import all_central
 from .marching import Marching, Run, Stepper, halved, march, romberg, time_grid
 from .policy_iteration import nested_grids
+from .state import set_obstacles
 
 Array = NDArray[np.float64]
 
@@ -36,12 +38,15 @@ def run_marching(
     for one, _ in bar_over(grids, [g.shape for g in grids], progress, "march"):
         best, before, run, stepper = _in_time(problem, one, method, to_go, outputs)
         found.append((best, before, run))
+        missed = _surface(stepper, best, outputs)
         central.append(stepper.state.under is None or all_central(stepper.state))
     spent = time.perf_counter() - start
     closure = _closure_error(problem, grids[0], method, to_go, outputs, found[0][0])
     values, bar, parts = _in_space(found, grids, central, method)
     cut = np.stack([_carried(c, grids, grid) for c in closure])
     parts["truncation"] = float(np.max(cut[:, _inner(problem, grid)]))
+    if problem.exit is not None:
+        parts["exit surface"], bar = float(missed.max()), bar + missed
     run = found[-1][2]
     return TimedSolution(
         problem=problem,
@@ -78,17 +83,44 @@ def _in_time(
         values.append(run.values)
     highest = 2 if problem.stops else method.levels - 1
     best, before = romberg(values, highest)
-    if stepper.state.least is not None:
-        best = np.maximum(best, stepper.state.least)
-    if stepper.state.most is not None:
-        best = np.minimum(best, stepper.state.most)
+    if problem.stops:
+        best = _on_the_right_side(stepper, best, outputs)
     _remember(stepper)
     return best, before, run, stepper
+
+
+def _on_the_right_side(stepper: Stepper, values: Array, outputs: Array) -> Array:
+    """Extrapolated values (T, *shape) moved back to every stopping payoff passed."""
+    state, problem = stepper.state, stepper.problem
+    last, found = state.V, values.copy()
+    for V, t in zip(found[::-1], outputs[::-1], strict=True):
+        if problem.data_depend_on_time:
+            set_obstacles(problem.at_time(float(t)), state)
+        if state.least is not None:
+            np.maximum(V, state.least, out=V)
+        if state.most is not None:
+            np.minimum(V, state.most, out=V)
+    state.V = last
+    return found
 
 
 def _remember(stepper: Stepper) -> None:
     """The coefficients of the last policy, which the fused kernel does not keep."""
     stepper.state.under = stepper.state.tables.under(stepper.state.a)
+
+
+def _surface(stepper: Stepper, values: Array, outputs: Array) -> Array:
+    """What exit nodes beyond the surface cost at every output, (T, 1, ...).
+
+    Felt at all earlier times; at the horizon itself V is the terminal value.
+    """
+    problem, state = stepper.problem, stepper.state
+    found = [
+        surface_miss(problem.at_time(float(t)), state, V)
+        for t, V in zip(outputs[:-1], values[:-1], strict=True)
+    ]
+    until = np.maximum.accumulate([0.0, *found[::-1]])[::-1]
+    return until.reshape(-1, *(1,) * stepper.grid.dimension)
 
 
 def _in_space(

@@ -272,11 +272,12 @@ def iterate_fused(
 
 
 def fits_fused(state: GridState) -> bool:
-    """One axis, not periodic, at most one control, closed form."""
+    """One axis, not periodic, no exit inside, at most one control, closed form."""
     tables, grid = state.tables, state.grid
     return (
         grid.dimension == 1
         and not grid.periodic[0]
+        and not state.faces.inside
         and isinstance(tables, QuadraticTables)
         and tables.n_controls <= 1
     )

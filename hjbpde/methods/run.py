@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..error_bar import ErrorBar
+from ..error_bar import ErrorBar, neighbour_maximum
+from ..exit_surface import surface_miss
 from ..faces import Faces
 from ..grid import Grid
 from ..problem import ControlProblem
@@ -86,6 +87,7 @@ def _finish(
             value = corrections.extrapolate(states)
         with clock.phase("error bar"):
             bar = bound(states, corrections, value, method)
+            bar = with_surface(bar, problem, fine)
     else:
         unknown = np.full(grid.shape, np.inf)
         bar = ErrorBar(unknown, {}, None, ("no bar: the iteration did not converge",))
@@ -103,6 +105,18 @@ def _finish(
         artificial_axes=problem.artificial_axes,
         stopping=fine.stopped_nodes() if problem.stops else None,
     )
+
+
+def with_surface(bar: ErrorBar, problem: ControlProblem, fine: GridState) -> ErrorBar:
+    """The bar with what exit nodes beyond the surface can cost, everywhere."""
+    if problem.exit is None:
+        return bar
+    miss = surface_miss(problem, fine, fine.V)
+    running = (np.asarray(problem.exit.region(fine.grid.nodes())) > 0).astype(float)
+    # Cells cut by the surface read the bar of their exit nodes as well.
+    felt = neighbour_maximum(np.broadcast_to(running, fine.grid.shape), fine.grid)
+    parts = {**bar.parts, "exit surface": miss}
+    return replace(bar, total=bar.total + miss * felt, parts=parts)
 
 
 def _opinion(problem: ControlProblem, corrections: Corrections) -> Array | None:

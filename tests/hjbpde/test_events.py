@@ -200,3 +200,49 @@ def test_what_does_not_know_a_field_says_so():
         hjb.simulate(
             problem, lambda x: np.zeros((len(x), 0)), [4.0], 1.0, 0.1, 3, seed=0
         )
+
+
+def between(a, **fields):
+    """Brownian motion on [-a, a], ending at both ends with 0."""
+    return hjb.ControlProblem(
+        drift=lambda x, a: 0 * x,
+        diffusion=1.0,
+        domain=hjb.Box([-1.2], [1.2]),
+        exit=hjb.Exit(lambda x: a - np.abs(x[..., 0])),
+        boundary=hjb.Reflecting(),
+        **fields,
+    )
+
+
+@pytest.mark.parametrize("a", [0.9, 0.93, 0.95])
+def test_the_bar_covers_what_exit_nodes_beyond_the_surface_cost(a):
+    """E[tau] = a^2 - x^2; at a = 0.93 all grids share the nodes around the surface."""
+    problem = between(a, cost=lambda x, a: 1 + 0 * x[..., 0])
+    solution = hjb.solve(problem, 401)
+    x = np.linspace(-a, a, 999)[1:-1, None]
+    error = np.abs(solution.value_at(x) - (a * a - x[:, 0] ** 2))
+    bar = solution.error_at(x)
+    assert (error <= bar).all()
+    assert bar.max() <= 10 * error.max()
+
+
+@pytest.mark.parametrize("a", [0.9, 0.93])
+def test_leaving_before_a_horizon_in_one_dimension(a):
+    """V = exp(-lambda (T - t)) cos(pi x / 2a), lambda = pi^2 / 8a^2."""
+    T, rate = 0.5, np.pi**2 / (8 * a * a)
+
+    def value(x, t):
+        return np.exp(-rate * (T - t)) * np.cos(0.5 * np.pi * x[..., 0] / a)
+
+    problem = between(
+        a,
+        reward=lambda x, a: 0 * x[..., 0],
+        horizon=T,
+        terminal=lambda x: value(x, T),
+    )
+    solution = hjb.solve(problem, 401, times=[0.25])
+    x = np.linspace(-a, a, 999)[1:-1, None]
+    for t in (0.0, 0.25):
+        error = np.abs(solution.value_at(x, t) - value(x, t))
+        assert (error <= solution.error_at(x, t)).all()
+        assert error.max() < 1e-2
