@@ -93,6 +93,14 @@ class Faces:
             out.fixed_values[slab] = face.C
         return out
 
+    def renew(self, problem: ControlProblem) -> None:
+        """Take boundary data and exit values from `problem`, held at another time."""
+        fresh = Faces.of(problem, self.grid)
+        for face, now in zip(self.faces, fresh.faces, strict=True):
+            if not face.artificial:
+                face.C, face.slope = now.C, now.slope
+        self.fixed_values = fresh.fixed_values
+
     def coarsened(self, grid: Grid) -> Faces:
         """The homogeneous faces of a coarser grid, for corrections."""
         faces = []

@@ -128,6 +128,7 @@ class ControlProblem:
         self._check_events()
         self._check_discount()
         object.__setattr__(self, "_faces", self._faces_of(self.boundary))
+        self._check_data()
 
     def _fail(self, text: str) -> None:
         label = f" {self.name!r}" if self.name else ""
@@ -196,6 +197,19 @@ class ControlProblem:
         fault = fault_of_events(self)
         if fault is not None:
             self._fail(fault)
+
+    def _check_data(self) -> None:
+        for field, function in self._data():
+            if self.horizon is None and "t" in keywords(function):
+                self._fail(
+                    f"the data of '{field}' name t, but the problem has no horizon: "
+                    "time-dependent data need horizon=T and terminal=g."
+                )
+        if self.exit is not None and "t" in keywords(self.exit.region):
+            self._fail(
+                "'exit': a region that moves in time is taken by no method; its value "
+                "may name t, and so may a stopping payoff (a moving obstacle)."
+            )
 
     def _check_discount(self) -> None:
         if self.average or callable(self.discount):
@@ -295,8 +309,20 @@ class ControlProblem:
 
     @property
     def depends_on_time(self) -> bool:
-        """Whether some function names the keyword t."""
+        """Whether some coefficient names the keyword t."""
         return any("t" in keywords(getattr(self, field)) for field in _OF_TIME)
+
+    @property
+    def data_depend_on_time(self) -> bool:
+        """Whether face data, the exit's value or a stopping payoff name t."""
+        return any("t" in keywords(f) for _, f in self._data())
+
+    def _data(self) -> list[tuple[str, Any]]:
+        """Functions of x beside the coefficients, with the field they belong to."""
+        rules = [r for r in self.faces.values() if isinstance(r, Dirichlet | Robin)]
+        found: list[tuple[str, Any]] = [("boundary", rule.g) for rule in rules]
+        found += [("stop", stop.payoff) for stop in self.stops]
+        return found + ([] if self.exit is None else [("exit", self.exit.value)])
 
     def terminal_at(self, x: Any) -> Any:
         """g(x) at the horizon, shape ``(...)``."""
@@ -305,6 +331,13 @@ class ControlProblem:
             return self._shaped("terminal", self.terminal(x), x, ())
         return xp.full(tuple(x.shape[:-1]), float(self.terminal), dtype=x.dtype)
 
+    def at_time(self, t: float) -> ControlProblem:
+        """The same problem with every function held at calendar time t."""
+        at: dict[str, Any] = {f: held(getattr(self, f), t=t) for f in _OF_TIME}
+        at["boundary"] = {f: held_rule(r, t=t) for f, r in self.faces.items()}
+        at["exit"], at["stop"] = held_events(self.exit, self.stop, t=t)
+        return replace(self, **at)
+
     def slice_at(self, t: float, rate: float) -> ControlProblem:
         """The stationary problem of one implicit step: data at t, discount + rate.
 
@@ -312,9 +345,9 @@ class ControlProblem:
         of the step before, and the obstacle, to the rows.
         """
 
-        at: dict[str, Any] = {f: held(getattr(self, f), t=t) for f in _OF_TIME}
-        at["discount"] = raised(at["discount"], rate)
-        return replace(self, **at, horizon=None, terminal=None, stop=None, exact=None)
+        now = self.at_time(t)
+        ended = {"horizon": None, "terminal": None, "stop": None, "exact": None}
+        return replace(now, discount=raised(now.discount, rate), **ended)
 
     def in_mode(self, k: int, rate: Any = 0.0) -> ControlProblem:
         """The stationary problem of mode k alone, discounted by `rate` more.

@@ -17,8 +17,11 @@ from .manufactured import manufactured
 from .mechanics import mountain_car, pendulum, van_der_pol
 from .merton import merton
 from .minimum_time import double_integrator, eikonal, zermelo
+from .optimal_default import optimal_default
 from .options import american_put, european_call, uncertain_volatility
+from .quadrotor import quadrotor
 from .reachability import air3d, dubins_car, hamilton_jacobi, harmonic_oscillator
+from .reverse_diffusion import reverse_diffusion
 from .unit_ball import unit_ball
 
 _BUILDERS: dict[str, Callable[..., ControlProblem]] = {
@@ -36,14 +39,17 @@ _BUILDERS: dict[str, Callable[..., ControlProblem]] = {
     "growth": growth,
     "cash-management": cash_management,
     "optimal-dividends": optimal_dividends,
+    "optimal-default": optimal_default,
     "liquidation": liquidation,
     "pendulum": pendulum,
     "van-der-pol": van_der_pol,
     "mountain-car": mountain_car,
     "hamilton-jacobi": hamilton_jacobi,
     "harmonic-oscillator": harmonic_oscillator,
+    "reverse-diffusion": reverse_diffusion,
     "air3d": air3d,
     "dubins-car": dubins_car,
+    "quadrotor": quadrotor,
 }
 
 

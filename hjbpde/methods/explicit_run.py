@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..error_bar import NESTED_SAFETY, neighbour_maximum
 from ..errors import MethodMismatch, ProblemError
 from ..game_solution import GameSolution
 from ..grid import Grid
-from ..held import held
+from ..held import held, keywords
 from ..interpolation import Interpolant
 from ..one_sided import End, OneSided
 from ..problem import ControlProblem
@@ -155,17 +156,40 @@ def _constraint(problem: ControlProblem, grid: Grid) -> Constraint:
     nodes = grid.nodes()
     sides = {}
     for stop in problem.stops:
-        sides[stop.by] = problem.sign * _on_nodes(stop.payoff, nodes, "stop")
+        sides[stop.by] = _obstacle(problem.sign, stop.payoff, nodes)
     lower, upper = sides.get("controller"), sides.get("adversary")
-    if lower is not None and upper is not None and (lower > upper).any():
-        raise ProblemError(
-            "'stop': the controller's payoff is better than the adversary's somewhere."
-        )
-    return Constraint(
-        lower=None if lower is None else lambda t: lower,
-        upper=None if upper is None else lambda t: upper,
-        fixed=_dirichlet(problem, grid),
-    )
+    if lower is not None and upper is not None:
+        lower = _below(lower, upper)
+    return Constraint(lower, upper, _dirichlet(problem, grid))
+
+
+def _obstacle(sign: float, payoff: Any, nodes: Array) -> Callable[[float], Array]:
+    """psi on the nodes as a function of calendar time, evaluated once if it rests."""
+
+    def at(t: float) -> Array:
+        return sign * _on_nodes(held(payoff, t=t), nodes, "stop")
+
+    if "t" in keywords(payoff):
+        return at
+    resting = at(0.0)
+    return lambda t: resting
+
+
+def _below(
+    lower: Callable[[float], Array], upper: Callable[[float], Array]
+) -> Callable[[float], Array]:
+    """`lower`, checked against `upper` at every time it is asked."""
+
+    def at(t: float) -> Array:
+        found = lower(t)
+        if (found > upper(t)).any():
+            raise ProblemError(
+                "'stop': the controller's payoff is better than the adversary's "
+                f"somewhere at t = {t:.6g}."
+            )
+        return found
+
+    return at
 
 
 def _dirichlet(problem: ControlProblem, grid: Grid) -> Any:

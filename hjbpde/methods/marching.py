@@ -118,15 +118,16 @@ class Stepper:
         cls, problem: ControlProblem, grid: Grid, scheme: Scheme, closed: bool = True
     ) -> Stepper:
         """At the horizon, with the terminal value."""
-        faces = Faces.of(problem, grid)
-        tables = tabulate(problem.slice_at(_end(problem), 1.0), grid, faces)
+        last = problem.slice_at(_end(problem), 1.0)
+        faces = Faces.of(last, grid)
+        tables = tabulate(last, grid, faces)
         nodes = grid.nodes()
         terminal = problem.sign * np.asarray(problem.terminal_at(nodes), float)
         if not np.isfinite(terminal).all():
             bad = np.argwhere(~np.isfinite(terminal))[0]
             raise ProblemError(f"'terminal' is not finite at x = {nodes[tuple(bad)]}.")
         state = make_state(faces, tables, scheme.code, terminal.copy())
-        set_obstacles(problem, state)
+        set_obstacles(problem.at_time(_end(problem)), state)
         _check_terminal(state, terminal)
         base = None if problem.depends_on_time else tables
         return cls(problem, grid, scheme.code, state, base, closed)
@@ -138,6 +139,8 @@ class Stepper:
         if tables is None:
             tables = tabulate(self.problem.slice_at(t, 1.0), self.grid, state.faces)
         source = rate * state.V.ravel()
+        if self.problem.data_depend_on_time:
+            self._renew(t)
         rho = tables.rho - 1.0 + rate
         if isinstance(tables, GeneralTables):
             state.tables = replace(tables, rho=rho, source=source)
@@ -159,6 +162,15 @@ class Stepper:
                 "wide region, or a value growing without bound; try more steps, "
                 "hjb.Upwind(), or a smaller domain."
             )
+
+    def _renew(self, t: float) -> None:
+        """Face data, exit values and stopping payoffs of time t."""
+        now = self.problem.at_time(t)
+        self.state.faces.renew(now)
+        # A guess that meets them: fixed nodes are read, never solved for.
+        self.state.V = self.state.V.copy()
+        self.state.faces.set_fixed(self.state.V)
+        set_obstacles(now, self.state)
 
     def control(self) -> Array:
         """The last step's control, (*shape, m)."""
