@@ -52,6 +52,10 @@ class TimedSolution(GridSolution):
         """The error bar at x (..., d), interpolation in x included."""
         return self.at(t).error_at(x)
 
+    def gradient_error_at(self, x: Any, t: float = 0.0) -> Array:
+        """A bar of the gradient at x (..., d), shape (..., d); an estimate."""
+        return self.at(t).gradient_error_at(x)
+
     def control_at(self, x: Any, t: float = 0.0) -> Array:
         """The policy at x (..., d), shape (..., m)."""
         return self.at(t).interpolated_control(x)
@@ -117,7 +121,7 @@ def _snapshot(solution: TimedSolution, t: float) -> GridSolution:
 
     inside = 0.0 < share < 1.0
     bends = 0.5 * np.abs(solution.value[right] - solution.value[right - 1])
-    problem = solution.problem
+    problem, opinion = solution.problem, solution.second_opinion
     return GridSolution(
         problem=None if problem is None else problem.slice_at(t, 1.0),
         grid=solution.grid,
@@ -126,5 +130,7 @@ def _snapshot(solution: TimedSolution, t: float) -> GridSolution:
         error_bar=between(solution.error_bar) + (bends if inside else 0.0),
         report=solution.report,
         scheme=solution.scheme,
+        second_opinion=None if opinion is None else between(opinion),
         artificial_axes=solution.artificial_axes,
+        stopping=None if solution.stopping is None else solution.stopping[near],
     )

@@ -66,6 +66,7 @@ def run_marching(
             details={"grids": [list(g.shape) for g in grids], "steps": len(to_go) - 1},
         ),
         scheme=method.scheme,
+        second_opinion=_opinion(problem, values, found, grids),
         artificial_axes=problem.artificial_axes,
     )
 
@@ -152,6 +153,23 @@ def _in_space(
     if method.order == 4:
         return _packed(better, SAFETY * rest, in_time)
     return _packed(best, SAFETY * (size / 3.0 + rest), in_time)
+
+
+def _opinion(
+    problem: ControlProblem,
+    values: Array,
+    found: list[tuple[Array, Array, Run]],
+    grids: list[Grid],
+) -> Array | None:
+    """What gradients of the values returned are measured against.
+
+    The value before extrapolation; where there was none, one extrapolated at first
+    order, which is off by as much the other way.
+    """
+    best = found[-1][0]
+    if values is not best:
+        return problem.sign * best
+    return None if len(found) == 1 else problem.sign * (best + _gap(found, grids, -1))
 
 
 def _packed(

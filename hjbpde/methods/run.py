@@ -21,7 +21,7 @@ from ..tabulate import GeneralTables, Tables, fixed_policy_tables, tabulate
 from .bounds import bound
 from .corrections import Corrections
 from .nested import RunOptions, solve_nested
-from .policy_iteration import PolicyIteration
+from .policy_iteration import PolicyIteration, cubically_prolonged
 from .state import GridState
 
 Array = NDArray[np.float64]
@@ -101,7 +101,7 @@ def _finish(
         error_bar=bar.total,
         report=report_of(problem, states, method, clock, corrections, bar),
         scheme=method.scheme,
-        second_opinion=_opinion(problem, corrections),
+        second_opinion=_opinion(problem, states, corrections),
         artificial_axes=problem.artificial_axes,
         stopping=fine.stopped_nodes() if problem.stops else None,
     )
@@ -119,10 +119,19 @@ def with_surface(bar: ErrorBar, problem: ControlProblem, fine: GridState) -> Err
     return replace(bar, total=bar.total + miss * felt, parts=parts)
 
 
-def _opinion(problem: ControlProblem, corrections: Corrections) -> Array | None:
-    if not corrections.fourth or not corrections.fourth[-1].settled:
+def _opinion(
+    problem: ControlProblem, states: list[GridState], corrections: Corrections
+) -> Array | None:
+    """A value that knows the gradient better, or errs as much the other way."""
+    fine = states[-1]
+    if corrections.fourth and corrections.fourth[-1].settled:
+        return problem.sign * corrections.fourth[-1].V
+    if not (fine.may_stop or fine.faces.inside) or len(states) < 2:
         return None
-    return problem.sign * corrections.fourth[-1].V
+    # Extrapolated at first order: no more is certain beside an exit or an obstacle.
+    coarse = fine.V[np.ix_(*(fine.grid.kept(k) for k in range(fine.V.ndim)))]
+    change = cubically_prolonged(coarse - states[-2].V, fine.grid)
+    return problem.sign * (fine.V + change)
 
 
 def report_of(
