@@ -18,11 +18,14 @@ def beside(name, rule, steps=32, times=(0.0,)):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", NAMES)
 def test_no_policy_and_no_stopping_rule_beats_the_best(name, seed):
-    rng = np.random.default_rng(seed)
+    rng, allowed = np.random.default_rng(seed), hjb.catalogue.get(name).controls
 
     def rule(t, control, stops):
         share = rng.uniform(size=(*stops.shape, 1))
-        return (0.5 + share) * control, stops ^ (share[..., 0] < 0.1)
+        moved = (0.5 + share) * control
+        if isinstance(allowed, hjb.Finite):
+            moved = allowed.clip(moved)
+        return moved, stops ^ (share[..., 0] < 0.1)
 
     problem, _, found = beside(name, rule)
     loss = problem.sign * (found.best - found.own)
