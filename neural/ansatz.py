@@ -1,13 +1,14 @@
 """V(x) = lift(x) + bump(x) net(z): the boundary data hold by construction.
 
-The bump is the product of the distances to the faces whose value is given, so that
-V = lift there whatever the weights. On other faces nothing is forced.
+The bump is the product of the distances to the faces whose value is given, and of a
+function that is 0 on the surface of an exit, so that V = lift there whatever the
+weights. On other faces nothing is forced.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ BLOCK = 4096
 
 @dataclass(frozen=True, eq=False)
 class Bump:
-    """B(z) = size prod_i (1 + z_i)^low_i (1 - z_i)^high_i on the box [-1, 1]^d.
+    """B(z) = size R prod_i (1 + z_i)^low_i (1 - z_i)^high_i on the box [-1, 1]^d.
 
     Parameters
     ----------
@@ -32,13 +33,30 @@ class Bump:
         1 where the low or high face of an axis has a given value, else 0.
     size : float
         In the units of V, so that the network's output is of order 1.
+    region : FeatureValue, optional
+        R, which is 0 on the surface of an exit; default 1.
     """
 
     held: Array
     size: float = 1.0
+    region: FeatureValue | None = None
 
     def jet(self, z: Array) -> tuple[Array, Array, Array]:
         """B (n,), its gradient (n, d) and Hessian (n, d, d), all in z."""
+        B, dB, ddB = self._faces(z)
+        if self.region is None:
+            return B, dB, ddB
+        half = self.region.basis.half
+        x = self.region.basis.centre + half * z
+        R, dR = self.region.value(x), self.region.gradient(x) * half
+        ddR = self.region.hessian(x) * half[:, None] * half
+        cross = dB[:, :, None] * dR[:, None, :]
+        bend = B[:, None, None] * ddR + cross + cross.swapaxes(1, 2)
+        bend = bend + R[:, None, None] * ddB
+        return B * R, B[:, None] * dR + R[:, None] * dB, bend
+
+    def _faces(self, z: Array) -> tuple[Array, Array, Array]:
+        """The same without R."""
         n, d = z.shape
         low, high = self.held[:, 0], self.held[:, 1]
         up, down = np.where(low > 0, 1 + z, 1.0), np.where(high > 0, 1 - z, 1.0)
@@ -128,15 +146,29 @@ class AnsatzNetwork:
         """Weights, lift and faces."""
         lift = {f"lift.{name}": v for name, v in self.lift.arrays().items()}
         bump = {"held": self.bump.held, "size": np.array([self.bump.size])}
+        if self.bump.region is not None:
+            region = self.bump.region.arrays()
+            bump |= {f"region.{name}": v for name, v in region.items()}
         return {**bump, **lift, **network_arrays(self.net)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> AnsatzNetwork:
         """The inverse of `arrays`."""
-        lift = {k[5:]: v for k, v in arrays.items() if k.startswith("lift.")}
-        rest = {k: v for k, v in arrays.items() if not k.startswith("lift.")}
-        bump = Bump(arrays["held"], float(arrays["size"][0]))
+        lift, region = (
+            {k[len(part) :]: v for k, v in arrays.items() if k.startswith(part)}
+            for part in ("lift.", "region.")
+        )
+        rest = {k: v for k, v in arrays.items() if "." not in k}
+        bump = Bump(
+            arrays["held"],
+            float(arrays["size"][0]),
+            FeatureValue.from_arrays(region) if region else None,
+        )
         return cls(network_from(rest), FeatureValue.from_arrays(lift), bump)
+
+    def copy(self) -> AnsatzNetwork:
+        """The same value with weights of its own."""
+        return replace(self, net=network_from(network_arrays(self.net)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ..exit_region import exit_value
 from ..outcome import GreedyPolicy
-from ..value_model import greedy_policy, row_scale
-from .levenberg import Equation
+from ..value_model import greedy_policy
+from .equation import EXIT, Equation
 from .network_rows import on_lift, on_network
 
 if TYPE_CHECKING:
@@ -31,14 +32,15 @@ def adam_stage(run: ResidualRun) -> None:
     for step in range(options.adam_steps):
         share = step / max(options.adam_steps - 1, 1)
         if step % REDRAW == 0:
-            equation = Equation.draw(run.problem, n, run.rng)
+            equation = run.draw(n)
             a = run.policy(equation.x)
         for group in adam.param_groups:
             group["lr"] = options.learning_rate * 0.1**share
         if options.direct:
             a = greedy_policy(run.problem, model, equation.x)
         adam.zero_grad()
-        mean_square_residual(run, equation, a).backward()
+        loss = mean_square_residual(run, equation, a)
+        (loss + mean_square_misfit(run, equation)).backward()
         adam.step()
     run.policy = GreedyPolicy(run.problem, model)
 
@@ -47,17 +49,21 @@ def mean_square_residual(
     run: ResidualRun, equation: Equation, a: np.ndarray
 ) -> torch.Tensor:
     """Mean of ((rho V - r - L^a V) / row scale)^2 inside, one scalar."""
-    problem, x = equation.problem, equation.x
-    f, sigma = (
-        np.asarray(problem.drift_at(x, a)),
-        np.asarray(problem.diffusion_at(x, a)),
-    )
-    rho, payoff = (
-        np.asarray(problem.discount_at(x)),
-        np.asarray(problem.payoff_at(x, a)),
-    )
-    terms = run.model, x, rho, -f, sigma, -1.0
+    f, sigma, rho, payoff, rows = equation.tables(a)
+    terms = run.model, equation.x, rho, -f, sigma, -1.0
     values = on_network(*terms).taylor(run.model.net)[0]
     known = torch.from_numpy(np.ascontiguousarray(on_lift(*terms) - payoff))
-    scale = torch.from_numpy(row_scale(problem, x, a))
-    return (((values + known) / scale) ** 2).mean()
+    return (((values + known) / torch.from_numpy(rows)) ** 2).mean()
+
+
+def mean_square_misfit(run: ResidualRun, equation: Equation) -> torch.Tensor:
+    """Mean of (V - g)^2 on the surface of an exit, one scalar; 0 without an exit."""
+    model, total = run.model, torch.zeros((), dtype=torch.float64)
+    for points, _, face in equation.faces:
+        if face == EXIT:
+            z = model.scaled(points.x)
+            known = model.lift.value(points.x) - exit_value(run.problem, points.x)
+            bump, gap = torch.from_numpy(model.bump.jet(z)[0]), torch.from_numpy(known)
+            u = model.net(torch.from_numpy(z))[:, 0]
+            total = total + ((bump * u + gap) ** 2).mean()
+    return total

@@ -15,16 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import qr, solve_triangular
 
-from hjbpde.boundary import Dirichlet
-from hjbpde.problem import ControlProblem
-
 from ..ansatz import AnsatzNetwork, set_weights, weights_of
-from ..collocation import FaceTables, face_rows, periodic_points
 from ..outcome import GreedyPolicy
-from ..sampling import FacePoints, interior_points
 from ..start import Policy
-from ..value_model import greedy_policy, row_scale
-from .network_rows import NetworkTables, on_lift, on_network
+from ..value_model import greedy_policy
+from .equation import Equation
 
 Array = NDArray[np.float64]
 TRIES = 6
@@ -33,82 +28,6 @@ PROBE = 0.1
 """Share of a step at which the bend of the residual is measured."""
 TURN = 0.75
 """Second-order part over first, at most: beyond it the step leaves the valley."""
-
-
-@dataclass(frozen=True, eq=False)
-class Equation:
-    """States where the equation and the faces' rules are asked to hold.
-
-    Rows are divided by `value_model.row_scale`: they are in the units of V. Faces
-    whose value the ansatz holds have no rows.
-    """
-
-    problem: ControlProblem
-    x: Array
-    faces: tuple[tuple[FacePoints, Array | None, tuple[int, str]], ...]
-
-    @classmethod
-    def draw(
-        cls, problem: ControlProblem, n: int, rng: np.random.Generator
-    ) -> Equation:
-        """n states inside, ``n^((d-1)/d)`` on each face that has a row."""
-        box = problem.domain
-        assert box is not None
-        few = max(4, round(n ** (1.0 - 1.0 / box.dimension)))
-        faces: list[tuple[FacePoints, Array | None, tuple[int, str]]] = [
-            (FacePoints.draw(box, face, few, rng), None, face)
-            for face, rule in problem.faces.items()
-            if not isinstance(rule, Dirichlet)
-        ]
-        faces += [
-            (low, other, (low.axis, "low"))
-            for low, other in periodic_points(box, few, rng)
-        ]
-        return cls(problem, interior_points(box, n, rng), tuple(faces))
-
-    def rows(
-        self, model: AnsatzNetwork, a: Array, policy: Policy
-    ) -> tuple[Array, Array]:
-        """J (N, P) and r (N,) at the controls a (n, m); the policy is for faces."""
-        f, sigma, rho, payoff, scale = self._tables(a)
-        inside = NetworkTables(model, self.x).equation(rho, f, sigma)
-        J = [inside[:, :-1] / scale[:, None]]
-        r = [(inside[:, -1] - payoff) / scale]
-        for row, data in self._faces(model, policy):
-            J.append(row[:, :-1])
-            r.append(row[:, -1] - data)
-        return np.vstack(J), np.concatenate(r)
-
-    def residual(self, model: AnsatzNetwork, a: Array, policy: Policy) -> Array:
-        """r alone, without derivatives by the weights inside."""
-        f, sigma, rho, payoff, scale = self._tables(a)
-        terms = model, self.x, rho, -f, sigma, -1.0
-        values = on_network(*terms).taylor(model.net)[0].detach().numpy()
-        r = [(values + on_lift(*terms) - payoff) / scale]
-        r += [row[:, -1] - data for row, data in self._faces(model, policy)]
-        return np.concatenate(r)
-
-    def _tables(self, a: Array) -> tuple[Array, ...]:
-        problem, x = self.problem, self.x
-        return (
-            np.asarray(problem.drift_at(x, a)),
-            np.asarray(problem.diffusion_at(x, a)),
-            np.asarray(problem.discount_at(x)),
-            np.asarray(problem.payoff_at(x, a)),
-            row_scale(problem, x, a),
-        )
-
-    def _faces(self, model: AnsatzNetwork, policy: Policy) -> list[tuple[Array, Array]]:
-        out = []
-        for points, other, face in self.faces:
-            partner = None if other is None else NetworkTables(model, other)
-            tables = FaceTables(face, points, NetworkTables(model, points.x), partner)
-            row, data, _ = face_rows(self.problem, tables, policy)
-            if row is not None:
-                # The mean over a face weighs as much as the mean over the inside.
-                weight = np.sqrt(len(self.x) / len(row))
-                out.append((weight * row, weight * data))
-        return out
 
 
 @dataclass(eq=False)

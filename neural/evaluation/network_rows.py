@@ -6,7 +6,7 @@ the present value. Face rules written for linear features work on them unchanged
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hjbpde.problem import ControlProblem
 
 from ..ansatz import AnsatzNetwork, NetworkOperator
+from ..time_state import TimedProblem
 
 Array = NDArray[np.float64]
 
@@ -86,13 +87,14 @@ def with_noise(problem: ControlProblem, epsilon: float) -> ControlProblem:
 
     Its equation has the extra term ``epsilon sum_i half_i^2 V_ii``; the viscosity
     solution is the limit epsilon -> 0 (Crandall and Lions, Trans. AMS 277, 1983).
+    Time, the last state of a problem with a horizon, stays without noise.
     """
-    from dataclasses import replace
-
     if epsilon == 0.0:
         return problem
     assert problem.domain is not None
     extra = np.diag(np.sqrt(2.0 * epsilon) * 0.5 * problem.domain.width)
+    if isinstance(problem, TimedProblem):
+        extra = extra[:, :-1]
     if callable(problem.diffusion):
         return replace(problem, diffusion=_Noisier(problem, extra))
     nothing = np.zeros((1, problem.n_controls))
@@ -107,5 +109,5 @@ class _Noisier:
 
     def __call__(self, x: Array, a: Array) -> Array:
         sigma = np.asarray(self.problem.diffusion_at(x, a))
-        more = np.broadcast_to(self.extra, (*sigma.shape[:-1], len(self.extra)))
+        more = np.broadcast_to(self.extra, (*sigma.shape[:-1], self.extra.shape[-1]))
         return np.concatenate([sigma, more], -1)

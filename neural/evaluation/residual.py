@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hjbpde.errors import ProblemError
+from hjbpde.boundary import StateConstraint
+from hjbpde.errors import MethodMismatch, ProblemError
 from hjbpde.problem import ControlProblem
 
 from ..outcome import Outcome
@@ -55,7 +56,7 @@ class NoiseSchedule:
 
 @dataclass(frozen=True)
 class Residual:
-    """Train ``V = lift + bump net`` on ``rho V - r - L^a V``, two ways.
+    """Train ``V = lift + bump net`` on ``rho V - V_t - r - L^a V``, two ways.
 
     By policies (default): each is a linear equation in V, met by Levenberg-Marquardt
     steps from the weights of the last policy. ``direct=True``: the nonlinear residual
@@ -63,6 +64,12 @@ class Residual:
     may end in one. Both begin with Adam. Faces with given values are met by
     construction; on artificial faces the Riccati value of the linearisation is
     what the network corrects.
+
+    With a horizon time is one state more and V(x, T) = g(x) is met by construction
+    (measured 1e-5 in 1-D). With an exit so is V = g on its surface, where a smooth
+    function vanishes on it (measured 1e-6 in 2-D); on surfaces with corners V = g has
+    rows of its own instead (2e-5 on a disc). Kinked g are rounded off by the lift: the
+    report says by how much.
 
     Needs V smooth, or a `schedule`: without noise, kinks come out in the wrong
     places, at the same residual as in the right ones.
@@ -89,7 +96,8 @@ class Residual:
     Raises
     ------
     ProblemError
-        Options out of range.
+        Options out of range; in `learn`, functions that are not finite at a state.
+        MethodMismatch: a face with StateConstraint, where V need not be smooth.
 
     Cost: a step is one QR, 2 N P^2 flops for N states.
 
@@ -106,6 +114,7 @@ class Residual:
     direct: bool = False
     schedule: NoiseSchedule | None = None
     tolerance: float = 1e-7
+    takes: ClassVar[tuple[str, ...]] = ("horizon", "exit")
 
     def __post_init__(self) -> None:
         ranges = (
@@ -132,6 +141,13 @@ class Residual:
         """Lower the noise level by level; at each, alternate value and policy."""
         from .residual_run import ResidualRun
 
+        for face, rule in problem.faces.items():
+            if isinstance(rule, StateConstraint):
+                raise MethodMismatch(
+                    f"Residual: the face {face} has the rule StateConstraint, under "
+                    "which V need not be smooth. Solve this problem on a grid "
+                    "(hjbpde.solve), or state the face with Dirichlet or Reflecting."
+                )
         run = ResidualRun(self, problem, start, seed)
         run.train(progress)
         return run.outcome()

@@ -173,4 +173,4 @@ def test_unusable_exit_is_refused_by_name(leaving, words):
 
 def test_other_methods_refuse_an_exit_by_name():
     with pytest.raises(hjb.MethodMismatch, match="'exit'"):
-        neural.solve(brownian(), neural.PolicyIteration(neural.Residual()))
+        neural.solve(brownian(), neural.QLearning())

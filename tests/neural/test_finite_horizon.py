@@ -328,7 +328,6 @@ def test_same_seed_same_bits():
     "method",
     [
         neural.PolicyIteration(neural.MonteCarlo()),
-        neural.PolicyIteration(neural.Residual()),
         neural.QLearning(),
     ],
 )

@@ -1,0 +1,168 @@
+"""Where a network is asked to satisfy the equation, and by how much it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hjbpde.boundary import Dirichlet
+from hjbpde.errors import ProblemError
+from hjbpde.problem import ControlProblem
+
+from ..ansatz import AnsatzNetwork
+from ..collocation import (
+    HELD_OUT_LEVELS,
+    LEVELS,
+    FaceTables,
+    face_rows,
+    periodic_points,
+)
+from ..exit_region import exit_states, running, running_states
+from ..sampling import FacePoints, interior_points, on_levels
+from ..start import Policy
+from ..time_state import TimedProblem
+from ..value_model import row_scale
+from .network_rows import NetworkTables, on_lift, on_network
+
+Array = NDArray[np.float64]
+EXIT = (-1, "exit")
+
+
+@dataclass(frozen=True, eq=False)
+class Equation:
+    """States where the equation and the rules of the rim are asked to hold.
+
+    The rim: faces, and the surface of an exit. Rows are divided by
+    `value_model.row_scale`: they are in the units of V. Faces whose value the ansatz
+    holds have no rows.
+    """
+
+    problem: ControlProblem
+    x: Array
+    faces: tuple[tuple[FacePoints, Array | None, tuple[int, str]], ...]
+
+    @classmethod
+    def draw(
+        cls,
+        problem: ControlProblem,
+        n: int,
+        rng: np.random.Generator,
+        exit_rows: bool = True,
+    ) -> Equation:
+        """n states inside, ``n^((d-1)/d)`` on each face that has a row."""
+        box = problem.domain
+        assert box is not None
+        few = max(4, round(n ** (1.0 - 1.0 / box.dimension)))
+        faces: list[tuple[FacePoints, Array | None, tuple[int, str]]] = [
+            (_face_points(problem, face, few, rng), None, face)
+            for face, rule in problem.faces.items()
+            if not isinstance(rule, Dirichlet)
+        ]
+        faces += [
+            (low, other, (low.axis, "low"))
+            for low, other in periodic_points(box, few, rng)
+        ]
+        if problem.exit is not None:
+            faces = [f for f in faces if len(f[0].x)]
+        if exit_rows and problem.exit is not None:
+            x = exit_states(problem, few * 2 * box.dimension, rng)
+            faces.append((FacePoints(-1, 0.0, x), None, EXIT))
+        x = inner_states(problem, n, partial(interior_points, box, rng=rng), LEVELS)
+        return cls(problem, x, tuple(faces))
+
+    def rows(
+        self, model: AnsatzNetwork, a: Array, policy: Policy
+    ) -> tuple[Array, Array]:
+        """J (N, P) and r (N,) at the controls a (n, m); the policy is for faces."""
+        f, sigma, rho, payoff, scale = self.tables(a)
+        inside = NetworkTables(model, self.x).equation(rho, f, sigma)
+        J = [inside[:, :-1] / scale[:, None]]
+        r = [(inside[:, -1] - payoff) / scale]
+        for row, data in self._rim(model, policy):
+            J.append(row[:, :-1])
+            r.append(row[:, -1] - data)
+        return np.vstack(J), np.concatenate(r)
+
+    def residual(self, model: AnsatzNetwork, a: Array, policy: Policy) -> Array:
+        """r alone, without derivatives by the weights inside."""
+        f, sigma, rho, payoff, scale = self.tables(a)
+        terms = model, self.x, rho, -f, sigma, -1.0
+        values = on_network(*terms).taylor(model.net)[0].detach().numpy()
+        r = [(values + on_lift(*terms) - payoff) / scale]
+        r += [row[:, -1] - data for row, data in self._rim(model, policy)]
+        return np.concatenate(r)
+
+    def tables(self, a: Array) -> tuple[Array, ...]:
+        """f, sigma, rho, r and the rows' scale at the controls a (n, m).
+
+        Raises
+        ------
+        ProblemError
+            A function that is not finite at a state, named.
+        """
+        problem, x = self.problem, self.x
+        found = {
+            "drift": np.asarray(problem.drift_at(x, a)),
+            "diffusion": np.asarray(problem.diffusion_at(x, a)),
+            "discount": np.asarray(problem.discount_at(x)),
+            "payoff": np.asarray(problem.payoff_at(x, a)),
+        }
+        for name, values in found.items():
+            bad = ~np.isfinite(values).reshape(len(values), -1).all(-1)
+            if bad.any():
+                k = int(np.flatnonzero(bad)[0])
+                raise ProblemError(
+                    f"Residual: '{name}' is not finite at x = {x[min(k, len(x) - 1)]}, "
+                    f"a = {a[min(k, len(a) - 1)]}. Likely a logarithm, root or "
+                    "division outside its range; shrink the domain or guard the "
+                    "function."
+                )
+        return (*found.values(), row_scale(problem, x, a))
+
+    def _rim(self, model: AnsatzNetwork, policy: Policy) -> list[tuple[Array, Array]]:
+        out = []
+        for points, other, face in self.faces:
+            partner = None if other is None else NetworkTables(model, other)
+            mine = NetworkTables(model, points.x)
+            tables = FaceTables(face, points, mine, partner, face == EXIT)
+            row, data, _ = face_rows(self.problem, tables, policy)
+            if row is not None:
+                # The mean over a face weighs as much as the mean over the inside.
+                weight = np.sqrt(len(self.x) / len(row))
+                out.append((weight * row, weight * data))
+        return out
+
+
+def held_out_states(problem: ControlProblem, n: int, rng: np.random.Generator) -> Array:
+    """n states that no fit sees, (n, d): where the process runs, at other times."""
+    assert problem.domain is not None
+    draw = partial(problem.domain.sample, rng)
+    return inner_states(problem, n, draw, HELD_OUT_LEVELS)
+
+
+def inner_states(
+    problem: ControlProblem, n: int, draw: Callable[[int], Array], levels: int
+) -> Array:
+    """n states of ``draw(n)`` where the process runs; with a horizon at few times."""
+    x = draw(n) if problem.exit is None else running_states(problem, draw, n)
+    if isinstance(problem, TimedProblem):
+        assert problem.domain is not None
+        return on_levels(problem.domain, x, levels)
+    return x
+
+
+def _face_points(
+    problem: ControlProblem, face: tuple[int, str], n: int, rng: np.random.Generator
+) -> FacePoints:
+    """Points of a face where the process runs; with a horizon, at few times."""
+    box = problem.domain
+    assert box is not None
+    points = FacePoints.draw(box, face, n, rng)
+    x = points.x
+    if isinstance(problem, TimedProblem) and points.axis < problem.dimension - 1:
+        x = on_levels(box, x, LEVELS)
+    return FacePoints(points.axis, points.sign, x[running(problem, x)])
