@@ -155,7 +155,8 @@ class Faces:
             own, inside = V[self.slab(face, 0)], V[self.slab(face, 1)]
             end = 0 if face.side == "low" else -1
             if face.fixed:
-                out[_layer(core, face.axis, end)] = own
+                # No row reads it; the control on the face feels the slope inside.
+                out[_layer(core, face.axis, end)] = 2.0 * own - inside
             else:
                 ghost = face.A * inside + face.B * own + face.C
                 out[_layer(core, face.axis, end)] = ghost

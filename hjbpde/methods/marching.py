@@ -24,6 +24,7 @@ from ..grid import Grid
 from ..problem import ControlProblem
 from ..schemes import Hybrid, Scheme
 from ..tabulate import GeneralTables, Tables, tabulate
+from .face_controls import complete_ends, greedy_everywhere
 from .policy_iteration import fits_fused, iterate, iterate_fused
 from .state import GridState, make_state, set_obstacles
 
@@ -173,8 +174,15 @@ class Stepper:
         set_obstacles(now, self.state)
 
     def control(self) -> Array:
-        """The last step's control, (*shape, m)."""
-        m = self.problem.n_controls
+        """The last step's control, (*shape, m); before any, that of the terminal V."""
+        m, state = self.problem.n_controls, self.state
+        if state.bounds:
+            complete_ends(state)
+        else:
+            if state.faces.artificial:
+                slopes = target_slopes(state.faces, state.V, choose=True)
+                state.faces.set_slopes(slopes)
+            state.a = greedy_everywhere(state)
         return np.ascontiguousarray(self.state.a.T.reshape(*self.grid.shape, m))
 
 
@@ -203,8 +211,6 @@ def march(stepper: Stepper, to_go: Array, outputs: Array) -> Run:
             values[at] = stepper.state.V
             controls[at] = stepper.control()
             stops[at] = stepper.state.stopped_nodes()
-    if m and horizon in outputs and len(outputs) > 1:
-        controls[-1] = controls[-2]
     return Run(values, controls, stops)
 
 

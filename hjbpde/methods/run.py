@@ -20,6 +20,7 @@ from ..solution import GridSolution
 from ..tabulate import GeneralTables, Tables, fixed_policy_tables, tabulate
 from .bounds import bound
 from .corrections import Corrections
+from .face_controls import complete_ends
 from .nested import RunOptions, solve_nested
 from .policy_iteration import PolicyIteration, cubically_prolonged
 from .state import GridState
@@ -77,6 +78,7 @@ def _finish(
     with clock.phase("solve"):
         states = solve_nested(problem, grid, tables, method, options)
     fine = states[-1]
+    complete_ends(fine)
     value, a, corrections = fine.V, fine.a, Corrections()
     if fine.status != "not converged":
         if method.order > 1:
