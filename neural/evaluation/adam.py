@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from ..checkpoint import set_adam
 from ..exit_region import exit_value
 from ..outcome import GreedyPolicy
 from ..value_model import greedy_policy
 from .equation import EXIT, Equation
 from .network_rows import on_lift, on_network
+from .residual_resume import keep
 
 if TYPE_CHECKING:
     from .residual_run import ResidualRun
@@ -19,19 +22,22 @@ if TYPE_CHECKING:
 REDRAW = 100
 
 
-def adam_stage(run: ResidualRun) -> None:
+def adam_stage(run: ResidualRun, arrays: Mapping[str, Any]) -> None:
     """Train `run`'s network in place, at the first level of its noise.
 
     The controls are those of the run's policy while it evaluates one, and maximised
     anew at every step with ``direct=True``; they are constants for the gradient, as
-    the envelope theorem allows.
+    the envelope theorem allows. The moments of an interrupted run are in `arrays`.
     """
     options, model = run.options, run.model
     n = max(32, sum(v.numel() for v in model.net.parameters()))
     adam = torch.optim.Adam(model.net.parameters(), options.learning_rate)
-    for step in range(options.adam_steps):
+    set_adam("adam", adam, arrays)
+    run.rng.bit_generator.state = run.place.random
+    for step in range(run.place.adam_step, options.adam_steps):
         share = step / max(options.adam_steps - 1, 1)
         if step % REDRAW == 0:
+            _keep(run, step, adam)
             equation = run.draw(n)
             a = run.policy(equation.x)
         for group in adam.param_groups:
@@ -43,6 +49,13 @@ def adam_stage(run: ResidualRun) -> None:
         (loss + mean_square_misfit(run, equation)).backward()
         adam.step()
     run.policy = GreedyPolicy(run.problem, model)
+    _keep(run, options.adam_steps, adam)
+
+
+def _keep(run: ResidualRun, step: int, adam: torch.optim.Optimizer) -> None:
+    """Write the run before the states of `step` are drawn."""
+    run.place.adam_step, run.place.random = step, run.rng.bit_generator.state
+    keep(run, adam)
 
 
 def mean_square_residual(

@@ -23,7 +23,7 @@ from .equation import Equation
 
 Array = NDArray[np.float64]
 TRIES = 6
-SMALLEST, LARGEST = 1e-10, 1e3
+SMALLEST, FIRST_DAMPING, LARGEST = 1e-10, 1e-3, 1e3
 PROBE = 0.1
 """Share of a step at which the bend of the residual is measured."""
 TURN = 0.75
@@ -40,7 +40,7 @@ class Marquardt:
     """
 
     model: AnsatzNetwork
-    lam: float = 1e-3
+    lam: float = FIRST_DAMPING
 
     def step(self, J: Array, r: Array, residual_of: Callable[[], Array]) -> float:
         """Lower ``|r|^2``; returns the cost after, the old one where nothing helps.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -92,11 +93,15 @@ class Residual:
     schedule : NoiseSchedule or None
     tolerance : float
         On the change of V between policies relative to sup|V|.
+    checkpoint : str or Path, optional
+        File written after every policy and every 100 steps of Adam; a run that finds
+        it goes on from there and gives the bits of one that was never interrupted.
 
     Raises
     ------
     ProblemError
-        Options out of range; in `learn`, functions that are not finite at a state.
+        Options out of range; in `learn`, functions that are not finite at a state,
+        or a checkpoint of another run.
         MethodMismatch: a face with StateConstraint, where V need not be smooth.
 
     Cost: a step is one QR, 2 N P^2 flops for N states.
@@ -114,6 +119,7 @@ class Residual:
     direct: bool = False
     schedule: NoiseSchedule | None = None
     tolerance: float = 1e-7
+    checkpoint: str | Path | None = field(default=None, repr=False)
     takes: ClassVar[tuple[str, ...]] = ("horizon", "exit")
 
     def __post_init__(self) -> None:

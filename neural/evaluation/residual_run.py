@@ -29,6 +29,7 @@ from .levenberg import Marquardt, descend, evaluate_policy
 from .lift import bump_of, lift_of
 from .network_rows import with_noise
 from .residual import Residual
+from .residual_resume import Place, checkpoint_of, keep, resume
 
 Array = NDArray[np.float64]
 PATIENCE = 6
@@ -92,6 +93,8 @@ class ResidualRun:
         self.status, self.best_residual = "not converged", np.inf
         self.best = self.model.copy()
         self.last = self.model.value(self.held_out)
+        self.checkpoint = checkpoint_of(self, seed)
+        self.place = Place(self.rng.bit_generator.state)
 
     def _start(self, given: ControlProblem, start: Any) -> tuple[Policy, str]:
         if isinstance(self.target, TimedProblem):
@@ -101,13 +104,14 @@ class ResidualRun:
     def train(self, progress: bool) -> None:
         """Adam at the first level of noise, then policies at every level."""
         began = time.perf_counter()
-        if self.options.adam_steps:
-            adam_stage(self)
+        arrays = resume(self)
+        if self.place.adam_step < self.options.adam_steps:
+            adam_stage(self, arrays)
         middle = time.perf_counter()
-        levels = self.epsilons
-        for epsilon, _ in bar_over(levels, levels, progress, "noise level"):
+        left = self.epsilons[self.place.level :]
+        for epsilon, _ in bar_over(left, left, progress, "noise level"):
             self.problem = with_noise(self.target, epsilon)
-            self._level(epsilon, epsilon == levels[-1])
+            self._level(epsilon, epsilon == self.epsilons[-1])
         self.seconds = {
             "adam": middle - began,
             "levenberg-marquardt": time.perf_counter() - middle,
@@ -124,11 +128,13 @@ class ResidualRun:
         n = round(
             options.points_per_weight * sum(v.numel() for v in model.net.parameters())
         )
+        place = self.place
+        self.rng.bit_generator.state = place.random
         equation = self.draw(n)
-        fitter, since = Marquardt(model), 0
+        fitter = Marquardt(model, place.damping)
         if self.history or options.direct or options.adam_steps:
             self.policy = GreedyPolicy(self.problem, model)
-        for k in range(options.max_policies if final else 4):
+        for k in range(place.policies, options.max_policies if final else 4):
             a = self.policy(equation.x)
             policy = self.policy
             if isinstance(policy, GreedyPolicy):
@@ -139,15 +145,26 @@ class ResidualRun:
                 evaluate_policy(equation, fitter, a, policy, options.steps)
             self.policy = GreedyPolicy(self.problem, model)
             better = self._record(epsilon, final)
-            since = 0 if better else since + 1
-            if self.history[-1]["value_change"] <= options.tolerance and k:
-                self.status = "converged"
-                return
-            if since >= PATIENCE:
-                small = self.history[-1]["value_change"] <= 1e3 * options.tolerance
-                self.status = "stagnated" if small else "not converged"
-                return
+            place.since = 0 if better else place.since + 1
+            place.policies, place.damping = k + 1, fitter.lam
+            if self._settled(k, place.since):
+                break
+            keep(self)
+        state = self.rng.bit_generator.state
+        self.place = Place(state, place.level + 1, place.adam_step)
+        keep(self)
+
+    def _settled(self, k: int, since: int) -> bool:
+        """Whether the level ends after its k-th policy, and in which status."""
+        tolerance, change = self.options.tolerance, self.history[-1]["value_change"]
         self.status = "not converged"
+        if change <= tolerance and k:
+            self.status = "converged"
+        elif since >= PATIENCE:
+            self.status = "stagnated" if change <= 1e3 * tolerance else "not converged"
+        else:
+            return False
+        return True
 
     def _record(self, epsilon: float, final: bool) -> bool:
         """Enter one policy; whether its residual is 10 % below the best so far."""

@@ -1,0 +1,158 @@
+"""A run on disk as it goes, and a run that goes on where the file left it.
+
+A file holds all that the next step depends on: weights, Adam's moments, the state of
+the random numbers. A resumed run therefore gives the bits of one never interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from hjbpde.errors import ProblemError
+
+from .storage import LABEL, VERSION, read_file, write_file
+
+Array = NDArray[Any]
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+SAME = 1e-9
+"""Relative difference of two problems' numbers below which they are one problem."""
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The file of one run, replaced as a whole or not at all.
+
+    Parameters
+    ----------
+    path : Path or None
+        None: nothing is kept and nothing taken up.
+    owner : str
+        The learner, for messages.
+    identity : str
+        Options and seed: a file of others is refused.
+    numbers : (n,)
+        What the problem's functions or the data are at fixed places. Functions have
+        no names to compare; these numbers must agree to 1e-9.
+    """
+
+    path: Path | None
+    owner: str
+    identity: str
+    numbers: Array
+
+    @classmethod
+    def at(
+        cls, path: str | Path | None, owner: str, identity: str, numbers: Array
+    ) -> Checkpoint:
+        """One at a path as users give it."""
+        place = None if path is None else Path(path)
+        return cls(place, owner, identity, np.asarray(numbers, dtype=float).ravel())
+
+    def keep(self, arrays: Mapping[str, Array], state: Mapping[str, Any]) -> None:
+        """Write the state of the run, unless it has broken: the last good one stays."""
+        if self.path is None or not all(_is_finite(v) for v in arrays.values()):
+            return
+        header = {
+            "label": LABEL,
+            "version": VERSION,
+            "kind": "run",
+            "owner": self.owner,
+            "identity": self.identity,
+            "state": dict(state),
+        }
+        whole = {"problem": self.numbers, **arrays}
+        clean = {name: np.ascontiguousarray(v) for name, v in whole.items()}
+        write_file(self.path, save(clean, {"hjbpde": json.dumps(header)}))
+
+    def resume(self) -> tuple[dict[str, Array], dict[str, Any]] | None:
+        """Arrays and state of the file, None where there is no file.
+
+        Raises
+        ------
+        ProblemError
+            A truncated or foreign file, or one of another learner, option, seed or
+            problem.
+        """
+        if self.path is None or not self.path.exists():
+            return None
+        arrays, header = read_file(self.path)
+        remedy = "remove it or give another path."
+        if header.get("kind") != "run" or header.get("owner") != self.owner:
+            raise ProblemError(
+                f"{self.owner}: the file {self.path} is no checkpoint of "
+                f"{self.owner}; {remedy}"
+            )
+        if header["identity"] != self.identity:
+            raise ProblemError(
+                f"{self.owner}: the checkpoint {self.path} was written with other "
+                f"options or another seed; it has {header['identity']}, this run "
+                f"{self.identity}. Use the same, or {remedy}"
+            )
+        theirs = arrays.pop("problem")
+        if theirs.shape != self.numbers.shape or not np.allclose(
+            theirs, self.numbers, rtol=SAME, atol=SAME
+        ):
+            raise ProblemError(
+                f"{self.owner}: the checkpoint {self.path} belongs to another problem "
+                f"or other data; {remedy}"
+            )
+        return arrays, header["state"]
+
+
+def network_arrays(name: str, net: torch.nn.Module) -> dict[str, Array]:
+    """The weights of a network, named after it."""
+    weights = net.state_dict().items()
+    return {f"{name}.{k}": v.detach().cpu().numpy().copy() for k, v in weights}
+
+
+def set_network(name: str, net: torch.nn.Module, arrays: Mapping[str, Array]) -> None:
+    """The inverse of `network_arrays`, in place."""
+    with torch.no_grad():
+        for k, v in net.state_dict().items():
+            v.copy_(torch.from_numpy(arrays[f"{name}.{k}"].copy()))
+
+
+def adam_arrays(name: str, fit: torch.optim.Optimizer) -> dict[str, Array]:
+    """Adam's moments of every weight that has taken a step."""
+    return {
+        f"{name}.{k}.{moment}": fit.state[w][moment].cpu().numpy().copy()
+        for k, w in enumerate(fit.param_groups[0]["params"])
+        if w in fit.state
+        for moment in MOMENTS
+    }
+
+
+def set_adam(
+    name: str, fit: torch.optim.Optimizer, arrays: Mapping[str, Array]
+) -> None:
+    """The inverse of `adam_arrays`, in place."""
+    for k, w in enumerate(fit.param_groups[0]["params"]):
+        if f"{name}.{k}.step" in arrays:
+            state = {
+                m: torch.from_numpy(arrays[f"{name}.{k}.{m}"].copy()) for m in MOMENTS
+            }
+            state["step"] = state["step"].reshape(())
+            fit.state[w] = state
+
+
+def generator_array(generator: torch.Generator) -> Array:
+    """The state of torch's random numbers, bytes."""
+    return generator.get_state().numpy().copy()
+
+
+def set_generator(generator: torch.Generator, state: Array) -> None:
+    """The inverse of `generator_array`, in place."""
+    generator.set_state(torch.from_numpy(state.copy()))
+
+
+def _is_finite(values: Array) -> bool:
+    return values.dtype.kind != "f" or bool(np.isfinite(values).all())
