@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from hjbpde.boundary import Dirichlet, Reflecting, Robin
 from hjbpde.problem import ControlProblem
 
+from ..exit_region import exit_states, exit_value, running
 from ..networks import MLP
 from ..sampling import FacePoints
-from ..value_network import ValueNetwork
+from ..value_network import Link, ValueNetwork
 
 Array = NDArray[np.float64]
 POINTS = 64
@@ -37,25 +38,44 @@ class FacePenalty:
     def __call__(self, net: MLP, model: ValueNetwork) -> torch.Tensor:
         """One scalar, differentiable in the weights."""
         u, slope = net.value_and_gradient(self.z)
-        link, half = model.link, float(model.half[self.axis])
-        if link.exponential:
-            value = link.scale * torch.exp(u)
-            rate = value
-        else:
-            value = link.shift + link.scale * u
-            rate = torch.full_like(u, link.scale)
+        half = float(model.half[self.axis])
+        value, rate = _linked(model.link, u)
         normal = self.outward * rate * slope[:, self.axis] / half
         gap = self.alpha * value + self.beta * normal - self.g
         size = abs(self.alpha) + abs(self.beta) / half
         return ((gap / (size * rate)) ** 2).mean()
 
 
+@dataclass(frozen=True, eq=False)
+class ExitPenalty:
+    """Mean square of ``V - g`` on the surface of an exit, in the network's units."""
+
+    z: torch.Tensor
+    g: torch.Tensor
+
+    def __call__(self, net: MLP, model: ValueNetwork) -> torch.Tensor:
+        """One scalar, differentiable in the weights."""
+        value, rate = _linked(model.link, net(self.z)[:, 0])
+        return (((value - self.g) / rate) ** 2).mean()
+
+
+def _linked(link: Link, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """V and dV/du of the network's output u (n,)."""
+    if link.exponential:
+        value = link.scale * torch.exp(u)
+        return value, value
+    return link.shift + link.scale * u, torch.full_like(u, link.scale)
+
+
 def face_penalties(
     problem: ControlProblem, model: ValueNetwork, rng: np.random.Generator
-) -> list[FacePenalty]:
-    """One term for every face with a Dirichlet, Reflecting or Robin rule."""
+) -> list[FacePenalty | ExitPenalty]:
+    """One term for every face with a Dirichlet, Reflecting or Robin rule, and an exit.
+
+    With an exit only the parts of faces where the process runs are asked.
+    """
     assert problem.domain is not None
-    out = []
+    out: list[FacePenalty | ExitPenalty] = []
     for face, rule in problem.faces.items():
         if isinstance(rule, Dirichlet):
             alpha, beta, g = 1.0, 0.0, rule.g
@@ -66,8 +86,15 @@ def face_penalties(
         else:
             continue
         points = FacePoints.draw(problem.domain, face, POINTS, rng)
-        data = np.asarray(g(points.x) if callable(g) else g, dtype=float)
-        target = torch.from_numpy(np.array(np.broadcast_to(data, (len(points.x),))))
-        z = model.scaled(points.x)
+        x = points.x[running(problem, points.x)]
+        if not len(x):
+            continue
+        data = np.asarray(g(x) if callable(g) else g, dtype=float)
+        target = torch.from_numpy(np.array(np.broadcast_to(data, (len(x),))))
+        z = model.scaled(x)
         out.append(FacePenalty(z, points.axis, points.sign, alpha, beta, target))
+    if problem.exit is not None:
+        x = exit_states(problem, POINTS * problem.dimension, rng)
+        target = torch.from_numpy(exit_value(problem, x).copy())
+        out.append(ExitPenalty(model.scaled(x), target))
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,10 @@ class MonteCarlo:
     controlled). Weak order of the stepper in dt; statistical error like
     ``paths^-1/2``; the constant part of V contracts by ``e^(-rho T)`` a policy.
 
+    Paths end where they enter an exit region or reach a face with a given value, also
+    between two steps (`crossing`): order 1 there. Without discount they are followed
+    until 99 % of them have ended, the others bootstrapped.
+
     Parameters
     ----------
     paths : int
@@ -42,7 +46,8 @@ class MonteCarlo:
     dt : float
     horizon : float, optional
         T; default 2 / rho while the first policy is evaluated (nothing to bootstrap
-        from), then 1 / (2 rho).
+        from), then 1 / (2 rho); with an exit no longer than the first policy's paths
+        last.
     stepper : Heun or EulerMaruyama
     control_variate : bool
     hidden : sequence of int
@@ -80,6 +85,7 @@ class MonteCarlo:
     max_policies: int = 30
     tolerance: float = 1e-2
     checkpoint: str | Path | None = field(default=None, repr=False)
+    takes: ClassVar[tuple[str, ...]] = ("exit",)
 
     def __post_init__(self) -> None:
         for name in ("paths", "value_steps", "policy_steps", "max_policies"):

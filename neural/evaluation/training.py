@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from hjbpde.errors import ProblemError
 from hjbpde.problem import ControlProblem
 
+from ..ends import Ends
 from ..networks import MLP
 from ..outcome import Outcome
-from ..sampling import training_states
 from ..start import Policy
 from ..value_model import greedy_policy, hjb_residual
 from ..value_network import Link, PolicyNetwork, ValueNetwork
-from .face_penalty import FacePenalty, face_penalties
+from .face_penalty import ExitPenalty, FacePenalty, face_penalties
 from .fitting import fit
+from .path_starts import check_states, path_horizons, path_starts
 from .rollout import Rollout
 
 if TYPE_CHECKING:
@@ -57,14 +58,15 @@ class Training:
         assert problem.domain is not None
         self.options, self.problem, self.policy = options, problem, policy
         self.rng, self.seed = rng, seed
-        box = problem.domain
-        self.check = box.inner(0.75, problem.artificial_axes).sample(rng, 256)
+        self.check = check_states(problem, 256, rng)
         rate = float(np.asarray(problem.discount_at(self.check)).min())
-        self.horizon = options.horizon or max(options.dt, 0.5 / rate)
-        self.rollout = Rollout(
-            problem, options.stepper, options.dt, self.horizon, options.control_variate
+        rollout = Rollout(problem, options.stepper, options.dt, options.dt)
+        self.horizons = path_horizons(rollout, options.horizon, rate, policy)
+        self.horizon = self.horizons.later
+        self.rollout = replace(
+            rollout, horizon=self.horizon, control_variate=options.control_variate
         )
-        self.first_horizon = options.horizon or max(options.dt, 2.0 / rate)
+        self.ends = Ends.of(problem, self.check, rng)
         source = torch.Generator().manual_seed(seed)
         d, m = problem.dimension, problem.n_controls
         self.value_net = MLP(d, 1, options.hidden, generator=source)
@@ -72,7 +74,7 @@ class Training:
         self.value_adam = torch.optim.Adam(self.value_net.parameters())
         self.policy_adam = torch.optim.Adam(self.policy_net.parameters())
         self.model: ValueNetwork | None = None
-        self.penalties: list[FacePenalty] | None = None
+        self.penalties: list[FacePenalty | ExitPenalty] | None = None
         self.faces_random: Any = None
         self.recent: deque[tuple[Array, Array]] = deque(maxlen=SETTLED)
         self.history: list[dict[str, Any]] = []
@@ -85,11 +87,9 @@ class Training:
 
         An improvement on noise may leave the admissible policies for good.
         """
-        problem, options = self.problem, self.options
-        assert problem.domain is not None
-        rollout = replace(self.rollout, horizon=self.first_horizon)
+        rollout = replace(self.rollout, horizon=self.horizons.first)
         for _ in range(WARM_UP):
-            x = training_states(problem.domain, options.paths, self.rng, 0.1)
+            x = path_starts(self.problem, self.options.paths, self.rng)
             targets, _ = rollout.payoffs(self.policy, self.model, x, self.rng)
             if self._broken(targets):
                 break
@@ -115,7 +115,8 @@ class Training:
         z = (x - box.centre) / half
         i, j = np.triu_indices(z.shape[1])
         rows = np.hstack([np.ones((len(z), 1)), z, z[:, i] * z[:, j]])
-        link = Link.fitting(targets)
+        # With what V is at its ends: where that is 0 the logarithm of V is infinite.
+        link = Link.fitting(np.concatenate([targets, self.ends.data]))
         u = link.inverse(targets)
         smooth = rows @ np.linalg.lstsq(rows, u, rcond=None)[0]
         self.model = ValueNetwork(self.value_net, box.centre, half, link)
@@ -123,8 +124,6 @@ class Training:
 
     def step(self) -> bool:
         """Improve and evaluate once; True when the run is over."""
-        problem, options = self.problem, self.options
-        assert problem.domain is not None
         if self.model is None:
             self.warm_up()
             if self.model is None:
@@ -132,7 +131,7 @@ class Training:
                 return True
             self._improve()
             self.keep()
-        x = training_states(problem.domain, options.paths, self.rng, 0.1)
+        x = path_starts(self.problem, self.options.paths, self.rng)
         targets, stopped = self.rollout.payoffs(self.policy, self.model, x, self.rng)
         if self._broken(targets):
             self.status = "diverged"
@@ -176,8 +175,7 @@ class Training:
 
     def _batch(self) -> tuple[Array, Array]:
         """Fresh states and their targets under the present policy."""
-        assert self.problem.domain is not None
-        x = training_states(self.problem.domain, self.options.paths, self.rng, 0.1)
+        x = path_starts(self.problem, self.options.paths, self.rng)
         return x, self.rollout.payoffs(self.policy, self.model, x, self.rng)[0]
 
     def _record(
@@ -243,7 +241,7 @@ class Training:
         box = self.problem.domain
         assert box is not None
         assert self.model is not None
-        x = training_states(box, self.options.paths, self.rng, 0.1)
+        x = path_starts(self.problem, self.options.paths, self.rng)
         greedy = greedy_policy(self.problem, self.model, x)
         steps, actor = longer * self.options.policy_steps, self.policy
         if not isinstance(actor, PolicyNetwork):
@@ -272,22 +270,21 @@ class Training:
     def time_step_bias(self) -> float:
         """Relative change of V between dt and dt/2 on one Brownian path, scaled to dt.
 
-        ``|V_dt - V_(dt/2)| (1 + 1/(2^p - 1))`` over sup|V|, p the stepper's order.
+        ``|V_dt - V_(dt/2)| (1 + 1/(2^p - 1))`` over sup|V|, p the order of the paths;
+        the largest over states, or the mean where paths meet a surface: whether they
+        do is drawn for each step size alone, and one state's gap is mostly noise.
         """
         assert self.kept is not None
         model, actor = self.kept
         policy = self.policy if actor is None else actor
         x = np.repeat(self.check[:64], 8, axis=0)
-        steps = max(1, round(self.horizon / self.options.dt))
         k = self.problem.diffusion_at(x[:1], policy(x[:1])).shape[-1]
-        fine = self.rng.standard_normal((2 * steps, len(x), k))
-        fine *= np.sqrt(0.5 * self.options.dt)
-        coarse = fine.reshape(steps, 2, len(x), k).sum(1)
-        finer = replace(self.rollout, dt=0.5 * self.options.dt)
-        one, _ = self.rollout.payoffs(policy, model, x, self.rng, coarse)
-        two, _ = finer.payoffs(policy, model, x, self.rng, fine)
-        gap = (one - two).reshape(64, 8).mean(1)
-        factor = 2.0**self.options.stepper.order
+        draw = partial(self.rng.standard_normal, (len(x), k))
+        pair = self.rollout.pair(policy, model, x, self.rng, draw)
+        one, two = (paths.finish(policy) for paths in pair)
+        meets = bool(pair[0].surfaces)
+        gap = (one - two).reshape(1 if meets else 64, -1).mean(1)
+        factor = 2.0**self.rollout.order
         size = max(float(np.abs(model.value(self.check)).max()), 1e-300)
         return float(np.abs(gap).max()) * factor / (factor - 1.0) / size
 
@@ -300,6 +297,12 @@ class Training:
         """Time step, last changes and faces, in words."""
         step = f"at dt = {self.options.dt:g}, from dt and dt/2 on the same noise"
         remarks = [f"time step: bias of V about {bias:.1e} of sup|V| {step}"]
+        if self.horizons.words:
+            remarks.append(self.horizons.words)
+        if len(self.ends.x):
+            assert self.kept is not None
+            misfit = self.ends.misfit(self.kept[0])
+            remarks.append(f"V misses what it is given at its ends by {misfit:.1e}")
         if self.history:
             last = self.history[-1]
             stopped = last["stopped_share"]
