@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,64 @@ class Checkpoint:
         return arrays, header["state"]
 
 
+@dataclass(frozen=True, eq=False)
+class NetworkRun:
+    """A training loop on a file.
+
+    Parameters
+    ----------
+    file : Checkpoint
+    nets : mapping of networks
+    fits : mapping of their Adams
+    generator : torch.Generator, optional
+    rng : numpy.random.Generator, optional
+    logs : mapping of lists of numbers
+        Grow as the loop goes; filled in place by `resume`.
+    """
+
+    file: Checkpoint
+    nets: Mapping[str, torch.nn.Module]
+    fits: Mapping[str, torch.optim.Optimizer]
+    generator: torch.Generator | None = None
+    rng: np.random.Generator | None = None
+    logs: Mapping[str, list[float]] = field(default_factory=dict)
+
+    def keep(self, done: int, **more: Array) -> None:
+        """Write everything after `done` rounds, and `more` arrays with it."""
+        arrays = dict(more)
+        for name, net in self.nets.items():
+            arrays |= network_arrays(f"net.{name}", net)
+        for name, fit in self.fits.items():
+            arrays |= adam_arrays(f"fit.{name}", fit)
+        if self.generator is not None:
+            arrays["generator"] = self.generator.get_state().numpy().copy()
+        random = None if self.rng is None else self.rng.bit_generator.state
+        logs = {name: list(log) for name, log in self.logs.items()}
+        self.file.keep(arrays, {"done": done, "random": random, "logs": logs})
+
+    def resume(self) -> tuple[int, dict[str, Array]]:
+        """Bring networks, Adams, random numbers and logs to where the file left them.
+
+        Returns how many rounds are done, and the arrays of the file; 0 and none
+        without a file.
+        """
+        found = self.file.resume()
+        if found is None:
+            return 0, {}
+        arrays, state = found
+        for name, net in self.nets.items():
+            set_network(f"net.{name}", net, arrays)
+        for name, fit in self.fits.items():
+            set_adam(f"fit.{name}", fit, arrays)
+        if self.generator is not None:
+            self.generator.set_state(torch.from_numpy(arrays["generator"].copy()))
+        if self.rng is not None:
+            self.rng.bit_generator.state = state["random"]
+        for name, log in self.logs.items():
+            log[:] = state["logs"][name]
+        return int(state["done"]), arrays
+
+
 def network_arrays(name: str, net: torch.nn.Module) -> dict[str, Array]:
     """The weights of a network, named after it."""
     weights = net.state_dict().items()
@@ -142,16 +200,6 @@ def set_adam(
             }
             state["step"] = state["step"].reshape(())
             fit.state[w] = state
-
-
-def generator_array(generator: torch.Generator) -> Array:
-    """The state of torch's random numbers, bytes."""
-    return generator.get_state().numpy().copy()
-
-
-def set_generator(generator: torch.Generator, state: Array) -> None:
-    """The inverse of `generator_array`, in place."""
-    generator.set_state(torch.from_numpy(state.copy()))
 
 
 def _is_finite(values: Array) -> bool:

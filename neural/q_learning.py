@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from hjbpde.problem import ControlProblem
 from hjbpde.report import Report
 from hjbpde.sets import Box
 
+from .checkpoint import Checkpoint
 from .outcome import Outcome
-from .q_networks import Batch, QNetworks, train_little_q
+from .q_networks import Batch, Fitting, QNetworks, train_little_q
 from .q_task import QTask, linear_policy, network_value, policy_of, quadratic_value
 from .quadratic_q import (
     Moments,
@@ -115,13 +117,16 @@ class QLearning:
         does, see ``report.details["time_step_bias"]`` and ``["policy_noise"]``.
     spread : float
         How far infinite sides of the control set are explored.
+    checkpoint : str or Path, optional
+        File written after every sweep of networks; a run that finds it goes on from
+        there and gives the bits of one that was never interrupted.
 
     Raises
     ------
     ProblemError
-        Options out of range, transitions that do not fit the problem or do not
-        explore. MethodMismatch: a discount that varies, faces that end paths with
-        data, finite control sets.
+        Options out of range, a checkpoint of another run, transitions that do not
+        fit the problem or do not explore. MethodMismatch: a discount that varies,
+        faces that end paths with data, finite control sets.
     """
 
     form: LittleQ | TemporalDifference = field(default_factory=LittleQ)
@@ -129,6 +134,7 @@ class QLearning:
     samples: int = 20_000
     dt: float = 0.05
     spread: float = 4.0
+    checkpoint: str | Path | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.form, LittleQ | TemporalDifference):
@@ -144,6 +150,13 @@ class QLearning:
             raise ProblemError(f"QLearning: dt = {self.dt:g}; give dt > 0.")
         if self.samples < 8 or not self.spread > 0:
             raise ProblemError("QLearning: samples must be >= 8 and spread > 0.")
+        networks = isinstance(self.form.approximator, QNetworks)
+        if self.checkpoint is not None and not networks:
+            raise ProblemError(
+                "QLearning: checkpoint= is for networks; the linear-quadratic class "
+                "takes milliseconds and keeps none. Leave it out, or give "
+                "approximator=neural.QNetworks(...)."
+            )
 
     @property
     def label(self) -> str:
@@ -284,6 +297,11 @@ class QLearning:
         # Order 2 leaves about the square of what separates it from order 1.
         return noise, gap if order == 1 else gap**2
 
+    def _file(self, task: QTask, seed: int) -> Checkpoint:
+        """The checkpoint of these options, this seed and these transitions."""
+        identity = f"{self.form}, seed {seed}"
+        return Checkpoint.at(self.checkpoint, "QLearning", identity, task.numbers())
+
     def _networks(
         self,
         task: QTask,
@@ -296,8 +314,12 @@ class QLearning:
         assert isinstance(options, QNetworks)
         generator = torch.Generator().manual_seed(seed)
         data = Batch.of(task.data, order, task.sign, task.scales)
+        file = self._file(task, seed)
+        given = Fitting(
+            data, options, task.rho, task.scaled_box(), generator, file, progress
+        )
         train = train_little_q if isinstance(self.form, LittleQ) else train_td
-        answer = train(data, options, task.rho, task.scaled_box(), generator, progress)
+        answer = train(given)
         good = all(torch.isfinite(p).all() for p in answer.value.parameters())
         steady = isinstance(self.form, LittleQ) and answer.changes[-1] < 0.05
         details = {

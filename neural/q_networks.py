@@ -23,6 +23,7 @@ from torch import Tensor
 from hjbpde.errors import ProblemError
 from hjbpde.progress import bar_over
 
+from .checkpoint import Checkpoint, NetworkRun
 from .networks import MLP
 from .quadratic_q import Scales, monomials, with_one
 from .transitions import Transitions
@@ -144,25 +145,59 @@ class NetworkAnswer:
     gradients: tuple[float, float]
 
 
-def train_little_q(
-    data: Batch,
-    options: QNetworks,
-    rho: float,
-    box: tuple[Tensor, Tensor],
-    generator: torch.Generator,
-    progress: bool,
-) -> NetworkAnswer:
+@dataclass(frozen=True, eq=False)
+class Fitting:
+    """What a training loop is given.
+
+    Parameters
+    ----------
+    data : Batch
+    options : QNetworks
+    rho : float
+    box : pair of (m,) tensors
+        Bounds of b.
+    generator : torch.Generator
+    file : Checkpoint
+        Written after every sweep.
+    progress : bool
+    """
+
+    data: Batch
+    options: QNetworks
+    rho: float
+    box: tuple[Tensor, Tensor]
+    generator: torch.Generator
+    file: Checkpoint
+    progress: bool
+
+
+def train_little_q(given: Fitting) -> NetworkAnswer:
     """Sweeps of: fit h to ``r + D V``; then ``V <- V + tau max_a h``.
 
     D is the first- or second-order difference of e^(-rho t) V along the transition.
     The mean of max_a h moves the constant of V at once by ``mean / rho`` (it would
-    contract by ``1 - rho tau`` a sweep only). `box` bounds b.
+    contract by ``1 - rho tau`` a sweep only).
     """
+    data, options, rho, generator = (
+        given.data,
+        given.options,
+        given.rho,
+        given.generator,
+    )
     hamiltonian, value = _networks(data, options, generator)
     fits = [_adam(hamiltonian, options), _adam(value, options)]
     tau, changes, norms, n = _relaxation(data), [], [], len(data.rate)
-    sweeps, weights = range(options.sweeps), torch.ones(n, dtype=torch.float64)
-    for sweep, _ in bar_over(sweeps, sweeps, progress, "sweep"):
+    run = NetworkRun(
+        given.file,
+        {"hamiltonian": hamiltonian, "value": value},
+        {"hamiltonian": fits[0], "value": fits[1]},
+        generator,
+        logs={"changes": changes, "norms": norms},
+    )
+    done, kept = run.resume()
+    weights = torch.from_numpy(kept.get("weights", np.ones(n)))
+    sweeps = range(done, options.sweeps)
+    for sweep, _ in bar_over(sweeps, sweeps, given.progress, "sweep"):
         for fit in fits:
             fit.param_groups[0]["lr"] = options.rate(sweep)
         with torch.no_grad():
@@ -173,13 +208,14 @@ def train_little_q(
         with torch.no_grad():
             weights = inverse_noise(data, target - hamiltonian(*inputs))
             top = hamiltonian(
-                data.now, torch.clamp(hamiltonian.parts(data.now)[1], *box)
+                data.now, torch.clamp(hamiltonian.parts(data.now)[1], *given.box)
             )
             value.biases[-1].add_(top.mean() / rho)
             wanted = value(data.now)[:, 0] + tau * (top - top.mean())
         fit_v = mean_square(value, (data.now,), wanted, torch.ones_like(wanted))
         descend(fit_v, fits[1], options, n, generator)
         changes.append(float(top.std() / data.rate.std()))
+        run.keep(sweep + 1, weights=weights.numpy())
     return NetworkAnswer(
         value,
         _actor_of(hamiltonian.net, hamiltonian.m),

@@ -44,6 +44,18 @@ class QTask:
             )
         return Scales(0.5 * (x.min(0) + x.max(0)), half, a.mean(axis=0), spread)
 
+    def numbers(self) -> Array:
+        """What tells these transitions from others: rate, sense, bounds, rows, means.
+
+        One row; a checkpoint keeps it.
+        """
+        t = self.data
+        parts = [[self.rho, self.sign, t.dt, len(t)], *self.limits()]
+        for rows in (t.states, t.controls, t.payoffs, t.next_states, t.later_states):
+            if rows is not None:
+                parts += [rows[:4], rows.mean(axis=0)]
+        return np.nan_to_num(np.concatenate([np.ravel(part) for part in parts]))
+
     def limits(self) -> tuple[Array, Array]:
         """Bounds of the controls, (m,) each."""
         m = self.data.controls.shape[1]

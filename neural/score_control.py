@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from hjbpde.errors import ProblemError
 from hjbpde.progress import bar_over
 from hjbpde.report import Report
 
+from .checkpoint import Checkpoint, NetworkRun
 from .forward_process import linear
 from .reverse_diffusion import ReverseDiffusion, sample
 from .score_network import ScoreNetwork
@@ -51,11 +52,15 @@ class ScoreControl:
         At the start; falls to 1 % along a cosine.
     first_time : float
         Smallest t trained; the score is held there below it.
+    checkpoint : str or Path, optional
+        File written 50 times in a run; a run that finds it goes on from there and
+        gives the bits of one that was never interrupted.
 
     Raises
     ------
     ProblemError
-        Options out of range; in `solve`, a process without exact marginals.
+        Options out of range; in `solve`, a process without exact marginals, or a
+        checkpoint of another run.
     """
 
     hidden: Sequence[int] = (64, 64, 64)
@@ -65,6 +70,7 @@ class ScoreControl:
     pool: int = 4_000_000
     learning_rate: float = 1e-2
     first_time: float = 5e-3
+    checkpoint: str | Path | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1 or self.pool < 0:
@@ -94,7 +100,10 @@ class ScoreControl:
         network = ScoreNetwork.draw(process, points, self.hidden, generator)
         targets = Targets(problem, network, self.first_time)
         stream = Stream(targets, self.batch, self.states, self.pool, rng)
-        losses, norms = self._train(network, stream, progress)
+        numbers = np.concatenate([points[:8].ravel(), [problem.horizon]])
+        identity = f"{self}, {problem.process}, seed {seed}"
+        file = Checkpoint.at(self.checkpoint, "ScoreControl", identity, numbers)
+        losses, norms = self._train(network, stream, file, progress)
         report = Report(
             status="converged" if np.isfinite(losses).all() else "diverged",
             method=f"score matching, {self}",
@@ -110,32 +119,74 @@ class ScoreControl:
         return LearnedScore(problem, network, self.first_time, report)
 
     def _train(
-        self, network: ScoreNetwork, stream: Stream, progress: bool
+        self,
+        network: ScoreNetwork,
+        stream: Stream,
+        file: Checkpoint,
+        progress: bool,
     ) -> tuple[list[float], list[float]]:
         """Adam with a cosine rate; the weights of the last quarter are averaged."""
         weights = list(network.net.parameters())
         adam = torch.optim.Adam(weights, lr=self.learning_rate)
-        mean = [torch.zeros_like(w) for w in weights]
-        tail = max(round(TAIL * self.steps), 1)
+        mean, often = TailMean(weights, self.steps), max(self.steps // 50, 1)
         losses, sizes = [], []
-        for step, _ in bar_over(range(self.steps), range(self.steps), progress, "step"):
+        run = NetworkRun(
+            file,
+            {"score": network.net},
+            {"score": adam},
+            rng=stream.rng,
+            logs={"losses": losses, "sizes": sizes},
+        )
+        done, kept = run.resume()
+        if kept:
+            stream.order = kept["order"]
+            mean.restore(kept)
+        steps = range(done, self.steps)
+        for step, _ in bar_over(steps, steps, progress, "step"):
             share = 0.5 * (1.0 + np.cos(np.pi * step / self.steps))
             adam.param_groups[0]["lr"] = self.learning_rate * (0.01 + 0.99 * share)
             loss = stream.next().loss(network)
             adam.zero_grad()
             loss.backward()
             adam.step()
-            if step >= self.steps - tail:
-                for total, w in zip(mean, weights, strict=True):
-                    total.add_(w.detach(), alpha=1.0 / tail)
-            if step % max(self.steps // 50, 1) == 0:
+            mean.add(step)
+            if step % often == 0:
                 losses.append(float(loss.detach()))
                 grads = [w.grad for w in weights if w.grad is not None]
                 sizes.append(float(sum((g**2).sum() for g in grads)) ** 0.5)
-        with torch.no_grad():
-            for w, total in zip(weights, mean, strict=True):
-                w.copy_(total)
+                run.keep(step + 1, order=stream.order, **mean.arrays())
+        mean.apply()
         return losses, [min(sizes), max(sizes)]
+
+
+class TailMean:
+    """The mean of a network's weights over the last quarter of its steps."""
+
+    def __init__(self, weights: list[torch.nn.Parameter], steps: int) -> None:
+        self.count = max(round(TAIL * steps), 1)
+        self.weights, self.first = weights, steps - self.count
+        self.total = [torch.zeros_like(w) for w in weights]
+
+    def add(self, step: int) -> None:
+        """Take in the weights after `step`."""
+        if step >= self.first:
+            for total, w in zip(self.total, self.weights, strict=True):
+                total.add_(w.detach(), alpha=1.0 / self.count)
+
+    def apply(self) -> None:
+        """Put the mean in the weights' place."""
+        with torch.no_grad():
+            for w, total in zip(self.weights, self.total, strict=True):
+                w.copy_(total)
+
+    def arrays(self) -> dict[str, Array]:
+        """What has been added so far."""
+        return {f"mean{k}": total.numpy() for k, total in enumerate(self.total)}
+
+    def restore(self, arrays: dict[str, Array]) -> None:
+        """The inverse of `arrays`, in place."""
+        for k, total in enumerate(self.total):
+            total.copy_(torch.from_numpy(arrays[f"mean{k}"].copy()))
 
 
 @dataclass(frozen=True, eq=False)

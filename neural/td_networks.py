@@ -11,21 +11,15 @@ from torch import Tensor
 
 from hjbpde.progress import bar_over
 
+from .checkpoint import NetworkRun
 from .networks import MLP
-from .q_networks import Batch, NetworkAnswer, QNetworks, descend
+from .q_networks import Batch, Fitting, NetworkAnswer, QNetworks, descend
 
 KEEP = 0.98
 """Share of the target critic that one step keeps."""
 
 
-def train_td(
-    data: Batch,
-    options: QNetworks,
-    rho: float,
-    box: tuple[Tensor, Tensor],
-    generator: torch.Generator,
-    progress: bool,
-) -> NetworkAnswer:
+def train_td(given: Fitting) -> NetworkAnswer:
     """Critic on ``y = r dt + e^(-rho dt) Qbar(x', a_w(x'))``, actor on ``max Q``.
 
     Qbar is a slow copy of the critic. All step sizes fixed, the advantage ``dt q`` in
@@ -33,16 +27,25 @@ def train_td(
 
     Source: the article's TD target and losses L_Q and max_w E Q(x, a_w(x)).
     """
+    data, options, generator = given.data, given.options, given.generator
     critic, actor = _networks(data, options, generator)
     slow = copy.deepcopy(critic)
     fits = [torch.optim.Adam(net.parameters()) for net in (critic, actor)]
-    fade, n = float(np.exp(-rho * data.dt)), len(data.rate)
-    epochs, changes, norms = range(options.sweeps), [], []
+    fade, n = float(np.exp(-given.rho * data.dt)), len(data.rate)
+    changes, norms = [], []
+    run = NetworkRun(
+        given.file,
+        {"critic": critic, "actor": actor, "slow": slow},
+        {"critic": fits[0], "actor": fits[1]},
+        generator,
+        logs={"changes": changes, "norms": norms},
+    )
+    epochs = range(run.resume()[0], options.sweeps)
 
     def choose(z: Tensor) -> Tensor:
-        return torch.clamp(actor(z), *box)
+        return torch.clamp(actor(z), *given.box)
 
-    for sweep, _ in bar_over(epochs, epochs, progress, "epoch"):
+    for sweep, _ in bar_over(epochs, epochs, given.progress, "epoch"):
         loss = torch.zeros(())
         for fit in fits:
             fit.param_groups[0]["lr"] = options.rate(sweep)
@@ -57,6 +60,7 @@ def train_td(
             _step(-critic(torch.cat([x, choose(x)], 1)).mean(), fits[1])
             _follow(slow, critic)
         changes.append(float(loss.detach()) ** 0.5)
+        run.keep(sweep + 1)
     value = _distilled(critic, choose, data, options, generator)
     return NetworkAnswer(
         value, actor, data.unit, tuple(changes), (min(norms), max(norms))

@@ -12,6 +12,7 @@ import neural
 from neural.checkpoint import Checkpoint, adam_arrays, set_adam
 from neural.evaluation import adam as adam_module
 from neural.evaluation.residual_run import ResidualRun
+from neural.score_targets import Stream
 
 
 @contextmanager
@@ -169,3 +170,87 @@ def test_adam_comes_back_with_its_moments():
     steps(one, fit, 4)
     steps(two, again, 4)
     assert torch.equal(one.weight, two.weight)
+
+
+# --- Q-learning ------------------------------------------------------------------
+
+NETWORKS = neural.QNetworks(hidden=(8,), sweeps=4, steps=10)
+FORMS = [
+    neural.LittleQ(1, NETWORKS),
+    neural.LittleQ(2, NETWORKS),
+    neural.TemporalDifference(NETWORKS),
+]
+
+
+def q_learning(form, path=None, seed=2, dt=0.05):
+    method = neural.QLearning(form, samples=800, dt=dt, checkpoint=path)
+    return neural.solve(hjb.catalogue.get("lqr"), method, seed=seed)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=["first", "second", "td"])
+@pytest.mark.parametrize("calls", [1, 3])
+def test_q_networks_go_on_from_their_last_sweep(tmp_path, monkeypatch, form, calls):
+    whole, path = q_learning(form), tmp_path / "run"
+    with killed(monkeypatch, neural.QNetworks, "rate", 2 * calls):
+        q_learning(form, path)
+    assert path.exists()
+    again = q_learning(form, path)
+    same(again, whole)
+    assert again.report.details == whole.report.details
+    same(q_learning(form, path), whole)
+
+
+def test_q_learning_refuses_a_file_of_another_run(tmp_path):
+    path = tmp_path / "run"
+    q_learning(FORMS[0], path)
+    with pytest.raises(hjb.ProblemError, match="other options or another seed"):
+        q_learning(FORMS[1], path)
+    with pytest.raises(hjb.ProblemError, match="other options or another seed"):
+        q_learning(FORMS[0], path, seed=5)
+    with pytest.raises(hjb.ProblemError, match="other data"):
+        q_learning(FORMS[0], path, dt=0.1)
+    with pytest.raises(hjb.ProblemError, match="no checkpoint of Residual"):
+        residual(hjb.catalogue.get("lqr"), path)
+
+
+def test_linear_quadratic_class_takes_no_checkpoint():
+    with pytest.raises(hjb.ProblemError, match="checkpoint= is for networks"):
+        neural.QLearning(checkpoint="run")
+
+
+# --- scores ----------------------------------------------------------------------
+
+
+def score(path=None, pool=0, seed=1, problem=None, **options):
+    method = neural.ScoreControl(
+        hidden=(8,), steps=100, batch=16, states=160, pool=pool, checkpoint=path,
+        **options,
+    )  # fmt: skip
+    return method.solve(problem or neural.reverse_diffusion(), seed=seed)
+
+
+@pytest.mark.parametrize("pool", [0, 5000])
+@pytest.mark.parametrize("calls", [31, 85])
+def test_score_training_goes_on(tmp_path, monkeypatch, pool, calls):
+    """Killed before and within the steps whose weights are averaged."""
+    whole, path = score(pool=pool), tmp_path / "run"
+    with killed(monkeypatch, Stream, "next", calls):
+        score(path, pool)
+    y = np.linspace(-3, 3, 40)[:, None]
+    for _ in range(2):
+        again = score(path, pool)
+        assert np.array_equal(again.score(y, 0.3), whole.score(y, 0.3))
+        assert again.report.residuals == whole.report.residuals
+        assert again.report.details == whole.report.details
+
+
+def test_score_training_refuses_a_file_of_another_run(tmp_path):
+    path = tmp_path / "run"
+    score(path)
+    with pytest.raises(hjb.ProblemError, match="other options or another seed"):
+        score(path, learning_rate=1e-3)
+    with pytest.raises(hjb.ProblemError, match="other options or another seed"):
+        score(path, seed=2)
+    shorter = dataclasses.replace(neural.reverse_diffusion(), horizon=2.0)
+    with pytest.raises(hjb.ProblemError, match="another problem"):
+        score(path, problem=shorter)
