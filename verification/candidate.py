@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hjbpde import Box, ControlProblem, ProblemError, Report
 from hjbpde.greedy import greedy_control
+from hjbpde.held import held
 
 from .differences import first_derivatives, second_derivatives
 
@@ -25,7 +26,7 @@ CURVE_STEP = 2e-3
 
 @dataclass(frozen=True)
 class Candidate:
-    """An answer given as plain functions.
+    """An answer given as plain functions; with a horizon they name t as well.
 
     Parameters
     ----------
@@ -36,8 +37,9 @@ class Candidate:
         The policy. Without one the greedy control of the value is judged.
     gradient : callable, x (..., d) -> (..., d), optional
         grad V; without one, fourth-order differences of the value.
-    stop : callable, optional
-        Where the controller stops; no method takes stopping problems yet.
+    stop : callable, x (..., d) -> bool (...), optional
+        Where the controller uses the right to stop. Without one, where the value is
+        within half the tolerance of what stopping pays.
 
     Raises
     ------
@@ -65,11 +67,11 @@ class Candidate:
                 )
         if self.gradient is not None and self.value is None:
             raise ProblemError("Candidate: gradient= without value= judges nothing.")
-        if self.stop is not None:
-            raise ProblemError(
-                "Candidate: stop= belongs to optimal stopping, which no method takes "
-                "yet; leave it out."
-            )
+
+    def at(self, t: float) -> Candidate:
+        """The functions at calendar time t; those that do not name t stay."""
+        names = ("value", "control", "gradient", "stop")
+        return Candidate(**{name: held(getattr(self, name), t=t) for name in names})
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +88,8 @@ class Subject:
         Where the candidate itself claims to hold.
     report : Report or None
         Of a candidate that is a Solution.
+    slack : float
+        How far above what stopping pays a value still means to stop.
     """
 
     problem: ControlProblem
@@ -93,7 +97,12 @@ class Subject:
     functions: Candidate
     region: Box | None = None
     report: Report | None = None
-    derived: tuple[str, ...] = field(default=())
+    slack: float = 0.0
+
+    def at(self, t: float) -> Subject:
+        """The candidate at calendar time t, for the problem with its data there."""
+        now = self.problem.at_time(t)
+        return replace(self, problem=now, functions=self.functions.at(t))
 
     @property
     def has_value(self) -> bool:
@@ -146,6 +155,16 @@ class Subject:
         )
         return a
 
+    def stops(self, x: Array) -> NDArray[np.bool_]:
+        """Whether the controller stops at x (n, d), shape (n,)."""
+        own = [s for s in self.problem.stops if s.by == "controller"]
+        if not own:
+            return np.zeros(len(x), bool)
+        if self.functions.stop is not None:
+            return checked(self.functions.stop(x), (len(x),), "stop") > 0
+        psi = np.asarray(own[0].payoff(x), float)
+        return self.problem.sign * (self.value(x) - psi) <= self.slack
+
     def control(self, x: Array) -> tuple[Array, Array]:
         """The policy projected on its set, and how far each entry moved, (n, m)."""
         raw = self.raw_control(x)
@@ -190,14 +209,23 @@ def subject_of(candidate: Any, problem: ControlProblem) -> Subject:
     """
     assert problem.domain is not None
     if isinstance(candidate, Candidate):
+        _check_stop(candidate, problem)
         return Subject(problem, problem.domain, candidate)
     if _is_torch_module(candidate) and not hasattr(candidate, "value_at"):
+        if problem.horizon is not None:
+            raise ProblemError(
+                "cross_check: a bare module knows no time; with a horizon give "
+                "verification.Candidate(value=) of a function of x and t."
+            )
         import neural  # only a torch module brings torch in
 
         candidate = neural.as_candidate(candidate, problem)
     if hasattr(candidate, "value_at") and hasattr(candidate, "control_at"):
         functions = Candidate(
-            candidate.value_at, candidate.control_at, candidate.gradient_at
+            candidate.value_at,
+            candidate.control_at,
+            candidate.gradient_at,
+            getattr(candidate, "stopping_at", None) if problem.stops else None,
         )
         region = getattr(candidate, "region", None)
         report = getattr(candidate, "report", None)
@@ -207,6 +235,20 @@ def subject_of(candidate: Any, problem: ControlProblem) -> Subject:
         "verification.Candidate(value=, control=) of functions on (..., d), or a torch "
         "module mapping (n, d) to the value."
     )
+
+
+def _check_stop(candidate: Candidate, problem: ControlProblem) -> None:
+    may = any(s.by == "controller" for s in problem.stops)
+    if candidate.stop is not None and not may:
+        raise ProblemError(
+            "Candidate: stop= is given, but the controller of this problem has no "
+            "right to stop; leave it out."
+        )
+    if may and candidate.stop is None and candidate.value is None:
+        raise ProblemError(
+            "Candidate: a policy of a problem with a right to stop says where it "
+            "stops; give stop=, or value=."
+        )
 
 
 def _is_torch_module(candidate: Any) -> bool:

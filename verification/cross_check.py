@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import hjbpde as hjb
-from hjbpde import Box, ControlProblem, Grid, HJBError, ProblemError
+from hjbpde import Box, ControlProblem, ProblemError
 
 from .candidate import Subject, subject_of
-from .evidence import evidence_of
 from .measure import (
     Setting,
     Values,
     all_values,
+    joined,
     loss_of,
     points_of,
     policies_of,
     residual_of,
     slopes_of,
 )
-from .points import SamplePoints
-from .regret import Regret
+from .outcome import Measured, verdict_of
+from .reference import TAKES, grid_of, problem_of, references, times_of
+from .regret import Losses
 from .ruling import Ruling
+from .slopes import Slopes
 from .verdict import Verdict
 
 Array = NDArray[np.float64]
-
-DEFAULT_BUDGET = 60.0
-DEFAULT_SHAPE = {1: 401, 2: 101, 3: 33, 4: 17}
-GROWTH = 2.5
-"""How much longer than 2^d times the last one a refined comparison may take."""
 
 
 def cross_check(
@@ -42,6 +37,7 @@ def cross_check(
     reference: Any,
     *,
     region: Box | None = None,
+    times: Sequence[float] | None = None,
     tolerance: float = 1e-2,
     budget: float | None = None,
     seed: int = 0,
@@ -54,6 +50,9 @@ def cross_check(
     somewhere ``e > tolerance s + u``, or the gradient, the regret or the paths fail;
     *agree* if ``e + u <= tolerance s`` at every point and the rest passes.
 
+    With an exit the points where the process still runs are judged; with a horizon
+    the same points at several times; with a right to stop the stopping rule as well.
+
     Parameters
     ----------
     candidate : Solution, Candidate or torch module
@@ -63,6 +62,8 @@ def cross_check(
     region : Box, optional
         Where to judge. Default: the candidate's own region, else the inner 75 % of
         the domain along axes with an artificial face.
+    times : sequence of float, optional
+        Calendar times in [0, T) to judge at. Default: 0, T/4, T/2 and 3T/4.
     tolerance : float
         Relative to s, > 0.
     budget : float, optional
@@ -77,7 +78,7 @@ def cross_check(
     ProblemError
         A reference without its problem, an unusable candidate or region.
     MethodMismatch
-        A problem with a horizon, an exit, modes or rights to stop.
+        A problem with modes, an adversary, impulses or a long-run average.
     """
     if not (np.isfinite(tolerance) and tolerance > 0):
         raise ProblemError(
@@ -85,34 +86,21 @@ def cross_check(
             "value's scale, such as 1e-2."
         )
     problem = problem_of(reference)
-    problem.require_only("cross_check")
+    problem.require_only("cross_check", *TAKES)
+    times_judged = times_of(problem, reference, times)
     subject = subject_of(candidate, problem)
     where = region_of(region, subject, problem)
     verdict: Verdict | None = None
-    for solution in references(reference, problem, budget, progress):
+    for solution in references(reference, times_judged, budget, progress):
         setting = Setting(
             problem, subject, solution, grid_of(solution, problem), where,
-            tolerance, seed,
+            tolerance, seed, times_judged,
         )  # fmt: skip
         verdict = judge(setting)
         if verdict.status != "inconclusive":
             break
     assert verdict is not None
     return verdict
-
-
-def problem_of(reference: Any) -> ControlProblem:
-    """The problem that the reference answers, or is."""
-    if isinstance(reference, ControlProblem):
-        return reference
-    problem = getattr(reference, "problem", None)
-    if not isinstance(problem, ControlProblem) or not hasattr(reference, "value_at"):
-        raise ProblemError(
-            f"cross_check: the reference is a {type(reference).__name__} without its "
-            "problem; give a Solution (loaded ones with hjb.load(path, problem=...)) "
-            "or a ControlProblem, which is then solved."
-        )
-    return problem
 
 
 def region_of(region: Box | None, subject: Subject, problem: ControlProblem) -> Box:
@@ -141,207 +129,74 @@ def region_of(region: Box | None, subject: Subject, problem: ControlProblem) -> 
     return Box(low, high)
 
 
-def grid_of(solution: Any, problem: ControlProblem) -> Grid:
-    """The reference's own grid, or the problem's where it has none."""
-    grid = getattr(solution, "grid", None)
-    return grid if isinstance(grid, Grid) else first_grid(problem)
-
-
-def first_grid(problem: ControlProblem) -> Grid:
-    """The suggested grid, else a default shape for the dimension."""
-    if problem.suggested_grid is not None:
-        return problem.suggested_grid
-    assert problem.domain is not None
-    return Grid(problem.domain, (DEFAULT_SHAPE.get(problem.dimension, 9),))
-
-
-def references(
-    reference: Any, problem: ControlProblem, budget: float | None, progress: bool
-) -> Iterator[Any]:
-    """The reference itself, or solutions on finer and finer grids within `budget`."""
-    if not isinstance(reference, ControlProblem):
-        yield reference
-        return
-    limit = DEFAULT_BUDGET if budget is None else budget
-    begin, grid = time.perf_counter(), first_grid(problem)
-    last = begin
-    solution = hjb.solve(problem, grid, progress=progress)
-    while True:
-        yield solution
-        now = time.perf_counter()
-        growth = GROWTH * 2**problem.dimension
-        if now - begin + growth * (now - last) > limit:
-            return
-        last, grid = now, grid.refined()
-        try:
-            solution = hjb.solve(problem, grid, progress=progress)
-        except HJBError:
-            # The coarser comparison stands; a finer grid was only a hope.
-            return
-
-
 def judge(setting: Setting) -> Verdict:
     """Measure one candidate against one reference and apply the rules."""
     points = points_of(setting)
-    values, ruling = all_values(setting, points), Ruling()
+    found = all_values(setting, points)
+    values, ruling = joined(found), Ruling(timed=setting.times is not None)
     finite = _rule_values(ruling, values, setting)
-    slopes = slopes_of(setting, values.x) if finite else None
-    if slopes is not None and not ruling.judge_not_finite(
-        "gradient", slopes.finite, values.x
-    ):
-        ruling.judge_gradient(slopes.excess, slopes.bar, setting.tolerance, values.x)
-        ruling.judge_kinks(slopes.wrong_kinks)
+    slopes = slopes_of(setting, found) if finite else None
+    if slopes is not None:
+        _rule_slopes(ruling, slopes, values, setting)
     scale = float(values.scale.max())
     # A verdict already in doubt is not settled by a finer regret.
     refine = not ruling.findings
-    regret, excursion = loss_of(setting, scale, refine) if finite else (None, None)
-    if regret is not None:
-        _rule_regret(ruling, regret, scale, setting)
+    losses, excursion = loss_of(setting, scale, refine) if finite else (None, None)
+    if losses is not None:
+        _rule_regret(ruling, losses, scale, setting)
     if excursion is not None:
         ruling.judge_excursion(
             excursion.share, excursion.reference_share, excursion.drives_out
         )
-    measured = {
-        "slopes": slopes,
-        "regret": regret,
-        "excursion": excursion,
-        "policies": policies_of(setting, points) if finite else None,
-        "residual": residual_of(setting, points) if finite else None,
-    }
-    return _verdict(setting, points, values, ruling, measured)
+    now = setting.instants if finite else ()
+    measured = Measured(
+        found, slopes, losses, excursion,
+        [policies_of(setting, instant, points) for instant in now],
+        [residual_of(setting, instant, points) for instant in now],
+    )  # fmt: skip
+    return verdict_of(setting, points, ruling, measured)
 
 
 def _rule_values(ruling: Ruling, values: Values, setting: Setting) -> bool:
     """Rules on the value; returns whether everything asked so far is finite."""
     e, u, s, tol = np.abs(values.signed), values.bar, values.scale, setting.tolerance
     if not setting.subject.has_value:
-        ruling.judge_reference(u, s, tol, values.x)
+        ruling.judge_reference(u, s, tol, values.places)
         return True
-    if ruling.judge_not_finite("value", values.candidate, values.x):
+    if ruling.judge_not_finite("value", values.candidate, values.places):
         return False
     if np.isfinite(u).all():
-        ruling.judge_value(e, u, s, tol, values.x)
+        ruling.judge_value(e, u, s, tol, values.places)
     else:
-        ruling.judge_reference(u, s, tol, values.x)
+        ruling.judge_reference(u, s, tol, values.places)
     return True
 
 
-def _rule_regret(
-    ruling: Ruling, regret: Regret, scale: float, setting: Setting
+def _rule_slopes(
+    ruling: Ruling, slopes: Sequence[Slopes], values: Values, setting: Setting
 ) -> None:
-    nodes = regret.grid.nodes()[regret.inside]
-    if ruling.judge_not_finite("control", regret.policy[regret.inside], nodes):
-        return
-    if regret.map is None:
-        ruling.doubt(f"the regret could not be computed: {regret.note}")
-        return
-    loss, where = regret.worst()
-    ruling.judge_regret(loss, regret.largest_bar(), scale, setting.tolerance, where)
-
-
-def _verdict(
-    setting: Setting,
-    points: SamplePoints,
-    values: Values,
-    ruling: Ruling,
-    measured: dict[str, Any],
-) -> Verdict:
-    scale = float(values.scale.max())
-    regret, excursion = measured["regret"], measured["excursion"]
-    findings = ruling.findings
-    places = [f.where for f in findings if f.where is not None]
-    return Verdict(
-        status=ruling.status,
-        reasons=tuple(f.text for f in findings) or _why_agreed(setting, regret),
-        **_errors(measured, values, points, scale),
-        where=places[0] if places else _worst(values),
-        resolution=points.resolution,
-        tolerance=setting.tolerance,
-        scale=scale,
-        region=setting.region,
-        n_points=len(values.x),
-        name=setting.problem.name,
-        details=_details(setting, measured, scale),
-        evidence=evidence_of(
-            setting.subject, setting.reference, setting.grid, setting.region,
-            regret, excursion,
-        ),
-    )  # fmt: skip
-
-
-def _errors(
-    measured: dict[str, Any], values: Values, points: SamplePoints, scale: float
-) -> dict[str, Any]:
-    """The numbers of the verdict; None where there was nothing to measure."""
-    slopes, policies = measured["slopes"], measured["policies"]
-    regret, residual = measured["regret"], measured["residual"]
-    known = _is_known(values)
-    e = values.signed / values.scale
-    centred = values.signed - values.signed[: points.n_nodes].mean() if known else e
-    has_map = regret is not None and regret.map is not None
-    loss = regret.worst()[0] / scale if regret is not None and has_map else None
-    return {
-        "value_error": float(np.abs(e).max()) if known else None,
-        "mean_removed_error": (
-            float(np.abs(centred / values.scale).max()) if known else None
-        ),
-        "gradient_error": None if slopes is None else _largest(slopes.error),
-        "control_error": None if policies is None else _largest(policies.error),
-        "regret": loss,
-        "residual": None if residual is None else _largest(np.abs(residual)) / scale,
-        "reference_error": float((values.bar / values.scale).max()),
-    }
-
-
-def _is_known(values: Values) -> bool:
-    return bool(np.isfinite(values.signed).all())
-
-
-def _worst(values: Values) -> Array | None:
-    if not _is_known(values):
-        return None
-    return values.x[int(np.abs(values.signed / values.scale).argmax())]
-
-
-def _why_agreed(setting: Setting, regret: Regret | None) -> tuple[str, ...]:
-    judged = ["value, gradient"] if setting.subject.has_value else []
-    judged += ["regret"] if regret is not None else []
-    text = " and ".join(judged)
-    return (
-        f"{text} within {setting.tolerance:g} of the scale at every point, the "
-        "reference's bar included.",
+    finite, excess, bar = (
+        np.concatenate([getattr(s, name) for s in slopes])
+        for name in ("finite", "excess", "bar")
     )
+    if ruling.judge_not_finite("gradient", finite, values.places):
+        return
+    ruling.judge_gradient(excess, bar, setting.tolerance, values.places)
+    ruling.judge_kinks(np.concatenate([s.wrong_kinks for s in slopes]))
 
 
-def _details(
-    setting: Setting, measured: dict[str, Any], scale: float
-) -> dict[str, Any]:
-    out: dict[str, Any] = {
-        "grid": list(setting.grid.shape),
-        "seed": setting.seed,
-        "reference_method": setting.reference.report.method,
-    }
-    regret, excursion = measured["regret"], measured["excursion"]
-    if regret is not None and regret.bar is not None:
-        out["regret_grid"] = list(regret.grid.shape)
-        out["regret_bar"] = regret.largest_bar() / scale
-        out["projected_control"] = float(regret.moved.max(initial=0.0))
-    if excursion is not None:
-        out["paths_leaving"] = excursion.share
-        out["paths_leaving_reference"] = excursion.reference_share
-        out["horizon_simulated"] = excursion.horizon
-    if measured["slopes"] is not None:
-        out["gradient_bar"] = _largest(measured["slopes"].bar)
-        out["kinks"] = measured["slopes"].kinks
-    if measured["policies"] is not None:
-        out["hamiltonian_gap"] = _largest(measured["policies"].gap) / scale
-    if measured["residual"] is not None:
-        out["residual_rms"] = float(
-            np.sqrt(np.nanmean(measured["residual"] ** 2)) / scale
-        )
-    return out
-
-
-def _largest(array: Array) -> float:
-    known = array[~np.isnan(array)]
-    return float(known.max()) if known.size else float("nan")
+def _rule_regret(
+    ruling: Ruling, losses: Losses, scale: float, setting: Setting
+) -> None:
+    for regret in losses.regrets:
+        nodes = regret.places(regret.grid.nodes()[regret.inside])
+        if ruling.judge_not_finite("control", regret.policy[regret.inside], nodes):
+            return
+    if losses.missing is not None:
+        ruling.doubt(f"the regret could not be computed: {losses.missing.note}")
+        return
+    regret = losses.deciding(setting.tolerance * scale)
+    loss, where = regret.worst()
+    ruling.judge_regret(
+        loss, regret.largest_bar(), scale, setting.tolerance, regret.places(where)
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,28 +13,41 @@ from hjbpde import Box, Grid
 
 from .candidate import Subject
 from .excursion import Excursion
-from .regret import Regret
+from .measure import Setting
+from .reference import Instant, running
+from .regret import Losses, Regret
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
-    """Candidate and reference on the region's nodes, in 3-D and more on a slice.
+class Slice:
+    """Candidate and reference at one time, every array of the shape of the axes.
 
-    `axes` are one or two coordinate arrays; every array below has their shape,
-    controls one more axis (m). `fixed` maps the other axes to their coordinate.
-    Missing answers are None.
+    Controls have one more axis (m). Missing answers are None; where the process has
+    ended all are NaN. `time` is None where nothing depends on it.
     """
 
-    axes: tuple[Array, ...]
-    fixed: Mapping[int, float]
+    time: float | None
     value: Array | None
     reference: Array
     bar: Array
     control: Array | None
     reference_control: Array | None
     regret: Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Candidate and reference on the region's nodes, in 3-D and more on a slice.
+
+    `axes` are one or two coordinate arrays; `fixed` maps the other axes to their
+    coordinate; `slices` holds what was found at every time judged.
+    """
+
+    axes: tuple[Array, ...]
+    fixed: Mapping[int, float]
+    slices: tuple[Slice, ...]
     excursion: Excursion | None
     candidate_report: Mapping[str, Any] = field(default_factory=dict)
     reference_report: Mapping[str, Any] = field(default_factory=dict)
@@ -42,39 +55,52 @@ class Evidence:
 
 
 def evidence_of(
-    subject: Subject,
-    reference: Any,
-    grid: Grid,
-    region: Box,
-    regret: Regret | None,
-    excursion: Excursion | None,
+    setting: Setting, losses: Losses | None, excursion: Excursion | None
 ) -> Evidence:
     """Evaluate both answers on the slice through the region's centre."""
-    axes, fixed, points = slice_of(grid, region)
-    flat = points.reshape(-1, grid.dimension)
-    shape = points.shape[:-1]
-
-    def shaped(array: Any) -> Array:
-        return np.asarray(array, float).reshape(*shape, *np.shape(array)[1:])
-
-    bar = reference.error_at(flat) if hasattr(reference, "error_at") else np.inf
-    controls = controls_on(subject, reference, flat)
-    regret_map = None
-    if regret is not None and regret.map is not None:
-        regret_map = shaped(regret.grid.interpolate(regret.map, flat))
-    report = subject.report
+    axes, fixed, points = slice_of(setting.grid, setting.region)
+    regrets: Sequence[Regret | None] = [None] * len(setting.instants)
+    if losses is not None and losses.missing is None:
+        regrets = losses.regrets
+    report = setting.subject.report
     return Evidence(
         axes=axes,
         fixed=fixed,
-        value=shaped(subject.value(flat)) if subject.has_value else None,
-        reference=shaped(reference.value_at(flat)),
-        bar=shaped(np.broadcast_to(bar, len(flat))),
-        control=None if controls is None else shaped(controls[0]),
-        reference_control=None if controls is None else shaped(controls[1]),
-        regret=regret_map,
+        slices=tuple(
+            slice_at(instant, points, regret)
+            for instant, regret in zip(setting.instants, regrets, strict=True)
+        ),
         excursion=excursion,
         candidate_report={} if report is None else report.to_dict(),
-        reference_report=reference.report.to_dict(),
+        reference_report=setting.reference.report.to_dict(),
+    )
+
+
+def slice_at(instant: Instant, points: Array, regret: Regret | None) -> Slice:
+    """Both answers at one time on `points` (*shape, d)."""
+    flat, shape = points.reshape(-1, points.shape[-1]), points.shape[:-1]
+    runs = running(instant.problem, flat)
+    x = flat[runs]
+
+    def shaped(array: Any) -> Array:
+        out = np.full((len(flat), *np.shape(array)[1:]), np.nan)
+        out[runs] = array
+        return out.reshape(*shape, *out.shape[1:])
+
+    subject, reference = instant.subject, instant.reference
+    bar = reference.error_at(x) if hasattr(reference, "error_at") else np.inf
+    controls = controls_on(subject, reference, x)
+    lost = None
+    if regret is not None and regret.map is not None:
+        lost = shaped(regret.grid.interpolate(regret.map, x))
+    return Slice(
+        time=instant.time,
+        value=shaped(subject.value(x)) if subject.has_value else None,
+        reference=shaped(reference.value_at(x)),
+        bar=shaped(np.broadcast_to(bar, len(x))),
+        control=None if controls is None else shaped(controls[0]),
+        reference_control=None if controls is None else shaped(controls[1]),
+        regret=lost,
     )
 
 

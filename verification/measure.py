@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,11 +12,13 @@ from numpy.typing import NDArray
 
 from hjbpde import Box, ControlProblem, Grid
 
-from .candidate import Subject
+from .candidate import Candidate, Subject
 from .excursion import Excursion, excursion_of
-from .points import SamplePoints, climb, sample_points
-from .regret import Regret, decided_regret, regret_of
-from .residual import hamiltonian_gap, value_residual
+from .losses import losses_of
+from .points import SamplePoints, climb, running_points, sample_points
+from .reference import Instant, running
+from .regret import Losses
+from .residual import hamiltonian_gap, rate_of, value_residual
 from .slopes import Slopes, compare_slopes
 
 Array = NDArray[np.float64]
@@ -26,6 +30,8 @@ FLAT = 1e-6
 """An oscillation below this share of the scale is none."""
 SMALLEST = 1e-100
 """A scale below this is the round-off of a value that is zero."""
+STOP_SLACK = 0.5
+"""Share of the tolerance by which a value may exceed psi and still mean to stop."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,79 +45,114 @@ class Setting:
     region: Box
     tolerance: float
     seed: int
+    times: Array | None = None
+
+    @cached_property
+    def instants(self) -> tuple[Instant, ...]:
+        """The times judged; one without a time where the problem is stationary."""
+        times: Sequence[float | None] = (None,)
+        if self.times is not None:
+            times = [float(t) for t in self.times]
+        return tuple(Instant.of(self.subject, self.reference, t) for t in times)
 
 
 @dataclass(frozen=True, eq=False)
 class Values:
-    """e, u and s (n,) at x (n, d); `signed` is candidate minus reference."""
+    """e, u and s (n,) at x (n, d); `signed` is candidate minus reference.
+
+    `places` (n, d) or, with the time as last column, (n, d + 1).
+    """
 
     x: Array
+    places: Array
     candidate: Array
-    signed: Array
+    truth: Array
     bar: Array
     scale: Array
 
+    @property
+    def signed(self) -> Array:
+        """Candidate minus reference, (n,)."""
+        return self.candidate - self.truth
 
-def values_at(setting: Setting, x: Array) -> Values:
-    """Candidate and reference at x (n, d); without a value the candidate's is NaN."""
-    subject, reference = setting.subject, setting.reference
+
+def values_at(instant: Instant, x: Array) -> Values:
+    """Candidate and reference at x (n, d); without a value the candidate's is NaN.
+
+    The scale is left at 1.
+    """
+    subject, reference = instant.subject, instant.reference
     truth = np.asarray(reference.value_at(x))
     mine = subject.value(x) if subject.has_value else np.full(len(x), np.nan)
     bar = np.full(len(x), np.inf)
     if hasattr(reference, "error_at"):
         bar = np.asarray(reference.error_at(x))
-    return Values(x, mine, mine - truth, bar, scale_at(setting.problem, x, truth))
+    return Values(x, instant.places(x), mine, truth, bar, np.ones(len(x)))
 
 
-def scale_at(problem: ControlProblem, x: Array, truth: Array) -> Array:
-    """s(x) (n,): the problem's own scale, else sup|V| of the reference there."""
-    if callable(problem.scale):
-        return np.broadcast_to(np.asarray(problem.scale(x), float), (len(x),))
-    if problem.scale is not None:
-        return np.full(len(x), float(problem.scale))
-    return np.full(len(x), max(float(np.abs(truth).max()), SMALLEST))
+def scaled(problem: ControlProblem, found: Sequence[Values]) -> list[Values]:
+    """s(x): the problem's own scale, else sup|V| of the reference over all of them."""
+    size = max(SMALLEST, *(float(np.abs(v.truth).max()) for v in found))
+    out = []
+    for values in found:
+        scale: Any = size if problem.scale is None else problem.scale
+        scale = np.asarray(scale(values.x) if callable(scale) else scale, float)
+        out.append(replace(values, scale=np.broadcast_to(scale, (len(values.x),))))
+    return out
 
 
-def all_values(setting: Setting, points: SamplePoints) -> Values:
-    """Values at the sample points and at the tops found around the worst of them."""
-    first = values_at(setting, points.x)
-    if not setting.subject.has_value or not np.isfinite(first.candidate).all():
-        return first
-    scale = float(first.scale.max())
+def joined(found: Sequence[Values]) -> Values:
+    """The values of every time, one after the other."""
+    names = ("x", "places", "candidate", "truth", "bar", "scale")
+    return Values(**{n: np.concatenate([getattr(v, n) for v in found]) for n in names})
+
+
+def all_values(setting: Setting, points: SamplePoints) -> list[Values]:
+    """For every time, values at the sample points and at tops around the worst."""
+    plain = [values_at(instant, points.x) for instant in setting.instants]
+    found = scaled(setting.problem, plain)
+    known = all(np.isfinite(v.candidate).all() for v in found)
+    if not (setting.subject.has_value and known):
+        return found
+    pairs = zip(setting.instants, found, strict=True)
+    tops = [_climbed(setting, instant, v, points) for instant, v in pairs]
+    both = [joined(pair) for pair in zip(plain, tops, strict=True)]
+    return scaled(setting.problem, both)
+
+
+def _climbed(
+    setting: Setting, instant: Instant, first: Values, points: SamplePoints
+) -> Values:
+    """Values at the tops around the worst of the first ones, scale left at 1."""
+    if not np.isfinite(first.bar).all():
+        # Bars of infinity leave nothing to climb.
+        return values_at(instant, points.x[:0])
 
     def excess(x: Array) -> Array:
-        got = values_at(setting, x)
-        return (np.abs(got.signed) - got.bar) / scale
+        runs = running(instant.problem, x)
+        score = np.full(len(x), -np.inf)
+        got = values_at(instant, x[runs])
+        score[runs] = np.abs(got.signed) - got.bar
+        return score
 
-    # Bars of infinity leave nothing to climb.
-    score = np.abs(first.signed) - np.where(np.isfinite(first.bar), first.bar, 0.0)
-    top = np.argsort(score / first.scale)[-CLIMBERS:]
-    if not np.isfinite(first.bar).all():
-        return first
-    tops = climb(excess, points.x[top], setting.region, points.resolution, setting.seed)
-    more = values_at(setting, tops)
-    return Values(
-        x=np.concatenate([first.x, tops]),
-        candidate=np.concatenate([first.candidate, more.candidate]),
-        signed=np.concatenate([first.signed, more.signed]),
-        bar=np.concatenate([first.bar, more.bar]),
-        scale=np.r_[first.scale, np.full(len(tops), scale)]
-        if not callable(setting.problem.scale)
-        else np.r_[first.scale, more.scale],
-    )
+    score = (np.abs(first.signed) - first.bar) / first.scale
+    worst = points.x[np.argsort(score)[-CLIMBERS:]]
+    tops = climb(excess, worst, setting.region, points.resolution, setting.seed)
+    return values_at(instant, tops)
 
 
-def slopes_of(setting: Setting, x: Array) -> Slopes | None:
-    """Gradients compared at x (n, d); None without a value."""
+def slopes_of(setting: Setting, found: Sequence[Values]) -> list[Slopes] | None:
+    """Gradients compared at every time; None without a value."""
     if not setting.subject.has_value:
         return None
-    truth = np.asarray(setting.reference.value_at(x))
-    # A constant value oscillates by its round-off only.
-    scale = float(scale_at(setting.problem, x, truth).max())
-    osc = max(float(np.ptp(truth)), FLAT * scale)
-    return compare_slopes(
-        setting.subject, setting.reference, setting.grid, x, setting.region, osc
-    )
+    slopes = []
+    for instant, values in zip(setting.instants, found, strict=True):
+        # A constant value oscillates by its round-off only.
+        osc = max(float(np.ptp(values.truth)), FLAT * float(values.scale.max()))
+        slopes.append(
+            compare_slopes(instant, setting.grid, values.x, setting.region, osc)
+        )
+    return slopes
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +164,11 @@ class Policies:
     gap: Array
 
 
-def policies_of(setting: Setting, points: SamplePoints) -> Policies | None:
+def policies_of(
+    setting: Setting, instant: Instant, points: SamplePoints
+) -> Policies | None:
     """Controls compared at a few of the points; None without controls."""
-    problem, subject, reference = setting.problem, setting.subject, setting.reference
+    problem, subject, reference = instant.problem, instant.subject, instant.reference
     if problem.n_controls == 0:
         return None
     x = few(points.x, setting.seed)
@@ -140,21 +183,21 @@ def policies_of(setting: Setting, points: SamplePoints) -> Policies | None:
     gap[good] = hamiltonian_gap(
         problem, x[good], mine[good], theirs[good], p[good], curve[good]
     )
-    return Policies(x, error, gap)
+    return Policies(x, error, gap / rate_of(problem, x, theirs))
 
 
-def _as_functions(reference: Any) -> Any:
-    from .candidate import Candidate
-
+def _as_functions(reference: Any) -> Candidate:
     return Candidate(reference.value_at, reference.control_at, reference.gradient_at)
 
 
-def residual_of(setting: Setting, points: SamplePoints) -> Array | None:
+def residual_of(
+    setting: Setting, instant: Instant, points: SamplePoints
+) -> Array | None:
     """HJB residual in units of V at a few points off the grid; None without value."""
     if not setting.subject.has_value:
         return None
-    off_grid = points.x[points.n_nodes :]
-    return value_residual(setting.subject, few(off_grid, setting.seed))
+    off_grid = few(points.x[points.n_nodes :], setting.seed)
+    return value_residual(setting.subject, instant, off_grid)
 
 
 def few(x: Array, seed: int) -> Array:
@@ -167,25 +210,26 @@ def few(x: Array, seed: int) -> Array:
 
 def loss_of(
     setting: Setting, scale: float, refine: bool
-) -> tuple[Regret | None, Excursion | None]:
-    """Regret and excursion of the policy; None without controls.
+) -> tuple[Losses | None, Excursion | None]:
+    """Regret and excursion of the policy; None where nothing is decided.
 
     With `refine` the regret's grid is refined while its own bar hides the answer.
     """
     problem, region = setting.problem, setting.region
-    if problem.n_controls == 0:
+    may_stop = any(stop.by == "controller" for stop in problem.stops)
+    if problem.n_controls == 0 and not may_stop:
         return None, None
-    if refine:
-        allowed = setting.tolerance * scale
-        regret = decided_regret(setting.subject, problem, setting.grid, region, allowed)
-    else:
-        regret = regret_of(setting.subject, problem, setting.grid, region)
-    excursion = excursion_of(
-        problem, regret.grid, regret.policy, regret.best_policy, region, setting.seed
+    allowed = setting.tolerance * scale
+    subject = replace(setting.subject, slack=STOP_SLACK * allowed)
+    losses = losses_of(
+        subject, setting.grid, region, setting.times, allowed if refine else None
     )
-    return regret, excursion
+    if problem.n_controls == 0 or losses.tables is None:
+        return losses, None
+    return losses, excursion_of(problem, losses.tables, region, setting.seed)
 
 
 def points_of(setting: Setting) -> SamplePoints:
     """The points of the comparison."""
-    return sample_points(setting.grid, setting.region, setting.seed)
+    points = sample_points(setting.grid, setting.region, setting.seed)
+    return running_points(setting.instants[0].problem, points)

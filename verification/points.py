@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
 
-from hjbpde import Box, Grid
+from hjbpde import Box, ControlProblem, Grid, ProblemError
+
+from .reference import running
 
 Array = NDArray[np.float64]
 
@@ -30,6 +32,26 @@ class SamplePoints:
     x: Array
     n_nodes: int
     resolution: Array
+
+
+def running_points(problem: ControlProblem, points: SamplePoints) -> SamplePoints:
+    """The points where the process still runs; a box of the resolution's size that
+    lies where it runs keeps its point.
+
+    Raises
+    ------
+    ProblemError
+        Hardly a point runs.
+    """
+    runs = running(problem, points.x)
+    if runs.sum() < points.x.shape[1] + 1:
+        raise ProblemError(
+            "cross_check: the process has ended nearly everywhere in the region; "
+            "judge where it runs, or check the sign of the exit's region(x), which is "
+            "negative where it has ended."
+        )
+    n_nodes = int(runs[: points.n_nodes].sum())
+    return SamplePoints(points.x[runs], n_nodes, points.resolution)
 
 
 def sample_points(grid: Grid, region: Box, seed: int) -> SamplePoints:

@@ -1,24 +1,32 @@
-"""What a policy costs: one linear solve, against the best one on that operator."""
+"""What a policy costs: its value against the best one's, on one operator."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import hjbpde as hjb
-from hjbpde import Box, ControlProblem, Grid, GridSolution, HJBError
+from hjbpde import (
+    Box,
+    ControlProblem,
+    Exit,
+    Grid,
+    GridSolution,
+    HJBError,
+)
 
 from .candidate import Subject
+from .reference import running
 
 Array = NDArray[np.float64]
 
 # Upwind differences, because there every policy meets one and the same operator, the
 # best policy's value is the largest node by node, and regret cannot be negative.
 OPERATOR = hjb.PolicyIteration(scheme=hjb.Upwind(), order=1)
-REFINEMENTS = 2
-MOST_NODES = 2**20
 TRUST = 1e-3
 """Largest algebraic residual, relative to sup|V|, of a policy value worth reading."""
 
@@ -29,18 +37,19 @@ class Regret:
 
     `map` (*shape) >= 0; `bar` (*shape) is its change from the grid twice as coarse.
     `policy` and `best_policy` (*shape, m) are the controls compared: outside the
-    region both are the best one. `moved` (*shape, m) is how far the candidate's
-    controls lay outside their set. `note` says why there is no map.
+    region both are the best one, None if unknown. `moved` (*shape, m) is how far the candidate's
+    controls lay outside their set. `note` says why there is no map, `time` when.
     """
 
     grid: Grid
     inside: NDArray[np.bool_]
     policy: Array
-    best_policy: Array
+    best_policy: Array | None
     moved: Array
     map: Array | None
     bar: Array | None
     note: str = ""
+    time: float | None = None
 
     def worst(self) -> tuple[float, Array]:
         """Largest regret in the region and its place."""
@@ -48,6 +57,12 @@ class Regret:
         inside = np.where(self.inside, self.map, -np.inf)
         place = np.unravel_index(int(inside.argmax()), inside.shape)
         return float(inside[place]), self.grid.nodes()[place]
+
+    def places(self, x: Array) -> Array:
+        """Points x (..., d), with the time as a last column where there is one."""
+        if self.time is None:
+            return x
+        return np.concatenate([x, np.full((*x.shape[:-1], 1), self.time)], axis=-1)
 
     def undecided(self, allowed: float) -> bool:
         """Whether `allowed` lies between regret - bar and regret + bar."""
@@ -61,56 +76,134 @@ class Regret:
         return float(self.bar[self.inside].max())
 
 
-def decided_regret(
-    subject: Subject,
-    problem: ControlProblem,
-    grid: Grid,
-    region: Box,
-    allowed: float,
-) -> Regret:
-    """`regret_of` on `grid`, refined while its bar hides which side of `allowed` it is.
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Both policies on the nodes, (T, *shape, m), at times (T,); one stationary."""
 
-    At most `REFINEMENTS` times and up to `MOST_NODES`: the monotone operator is first
-    order, so its grid may have to be finer than the reference's.
+    grid: Grid
+    times: Array
+    policy: Array
+    best_policy: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """The regret at every time judged, and the policies behind it.
+
+    `tables` is None where the best policy is not known.
     """
-    regret = regret_of(subject, problem, grid, region)
-    for _ in range(REFINEMENTS):
-        if not regret.undecided(allowed) or grid.size * 2**grid.dimension > MOST_NODES:
-            break
-        grid = grid.refined()
-        finer = regret_of(subject, problem, grid, region)
-        if finer.map is None:
-            break
-        regret = finer
-    return regret
+
+    regrets: tuple[Regret, ...]
+    tables: Tables | None
+
+    def undecided(self, allowed: float) -> bool:
+        """Whether the bar hides somewhere which side of `allowed` the regret is."""
+        return any(regret.undecided(allowed) for regret in self.regrets)
+
+    @property
+    def missing(self) -> Regret | None:
+        """One whose regret could not be computed, if there is one."""
+        return next((r for r in self.regrets if r.map is None), None)
+
+    def deciding(self, allowed: float) -> Regret:
+        """The time that loses more than `allowed` by most, else the least certain."""
+
+        def surely(regret: Regret) -> float:
+            return regret.worst()[0] - regret.largest_bar()
+
+        def perhaps(regret: Regret) -> float:
+            return regret.worst()[0] + regret.largest_bar()
+
+        worst = max(self.regrets, key=surely)
+        return worst if surely(worst) > allowed else max(self.regrets, key=perhaps)
 
 
-def regret_of(
-    subject: Subject, problem: ControlProblem, grid: Grid, region: Box
-) -> Regret:
+def stationary_losses(subject: Subject, grid: Grid, region: Box) -> Losses:
+    """The regret of a policy that does not depend on time, as `Losses`."""
+    regret = regret_of(subject, grid, region)
+    if regret.best_policy is None:
+        return Losses((regret,), None)
+    tables = Tables(grid, np.zeros(1), regret.policy[None], regret.best_policy[None])
+    return Losses((regret,), tables)
+
+
+def regret_of(subject: Subject, grid: Grid, region: Box) -> Regret:
     """Regret of the subject's policy on `grid`, judged inside `region`.
 
     ``rho V^a = r(x, a(x)) + L^a V^a`` is solved once; the best value comes from policy
     iteration with the same monotone operator, so their difference is >= 0 and holds
-    no discretisation noise. A policy that could not be evaluated has no map.
+    no discretisation noise. A stopping rule is an exit at what stopping pays. A policy
+    that could not be evaluated has no map.
     """
-    inside = within(grid, region)
+    problem = subject.problem
+    inside = within(grid, region) & running(problem, grid.nodes())
     fallback = np.zeros((*grid.shape, problem.n_controls))
     try:
         best = hjb.solve(problem, grid, OPERATOR)
     except HJBError as cause:
-        return Regret(
-            grid, inside, fallback, fallback, fallback, None, None, str(cause)
-        )
+        return Regret(grid, inside, fallback, None, fallback, None, None, str(cause))
     policy, moved = fallback.copy(), fallback.copy()
     policy[inside], moved[inside] = subject.control(grid.nodes()[inside])
     policy[~inside] = best.control[~inside]
     known = np.isfinite(policy).all()
-    fine, note = _gap(problem, grid, policy, best) if known else (None, "not finite")
+    own = subject.problem
+    if problem.stops:
+        own = stopped_problem(subject, grid, inside, best)
+    fine, note = _gap(own, grid, policy, best) if known else (None, "not finite")
     if fine is None:
         return Regret(grid, inside, policy, best.control, moved, None, None, note)
-    bar = _bar(problem, grid, policy, fine)
+    bar = _bar((problem, own), grid, policy, fine)
     return Regret(grid, inside, policy, best.control, moved, fine, bar)
+
+
+def stopped_problem(
+    subject: Subject, grid: Grid, inside: NDArray[np.bool_], best: GridSolution
+) -> ControlProblem | str:
+    """The problem that ends where the candidate stops, or why there is none.
+
+    Outside the region it stops where the best does.
+    """
+    problem = subject.problem
+    if any(stop.by == "adversary" for stop in problem.stops):
+        return (
+            "without a horizon, a policy is not evaluated against an adversary who "
+            "may stop."
+        )
+    stops = np.array(best.stopping, dtype=bool)
+    stops[inside] = subject.stops(grid.nodes()[inside])
+    if not stops.any():
+        return replace(problem, stop=None)
+    payoff = problem.stops[0].payoff
+    return replace(
+        problem, stop=None, exit=Exit(*_ending(problem, grid, stops, payoff))
+    )
+
+
+def _ending(
+    problem: ControlProblem,
+    grid: Grid,
+    stops: NDArray[np.bool_],
+    payoff: Callable[[Any], Any],
+) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """Region and value of an exit that adds the stopping nodes to the problem's own."""
+
+    def region(x: Array) -> Array:
+        nearest = tuple(
+            np.abs(axis[:, None] - np.ravel(x[..., k])).argmin(axis=0)
+            for k, axis in enumerate(grid.axes)
+        )
+        goes_on = ~stops[nearest].reshape(x.shape[:-1])
+        return np.where(goes_on & running(problem, x), 1.0, -1.0)
+
+    def value(x: Array) -> Array:
+        out = np.asarray(payoff(x), dtype=float)
+        if problem.exit is None:
+            return out
+        g: Any = problem.exit.value
+        ended = np.asarray(g(x) if callable(g) else g, dtype=float)
+        return np.where(running(problem, x), out, ended)
+
+    return region, value
 
 
 def within(grid: Grid, region: Box) -> NDArray[np.bool_]:
@@ -120,8 +213,10 @@ def within(grid: Grid, region: Box) -> NDArray[np.bool_]:
 
 
 def _gap(
-    problem: ControlProblem, grid: Grid, policy: Array, best: GridSolution
+    problem: ControlProblem | str, grid: Grid, policy: Array, best: GridSolution
 ) -> tuple[Array | None, str]:
+    if isinstance(problem, str):
+        return None, problem
     try:
         own = hjb.evaluate(problem, grid, policy, OPERATOR, strict=False)
     except HJBError as cause:
@@ -136,8 +231,14 @@ def _gap(
     return np.maximum(problem.sign * (best.value - own.value), 0.0), ""
 
 
-def _bar(problem: ControlProblem, grid: Grid, policy: Array, fine: Array) -> Array:
+def _bar(
+    problems: tuple[ControlProblem, ControlProblem | str],
+    grid: Grid,
+    policy: Array,
+    fine: Array,
+) -> Array:
     # The regret's own discretisation error, seen by halving the grid.
+    problem, own = problems
     none = np.full(grid.shape, np.inf)
     if min(grid.shape) < 5:
         return none
@@ -147,7 +248,7 @@ def _bar(problem: ControlProblem, grid: Grid, policy: Array, fine: Array) -> Arr
         best = hjb.solve(problem, coarse, OPERATOR)
     except HJBError:
         return none
-    gap, _ = _gap(problem, coarse, policy[kept], best)
+    gap, _ = _gap(own, coarse, policy[kept], best)
     if gap is None:
         return none
     return np.asarray(grid_map(coarse, np.abs(gap - fine[kept]), grid))

@@ -5,12 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hjbpde import ControlProblem
+from hjbpde import Box, ControlProblem
 from hjbpde.greedy import greedy_control
 
 from .candidate import Subject
+from .differences import first_derivatives
+from .reference import Instant
 
 Array = NDArray[np.float64]
+
+TIME_STEP = 2e-3
+"""Difference step for V_t, as a share of the horizon."""
 
 
 def hamiltonian(
@@ -27,21 +32,69 @@ def hamiltonian(
     return payoff + (drift * p).sum(-1) + 0.5 * (noise * curve).sum(-1)
 
 
-def value_residual(subject: Subject, x: Array) -> Array:
-    """``V - max_a H / rho`` at x (n, d), shape (n,): the HJB residual in units of V.
+def rate_of(problem: ControlProblem, x: Array, a: Array) -> Array:
+    """What turns a rate of payoff into a value, per unit of time, shape (n,).
 
-    By the comparison principle a bounded residual bounds the error only together
-    with boundary data, so it is shown and never decides.
+    The discount; with a horizon ``rho + 1/T``, as what is lost all the time adds up
+    to at most ``min(1/rho, T)``; with an exit also the rate at which noise and drift
+    under the controls a (n, m) cross the domain.
     """
-    problem = subject.problem
-    p, curve = subject.gradient(x), subject.curvature(x)
+    rate = np.array(problem.discount_at(x), dtype=float)
+    if problem.horizon is not None:
+        rate += 1.0 / float(problem.horizon)
+    if problem.exit is not None:
+        assert problem.domain is not None
+        width = problem.domain.width
+        noise = (np.asarray(problem.diffusion_at(x, a)) ** 2).sum(axis=-1)
+        speed = np.abs(np.asarray(problem.drift_at(x, a)))
+        across = 0.5 * noise * (np.pi / width) ** 2 + speed / width
+        rate += float(across.sum(axis=-1).mean())
+    return np.maximum(rate, 1e-300)
+
+
+def value_residual(subject: Subject, instant: Instant, x: Array) -> Array:
+    """The HJB residual in units of V at x (n, d), shape (n,).
+
+    ``(rho V - V_t - max_a H) / rate``, see `rate_of`; where somebody may stop, the
+    obstacle's distance where that is smaller. By the comparison principle a bounded
+    residual bounds the error only together with boundary data, so it is shown and
+    never decides.
+    """
+    problem, now = instant.problem, instant.subject
+    p, curve = now.gradient(x), now.curvature(x)
     out = np.full(len(x), np.nan)
     good = np.isfinite(p).all(axis=1) & np.isfinite(curve).all(axis=1)
     x, p, curve = x[good], p[good], curve[good]
     a = greedy_control(problem, x, p, _hessian(problem, curve))
+    V, rate = now.value(x), rate_of(problem, x, a)
     rho = np.asarray(problem.discount_at(x))
-    out[good] = subject.value(x) - hamiltonian(problem, x, a, p, curve) / rho
+    left = rho * V - hamiltonian(problem, x, a, p, curve)
+    if instant.time is not None:
+        left = left - _time_derivative(subject, x, instant.time)
+    residual = left / rate
+    for stop in problem.stops:
+        gap = V - np.asarray(stop.payoff(x), float)
+        larger = problem.sign * (1.0 if stop.by == "controller" else -1.0) < 0
+        residual = (np.maximum if larger else np.minimum)(residual, gap)
+    out[good] = residual
     return out
+
+
+def _time_derivative(subject: Subject, x: Array, t: float) -> Array:
+    """V_t at x (n, d), by the quartic through five times, shifted inside [0, T]."""
+    assert subject.problem.horizon is not None
+    low, high = np.asarray(subject.box.low), np.asarray(subject.box.high)
+    box = Box(np.r_[low, 0.0], np.r_[high, float(subject.problem.horizon)])
+
+    def value(y: Array) -> Array:
+        found = np.empty(len(y))
+        for at in np.unique(y[:, -1]):
+            rows = y[:, -1] == at
+            found[rows] = subject.at(float(at)).value(y[rows, :-1])
+        return found
+
+    y = np.c_[x, np.full(len(x), t)]
+    return first_derivatives(value, y, box, TIME_STEP, (x.shape[1],))[:, 0]
 
 
 def hamiltonian_gap(
@@ -54,11 +107,10 @@ def hamiltonian_gap(
 ) -> Array:
     """What control a gives away against `best` at the reference's gradient, >= 0.
 
-    ``|H(x, best) - H(x, a)| / rho`` in units of V, shape (n,).
+    ``|H(x, best) - H(x, a)|``, a rate of payoff, shape (n,).
     """
-    rho = np.asarray(problem.discount_at(x))
     gap = hamiltonian(problem, x, best, p, curve) - hamiltonian(problem, x, a, p, curve)
-    return np.maximum(problem.sign * gap, 0.0) / rho
+    return np.maximum(problem.sign * gap, 0.0)
 
 
 def _hessian(problem: ControlProblem, curve: Array) -> Array | None:

@@ -1,6 +1,7 @@
 """The rules of the verdict, applied to measurements; no measuring here.
 
-With e = |candidate - reference|, s the scale, u the reference's bar:
+With e = |candidate - reference|, s the scale, u the reference's bar, at points x
+(n, d), with a horizon (n, d + 1) with the time as the last coordinate:
 
 differ        somewhere e > tol s + u; or the gradient exceeds 10 tol beyond its bar;
               or a kink has the wrong sign; or regret exceeds tol s beyond its bar; or
@@ -37,6 +38,8 @@ class Ruling:
 
     faults: list[Finding] = field(default_factory=list)
     doubts: list[Finding] = field(default_factory=list)
+    timed: bool = False
+    """Whether the last coordinate of a point is the time."""
 
     @property
     def status(self) -> str:
@@ -50,6 +53,12 @@ class Ruling:
         """What decided."""
         return self.faults or self.doubts
 
+    def place(self, x: Array) -> str:
+        """A point, and its time if there is one, in a few digits."""
+        if not self.timed:
+            return place(x)
+        return f"{place(x[:-1])}, t = {x[-1]:.4g}"
+
     def doubt(self, text: str) -> None:
         """Something that could not be judged."""
         self.doubts.append(Finding(text))
@@ -62,7 +71,7 @@ class Ruling:
             self.faults.append(
                 Finding(
                     f"the {what} is not finite at {bad.size} of {len(x)} points, "
-                    f"first at {place(x[bad[0]])}.",
+                    f"first at {self.place(x[bad[0]])}.",
                     x[bad[0]],
                 )
             )
@@ -75,10 +84,11 @@ class Ruling:
         excess = (e - u) / s
         worst = int(np.nanargmax(excess))
         if excess[worst] > tolerance:
+            spot = self.place(x[worst])
             self.faults.append(
                 Finding(
                     f"value off by {e[worst] / s[worst]:.3g} of the scale at "
-                    f"{place(x[worst])}, where {tolerance:g} + the reference's bar "
+                    f"{spot}, where {tolerance:g} + the reference's bar "
                     f"{u[worst] / s[worst]:.2g} are allowed.",
                     x[worst],
                 )
@@ -92,7 +102,7 @@ class Ruling:
                 Finding(
                     f"error {e[worst] / s[worst]:.2g} plus the reference's bar "
                     f"{u[worst] / s[worst]:.2g} exceed the tolerance {tolerance:g} at "
-                    f"{place(x[worst])}: a finer reference would decide.",
+                    f"{self.place(x[worst])}: a finer reference would decide.",
                     x[worst],
                 )
             )
@@ -101,10 +111,10 @@ class Ruling:
         """A bar beyond the tolerance can never support an agreement."""
         worst = int((u / s).argmax())
         if not u[worst] <= tolerance * s[worst]:
-            bar = u[worst] / s[worst]
+            bar, spot = u[worst] / s[worst], self.place(x[worst])
             text = (
                 f"the reference's own bar {bar:.2g} exceeds the tolerance "
-                f"{tolerance:g} at {place(x[worst])}: refine it or widen the tolerance."
+                f"{tolerance:g} at {spot}: refine it or widen the tolerance."
                 if np.isfinite(bar)
                 else "the reference has no error bar (a learned one cannot confirm)."
             )
@@ -119,20 +129,22 @@ class Ruling:
         limit = GRADIENT_FACTOR * tolerance
         worst = int(np.nanargmax(excess))
         if excess[worst] > limit:
+            spot = self.place(x[worst])
             self.faults.append(
                 Finding(
                     f"gradient off by {excess[worst] + bar[worst]:.3g} (times width "
-                    f"over oscillation) at {place(x[worst])}, where {limit:g} + its "
+                    f"over oscillation) at {spot}, where {limit:g} + its "
                     f"bar {bar[worst]:.2g} are allowed.",
                     x[worst],
                 )
             )
         elif np.nanmean(bar > limit) > BLIND:
             blind = int(np.nanargmax(bar))
+            spot = self.place(x[blind])
             self.doubts.append(
                 Finding(
                     f"the reference knows its gradient only to {bar[blind]:.2g} at "
-                    f"{place(x[blind])}, more than the {limit:g} allowed, and to more "
+                    f"{spot}, more than the {limit:g} allowed, and to more "
                     f"than that at {np.nanmean(bar > limit):.0%} of the points.",
                     x[blind],
                 )
@@ -144,7 +156,7 @@ class Ruling:
             self.faults.append(
                 Finding(
                     f"the candidate bends the wrong way at {len(wrong)} kinks of the "
-                    f"value, first at {place(wrong[0])}: another, non-viscosity "
+                    f"value, first at {self.place(wrong[0])}: another, non-viscosity "
                     "solution.",
                     wrong[0],
                 )
@@ -158,7 +170,7 @@ class Ruling:
             self.faults.append(
                 Finding(
                     f"the policy loses {regret / s:.3g} of the scale at "
-                    f"{place(where)} (bar {bar / s:.2g}, allowed {tolerance:g}).",
+                    f"{self.place(where)} (bar {bar / s:.2g}, allowed {tolerance:g}).",
                     where,
                 )
             )

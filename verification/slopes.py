@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 
 from hjbpde import Box, Grid
 
 from .candidate import Subject
+from .reference import Instant, running
 
 Array = NDArray[np.float64]
 
@@ -19,7 +21,7 @@ KINK = 0.2
 ISOLATED = 8.0
 """... if it also stands out this much from the median bend."""
 REACH = 2
-"""Cells around a kink where gradients are not compared."""
+"""Cells around a kink, or beside an exit, where gradients are not compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,23 +44,52 @@ class Slopes:
 
 
 def compare_slopes(
-    subject: Subject, reference: Any, grid: Grid, x: Array, region: Box, osc: float
+    instant: Instant, grid: Grid, x: Array, region: Box, osc: float
 ) -> Slopes:
-    """Compare grad V of subject and reference at x (n, d)."""
+    """Compare grad V of candidate and reference at x (n, d)."""
+    subject, reference = instant.subject, instant.reference
     unit = region.width / osc
     mine, theirs = subject.gradient(x), reference.gradient_at(x)
     gap = np.abs(mine - theirs) * unit
-    bar = _gradient_bar(reference, x) * unit
-    places, axes, signs = find_kinks(reference, grid, region)
+    away = cells_from_exit(instant, grid)
+    bar = (_gradient_bar(reference, x) + _exit_bar(reference, grid, away, x)) * unit
+    places, axes, signs = find_kinks(reference, grid, region, away)
     error, worst_bar = gap.max(axis=1), bar.max(axis=1)
     excess = (gap - bar).max(axis=1)
     finite = mine.sum(axis=1)
     near = _near(x, places, grid)
+    if away is not None:
+        near |= grid.interpolate(away, x) <= REACH
     for array in (error, worst_bar, excess):
         array[near] = np.nan
     bends = _bends(subject, places, axes, grid, region)
-    wrong = places[signs * bends <= 0.0]
+    wrong = instant.places(places[signs * bends <= 0.0])
     return Slopes(x, error, worst_bar, excess, len(places), wrong, finite)
+
+
+def cells_from_exit(instant: Instant, grid: Grid) -> Array | None:
+    """How many cells every node lies from the exit region, (*shape); None without."""
+    if instant.problem.exit is None:
+        return None
+    runs = running(instant.problem, grid.nodes())
+    if runs.all():
+        return np.full(grid.shape, float(grid.size))
+    return np.asarray(distance_transform_edt(runs))
+
+
+def _exit_bar(reference: Any, grid: Grid, away: Array | None, x: Array) -> Array:
+    """What exit data that are met to ``miss`` only can do to the gradient.
+
+    An error of the boundary values bends the solution by about itself over the
+    distance to the boundary (the gradient estimate of harmonic functions).
+    """
+    parts = getattr(reference.report, "error_parts", {})
+    miss = float(parts.get("exit surface", 0.0))
+    if away is None or miss == 0.0:
+        return np.zeros(x.shape)
+    steps = np.array([np.diff(axis).min() for axis in grid.axes])
+    cells = np.maximum(grid.interpolate(away, x), 1.0)
+    return miss / (cells[:, None] * steps)
 
 
 def _gradient_bar(reference: Any, x: Array) -> Array:
@@ -69,28 +100,57 @@ def _gradient_bar(reference: Any, x: Array) -> Array:
 
 
 def find_kinks(
-    reference: Any, grid: Grid, region: Box
+    reference: Any, grid: Grid, region: Box, away: Array | None = None
 ) -> tuple[Array, NDArray[np.intp], Array]:
-    """Nodes where the reference bends sharply: places (k, d), axes (k,), signs (k,)."""
+    """Nodes where the reference bends sharply: places (k, d), axes (k,), signs (k,).
+
+    Not beside an exit, `away` cells off: there V meets data that are no part of it.
+    """
     d = grid.dimension
-    values = np.asarray(reference.value_at(grid.nodes()))
+    values = np.array(reference.value_at(grid.nodes()), dtype=float)
+    lost = ~np.isfinite(values)
+    if away is not None:
+        lost |= away <= 0
+    values[lost] = 0.0
     places, axes, signs = [np.zeros((0, d))], [np.zeros(0, np.intp)], [np.zeros(0)]
     inside = Box(region.low, region.high).contains(grid.nodes())
+    if away is not None:
+        inside &= away > REACH
     for k in range(d):
         step = np.diff(grid.axes[k]).reshape([-1 if i == k else 1 for i in range(d)])
         slope = np.diff(values, axis=k) / step
         bend = np.zeros_like(values)
         middle = tuple(slice(1, -1) if i == k else slice(None) for i in range(d))
         bend[middle] = np.diff(slope, axis=k)
-        size, held = np.abs(bend), inside.copy()
+        known = _beside(~lost, k)
+        slope, size = slope[_beside(~lost, k, pairs=True)], np.abs(bend)
+        if not known.any():
+            continue
         span = float(np.ptp(slope)) + 1e-300
-        sharp = held & (size > KINK * span)
-        sharp &= size > ISOLATED * max(float(np.median(size[middle])), 1e-300)
+        sharp = inside & known & (size > KINK * span)
+        sharp &= size > ISOLATED * max(float(np.median(size[known])), 1e-300)
         found = grid.nodes()[sharp]
         places.append(found)
         axes.append(np.full(len(found), k))
         signs.append(np.sign(bend[sharp]))
     return np.concatenate(places), np.concatenate(axes), np.concatenate(signs)
+
+
+def _beside(known: NDArray[np.bool_], axis: int, pairs: bool = False) -> Any:
+    """Nodes whose two neighbours along `axis` are known too; or pairs of neighbours."""
+    low = np.take(known, range(known.shape[axis] - 1), axis)
+    high = np.take(known, range(1, known.shape[axis]), axis)
+    both = low & high
+    if pairs:
+        return both
+    out = np.zeros_like(known)
+    middle = tuple(
+        slice(1, -1) if i == axis else slice(None) for i in range(known.ndim)
+    )
+    out[middle] = np.take(both, range(both.shape[axis] - 1), axis) & np.take(
+        both, range(1, both.shape[axis]), axis
+    )
+    return out
 
 
 def _near(x: Array, places: Array, grid: Grid) -> NDArray[np.bool_]:

@@ -36,13 +36,16 @@ class Verdict:
     regret : float or None
         ``max (V - V^policy) / s`` on the nodes of the region (with cost: reversed).
     residual : float or None
-        ``max |V - max_a H / rho| / s`` between the nodes; shown, never decides.
+        ``max |rho V - V_t - max_a H| / (rate s)`` between the nodes, rate = rho for
+        discounted problems; shown, never decides.
     reference_error : float
         ``max u / s``, u = the reference's error bar.
     mean_removed_error : float or None
         As value_error, after the mean error is removed.
     where : array (d,) or None
         The point that decided, or that of the largest value error.
+    time : float or None
+        Its calendar time, with a horizon.
     resolution : array (d,)
         A fault wider than this box cannot lie between the points.
     tolerance, scale : float
@@ -50,7 +53,8 @@ class Verdict:
     region : Box
     n_points : int
     details : mapping
-        Further numbers: regret bar, Hamiltonian gap, projection, exits, grid.
+        Further numbers: regret bar, Hamiltonian gap, projection, exits, grid; with a
+        horizon also ``slices``, the errors time by time.
     """
 
     status: str
@@ -69,6 +73,7 @@ class Verdict:
     region: Box
     n_points: int
     name: str = ""
+    time: float | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     evidence: Evidence | None = field(default=None, repr=False)
 
@@ -86,8 +91,10 @@ class Verdict:
         )
         lines.append("  errors: " + ", ".join(f"{k} {_short(v)}" for k, v in shown))
         sides = " x ".join(f"{side:.2g}" for side in self.resolution)
+        times = [f"{piece['time']:.4g}" for piece in self.details.get("slices", ())]
+        when = f" at t = {', '.join(times)}" if times else ""
         lines.append(
-            f"  {self.n_points} points; a fault narrower than {sides} can hide"
+            f"  {self.n_points} points{when}; a fault narrower than {sides} can hide"
         )
         return "\n".join(lines)
 
@@ -96,7 +103,7 @@ class Verdict:
         names = (
             "name", "status", "reasons", "value_error", "gradient_error",
             "control_error", "regret", "residual", "reference_error",
-            "mean_removed_error", "where", "resolution", "tolerance", "scale",
+            "mean_removed_error", "where", "time", "resolution", "tolerance", "scale",
             "n_points", "details",
         )  # fmt: skip
         out = {name: plain(getattr(self, name)) for name in names}

@@ -7,47 +7,52 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hjbpde import Paths
 from hjbpde.plotting import (
     BLUE,
-    ERROR_MAP,
-    GREEN,
     GREY,
     INK,
     LINES,
     ORANGE,
-    PINK,
     draw_map,
     new_figure,
     styled,
 )
 
 from ..convergence import Study
-from ..evidence import Evidence
+from ..evidence import Evidence, Slice
 from ..verdict import Verdict
+from .panels import (
+    bar_map,
+    control_line,
+    error_line,
+    error_map,
+    name_axes,
+    paths_panel,
+    range_of,
+    regret_line,
+    regret_map,
+    reward_panel,
+    value_line,
+    value_map,
+    when,
+)
 
 Array = NDArray[np.float64]
 
-FLOOR = 1e-12
-"""Errors below this share of the scale are drawn at it."""
-SHOWN_DECADES = 1e-4
-"""Error maps end here below their largest error, so that its shape can be seen."""
+WIDE, HIGH = 12.6, 3.9
+"""Inches of a picture across the page, and of one row of it."""
 
 
 @styled
 def verdict_figure(verdict: Verdict) -> Any:
-    """Candidate against reference, error against its bar, regret: one figure."""
+    """Candidate against reference, error against its bar, regret; a row a time."""
     evidence = _evidence(verdict)
-    if len(evidence.axes) == 1:
-        figure, axes = new_figure(1, 3, 13.2, 3.6)
-        _value_line(axes[0, 0], evidence)
-        _error_line(axes[0, 1], verdict, evidence)
-        _regret_line(axes[0, 2], verdict, evidence)
-    else:
-        figure, axes = new_figure(1, 3, 13.2, 3.9)
-        _value_map(axes[0, 0], evidence)
-        _error_map(axes[0, 1], verdict, evidence)
-        _regret_map(axes[0, 2], verdict, evidence)
+    n, flat = len(evidence.slices), len(evidence.axes) > 1
+    figure, axes = new_figure(n, 3, 13.2, (3.9 if flat else 3.6) * n)
+    for row, piece in zip(axes, evidence.slices, strict=True):
+        (value_map if flat else value_line)(row[0], evidence, piece)
+        (error_map if flat else error_line)(row[1], verdict, evidence, piece)
+        (regret_map if flat else regret_line)(row[2], verdict, evidence, piece)
     title = f"{verdict.name or 'cross-check'}: {verdict.status}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=13, weight="bold")
     return figure
@@ -58,18 +63,21 @@ def value_figure(verdict: Verdict) -> Any:
     """Candidate and reference values, the bar drawn."""
     evidence = _evidence(verdict)
     if len(evidence.axes) == 1:
-        figure, axes = new_figure(1, 1, 6.4, 3.9)
-        _value_line(axes[0, 0], evidence)
+        figure, axes = _a_panel_each(evidence)
+        for panel, piece in zip(axes, evidence.slices, strict=True):
+            value_line(panel, evidence, piece)
         return figure
-    figure, axes = new_figure(1, 2, 12.6, 4.8)
-    pair = (("Candidate", evidence.value), ("Reference", evidence.reference))
-    limits = _range_of(*(values for _, values in pair if values is not None))
-    for panel, (who, values) in zip(axes[0], pair, strict=True):
-        if values is None:
-            panel.set_axis_off()
-            continue
-        draw_map(panel, evidence.axes, values, who, limits=limits)
-    _name_axes(axes, evidence)
+    figure, columns = _two_panels_each(evidence)
+    for panels, piece in zip(columns, evidence.slices, strict=True):
+        pair = (("Candidate", piece.value), ("Reference", piece.reference))
+        limits = range_of(*(values for _, values in pair if values is not None))
+        for panel, (who, values) in zip(panels, pair, strict=True):
+            if values is None:
+                panel.set_axis_off()
+                continue
+            title = who + when(piece)
+            draw_map(panel, evidence.axes, values, title, limits=limits)
+    name_axes(columns, evidence)
     return figure
 
 
@@ -78,15 +86,15 @@ def error_figure(verdict: Verdict) -> Any:
     """|candidate - reference| against the reference's bar and the tolerance."""
     evidence = _evidence(verdict)
     if len(evidence.axes) == 1:
-        figure, axes = new_figure(1, 1, 6.4, 3.9)
-        _error_line(axes[0, 0], verdict, evidence)
+        figure, axes = _a_panel_each(evidence)
+        for panel, piece in zip(axes, evidence.slices, strict=True):
+            error_line(panel, verdict, evidence, piece)
         return figure
-    figure, axes = new_figure(1, 2, 12.6, 4.8)
-    _error_map(axes[0, 0], verdict, evidence)
-    bar = evidence.bar / verdict.scale
-    title = "Reference's bar / s"
-    draw_map(axes[0, 1], evidence.axes, bar, title, colours=ERROR_MAP, log=True)
-    _name_axes(axes, evidence)
+    figure, columns = _two_panels_each(evidence)
+    for panels, piece in zip(columns, evidence.slices, strict=True):
+        error_map(panels[0], verdict, evidence, piece)
+        bar_map(panels[1], verdict, evidence, piece)
+    name_axes(columns, evidence)
     return figure
 
 
@@ -94,40 +102,76 @@ def error_figure(verdict: Verdict) -> Any:
 def control_figure(verdict: Verdict) -> Any | None:
     """Candidate and reference policies; None without controls."""
     evidence = _evidence(verdict)
-    mine, theirs = evidence.control, evidence.reference_control
-    if mine is None or theirs is None:
+    first, n = evidence.slices[0], len(evidence.slices)
+    if first.control is None or first.reference_control is None:
         return None
-    m = mine.shape[-1]
+    m = first.control.shape[-1]
     if len(evidence.axes) == 1:
-        figure, axes = new_figure(m, 1, 6.4, 3.9 if m == 1 else 2.6 * m)
-        for i, panel in enumerate(axes[:, 0]):
-            _control_line(panel, evidence.axes[0], mine[:, i], theirs[:, i], i)
+        wide = 6.4 if n == 1 else WIDE
+        figure, axes = new_figure(m, n, wide, HIGH if m == 1 else 2.6 * m)
+        for i in range(m):
+            for panel, piece in zip(axes[i], evidence.slices, strict=True):
+                control_line(panel, evidence, piece, i)
         return figure
     shown = min(m, 3)
-    figure, axes = new_figure(2, shown, 12.6, 9.6 if shown < 3 else 7.2)
-    for i in range(shown):
-        limits = _range_of(mine[..., i], theirs[..., i])
-        for row, (who, a) in enumerate((("Candidate", mine), ("Reference", theirs))):
-            title = f"{who} $a_{{{i + 1}}}$"
-            draw_map(axes[row, i], evidence.axes, a[..., i], title, limits=limits)
-    _name_axes(axes, evidence)
+    if n == 1:
+        figure, axes = new_figure(2, shown, WIDE, 9.6 if shown < 3 else 7.2)
+        pairs = axes.T
+    else:
+        # A row of pictures for every policy and control, a column a time.
+        figure, axes = new_figure(2 * shown, n, WIDE, 6.4 * shown)
+        pairs = axes.reshape(shown, 2, n).transpose(0, 2, 1).reshape(-1, 2)
+    cells = [(i, piece) for i in range(shown) for piece in evidence.slices]
+    for panels, (i, piece) in zip(pairs, cells, strict=True):
+        _control_maps(panels, evidence, piece, i)
+    name_axes(axes, evidence)
     return figure
+
+
+def _control_maps(panels: Any, evidence: Evidence, piece: Slice, i: int) -> None:
+    """One control of both policies over two axes, in the same colours."""
+    assert piece.control is not None and piece.reference_control is not None
+    mine, theirs = piece.control[..., i], piece.reference_control[..., i]
+    limits = range_of(mine, theirs)
+    pair = (("Candidate", mine), ("Reference", theirs))
+    for panel, (who, a) in zip(panels, pair, strict=True):
+        title = f"{who} $a_{{{i + 1}}}${when(piece)}"
+        draw_map(panel, evidence.axes, a, title, limits=limits)
 
 
 @styled
 def regret_figure(verdict: Verdict) -> Any | None:
     """What the policy costs, over the region; None where it was not computed."""
     evidence = _evidence(verdict)
-    if evidence.regret is None:
+    if any(piece.regret is None for piece in evidence.slices):
         return None
-    if len(evidence.axes) == 1:
-        figure, axes = new_figure(1, 1, 6.4, 3.9)
-        _regret_line(axes[0, 0], verdict, evidence)
-        return figure
-    figure, axes = new_figure(1, 1, 6.4, 4.9)
-    _regret_map(axes[0, 0], verdict, evidence)
-    _name_axes(axes, evidence)
+    flat = len(evidence.axes) > 1
+    figure, axes = _a_panel_each(evidence, 4.9 if flat else HIGH)
+    for panel, piece in zip(axes, evidence.slices, strict=True):
+        (regret_map if flat else regret_line)(panel, verdict, evidence, piece)
+    if flat:
+        name_axes(axes, evidence)
     return figure
+
+
+def _a_panel_each(evidence: Evidence, high: float = HIGH) -> tuple[Any, Any]:
+    """A figure with one panel for every time, and its panels."""
+    n = len(evidence.slices)
+    if n == 1:
+        figure, axes = new_figure(1, 1, 6.4, high)
+        return figure, axes.ravel()
+    columns = 2 if n <= 4 else 3
+    rows = -(-n // columns)
+    figure, axes = new_figure(rows, columns, WIDE, HIGH * rows)
+    for panel in axes.ravel()[n:]:
+        panel.set_axis_off()
+    return figure, axes.ravel()[:n]
+
+
+def _two_panels_each(evidence: Evidence) -> tuple[Any, Any]:
+    """A figure with two panels for every time, beside each other: (n, 2)."""
+    n = len(evidence.slices)
+    return new_figure(n, 2, WIDE, 4.8 * n)
 
 
 @styled
@@ -142,8 +186,8 @@ def paths_figure(verdict: Verdict) -> Any | None:
         (theirs, INK, "reference"),
         (mine, ORANGE, "candidate"),
     ):
-        _paths_panel(axes[0, 0], paths, colour, label)
-        _reward_panel(axes[0, 1], paths, colour, label)
+        paths_panel(axes[0, 0], paths, colour, label)
+        reward_panel(axes[0, 1], paths, colour, label)
     axes[0, 0].set(title="Paths, same noise", xlabel="time $t$", ylabel="state $x_1$")
     axes[0, 1].set(
         title="Cumulative discounted payoff",
@@ -234,123 +278,6 @@ def study_figure(study: Study) -> Any:
     return figure
 
 
-# --- panels ---------------------------------------------------------------------
-
-
 def _evidence(verdict: Verdict) -> Evidence:
     assert verdict.evidence is not None
     return verdict.evidence
-
-
-def _name_axes(axes: Any, evidence: Evidence) -> None:
-    where = ", ".join(f"$x_{{{k + 1}}}={c:.3g}$" for k, c in evidence.fixed.items())
-    for panel in axes.ravel():
-        if where:
-            panel.set_xlabel(f"$x_1$   ({where})")
-
-
-def _range_of(*arrays: Array) -> tuple[float, float] | None:
-    """Common colour limits; None where nothing is finite."""
-    known = np.concatenate([a[np.isfinite(a)].ravel() for a in arrays])
-    return (float(known.min()), float(known.max())) if known.size else None
-
-
-def _value_line(panel: Any, evidence: Evidence) -> None:
-    x, truth, bar = evidence.axes[0], evidence.reference, evidence.bar
-    bar = np.where(np.isfinite(bar), bar, 0.0)
-    panel.plot(x, truth, color=BLUE, lw=3, alpha=0.55, label="reference")
-    panel.fill_between(
-        x, truth - bar, truth + bar, color=BLUE, alpha=0.25, lw=0, label="its bar"
-    )
-    if evidence.value is not None:
-        panel.plot(x, evidence.value, color=ORANGE, lw=1.6, ls="--", label="candidate")
-    panel.set(title="Value", xlabel="state $x$", ylabel="$V(x)$")
-    panel.set_xlim(x[0], x[-1])
-    panel.legend(loc="best")
-
-
-def _error_line(panel: Any, verdict: Verdict, evidence: Evidence) -> None:
-    x, s = evidence.axes[0], verdict.scale
-    bar = np.maximum(evidence.bar / s, FLOOR)
-    if evidence.value is not None:
-        e = np.abs(evidence.value - evidence.reference) / s
-        panel.semilogy(x, np.maximum(e, FLOOR), color=ORANGE, label="error $e/s$")
-    panel.semilogy(x, bar, color=BLUE, lw=1.4, label="reference's bar $u/s$")
-    panel.fill_between(x, FLOOR, bar, color=BLUE, alpha=0.15, lw=0)
-    panel.axhline(verdict.tolerance, color=INK, ls=":", lw=1.4, label="tolerance")
-    panel.set(title="Error", xlabel="state $x$", ylabel="share of the scale")
-    panel.set_xlim(x[0], x[-1])
-    # Room above for the legend.
-    panel.set_ylim(FLOOR, 100 * max(verdict.tolerance, panel.get_ylim()[1] / 10))
-    panel.legend(loc="best")
-
-
-def _regret_line(panel: Any, verdict: Verdict, evidence: Evidence) -> None:
-    panel.set(title="Regret", xlabel="state $x$", ylabel="loss / scale")
-    if evidence.regret is None:
-        panel.text(0.5, 0.5, "not computed", ha="center", transform=panel.transAxes)
-        return
-    x, loss = evidence.axes[0], evidence.regret / verdict.scale
-    panel.semilogy(x, np.maximum(loss, FLOOR), color=GREEN, label="regret")
-    panel.axhline(verdict.tolerance, color=INK, ls=":", lw=1.4, label="tolerance")
-    bar = verdict.details.get("regret_bar")
-    if bar is not None and np.isfinite(bar):
-        panel.axhline(max(bar, FLOOR), color=PINK, lw=1.2, label="its bar")
-    panel.set_xlim(x[0], x[-1])
-    panel.legend(loc="best")
-
-
-def _control_line(panel: Any, x: Array, mine: Array, theirs: Array, i: int) -> None:
-    panel.plot(x, theirs, color=BLUE, lw=3, alpha=0.55, label="reference")
-    panel.plot(x, mine, color=ORANGE, lw=1.6, ls="--", label="candidate")
-    title = f"Control $a_{{{i + 1}}}$"
-    panel.set(title=title, xlabel="state $x$", ylabel=f"$a_{{{i + 1}}}(x)$")
-    panel.set_xlim(x[0], x[-1])
-    spread = float(max(np.ptp(theirs), np.ptp(mine)))
-    middle = 0.5 * float(theirs.max() + theirs.min())
-    if spread < 0.02 * abs(middle):
-        # A constant policy would otherwise fill the panel with its round-off.
-        panel.set_ylim(middle - 0.1 * abs(middle), middle + 0.1 * abs(middle))
-    panel.legend(loc="best")
-
-
-def _value_map(panel: Any, evidence: Evidence) -> None:
-    shown = evidence.reference if evidence.value is None else evidence.value
-    who = "Reference" if evidence.value is None else "Candidate"
-    draw_map(panel, evidence.axes, shown, f"{who} value")
-
-
-def _error_map(panel: Any, verdict: Verdict, evidence: Evidence) -> None:
-    if evidence.value is None:
-        bar = evidence.bar / verdict.scale
-        draw_map(panel, evidence.axes, bar, "Reference's bar / s", colours=ERROR_MAP)
-        return
-    e = np.abs(evidence.value - evidence.reference) / verdict.scale
-    title = f"Error / s (tolerance {verdict.tolerance:g})"
-    e = np.maximum(e, max(FLOOR, SHOWN_DECADES * float(e.max())))
-    draw_map(panel, evidence.axes, e, title, colours=ERROR_MAP, log=True)
-    if verdict.where is not None and not evidence.fixed:
-        panel.plot(*verdict.where[:2], "x", color="white", ms=9, mew=2)
-
-
-def _regret_map(panel: Any, verdict: Verdict, evidence: Evidence) -> None:
-    if evidence.regret is None:
-        panel.text(0.5, 0.5, "not computed", ha="center", transform=panel.transAxes)
-        return
-    loss = evidence.regret / verdict.scale
-    draw_map(panel, evidence.axes, loss, "Regret / s", colours=ERROR_MAP)
-
-
-def _paths_panel(panel: Any, paths: Paths, colour: str, label: str) -> None:
-    few = paths.states[:8, :, 0].T
-    panel.plot(paths.times, few, color=colour, lw=0.8, alpha=0.55)
-    panel.plot([], [], color=colour, label=label)
-
-
-def _reward_panel(panel: Any, paths: Paths, colour: str, label: str) -> None:
-    mean = paths.rewards.mean(axis=0)
-    error = paths.rewards.std(axis=0) / np.sqrt(len(paths.rewards))
-    panel.plot(paths.times, mean, color=colour, lw=1.8, label=f"{label}, mean")
-    panel.fill_between(
-        paths.times, mean - 2 * error, mean + 2 * error, color=colour, alpha=0.18, lw=0
-    )

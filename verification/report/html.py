@@ -68,6 +68,7 @@ def page(verdict: Verdict) -> str:
         verdict=verdict,
         meaning=MEANING[verdict.status],
         rows=rows_of(verdict),
+        slices=slices_of(verdict),
         pictures=pictures_of(verdict),
         facts=facts_of(verdict),
         runs=[] if evidence is None else runs_of(verdict),
@@ -110,9 +111,18 @@ def rows_of(verdict: Verdict) -> list[Row]:
             "", "", "shown"),
         Row("Hamiltonian gap", "what a step gives away / s",
             short(details.get("hamiltonian_gap")), "", "", "shown"),
-        Row("Residual", "max |V - max H / rho| / s, between nodes",
+        Row("Residual", "of the equation, in units of V / s, between nodes",
             short(verdict.residual), "", "", "shown"),
     ]  # fmt: skip
+
+
+def slices_of(verdict: Verdict) -> list[tuple[str, ...]]:
+    """Time, value error, its bar, gradient and regret, one row a time judged."""
+    names = ("value_error", "reference_error", "gradient_error", "regret")
+    return [
+        (f"{piece['time']:.4g}", *(short(piece[name]) for name in names))
+        for piece in verdict.details.get("slices", ())
+    ]
 
 
 def mark_of(measured: float | None, bar: float | None, allowed: float) -> str:
@@ -129,21 +139,22 @@ def pictures_of(verdict: Verdict) -> list[Picture]:
     if verdict.evidence is None:
         return []
     flat = len(verdict.evidence.axes) > 1
+    several = flat or len(verdict.evidence.slices) > 1
     made = (
         ("Value", "Learned against true value, in the same colours." if flat else
          "Learned against true value. The band is the reference's own error bar; where "
          "it is too thin to see, the error panel shows it.",
-         value_figure(verdict), flat),
+         value_figure(verdict), several),
         ("Error against its bar", "Left, what decided is marked by a cross; right, how "
          "well the reference knows the value." if flat else
          "An error below the band cannot be told from the reference's own; the dotted "
          "line is the tolerance.",
-         error_figure(verdict), flat),
+         error_figure(verdict), several),
         ("Policy", "Control of the candidate, on its set, and of the reference.",
-         control_figure(verdict), flat),
+         control_figure(verdict), several),
         ("Regret", "What is lost by using the candidate's policy in the region, from "
-         "one linear solve on the same operator as the best policy.",
-         regret_figure(verdict), False),
+         "the same operator as the best policy.",
+         regret_figure(verdict), len(verdict.evidence.slices) > 1),
         ("Sample paths", "Both policies feel the same noise. Right: what they have "
          "collected so far, discounted; bands are two standard errors.",
          paths_figure(verdict), True),
@@ -184,7 +195,8 @@ def facts_of(verdict: Verdict) -> list[tuple[str, str]]:
     ]
     if verdict.where is not None:
         what = "largest error at" if verdict.status == "agree" else "decided at"
-        facts.insert(0, (what, coordinates(verdict.where)))
+        when = "" if verdict.time is None else f", t = {verdict.time:.4g}"
+        facts.insert(0, (what, coordinates(verdict.where) + when))
     if details.get("projected_control"):
         moved = short(details["projected_control"])
         facts.append(("controls outside their set", f"moved by up to {moved}"))

@@ -1,0 +1,54 @@
+"""The regret of a policy at every time judged, on grids fine enough to tell."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hjbpde import Box, Grid
+
+from .candidate import Subject
+from .regret import Losses, stationary_losses
+from .timed_regret import timed_losses
+
+Array = NDArray[np.float64]
+
+REFINEMENTS = 2
+MOST_NODES = 2**20
+STEPS = 64
+"""Implicit steps to the horizon on the first grid; doubled with the nodes."""
+
+
+def losses_of(
+    subject: Subject,
+    grid: Grid,
+    region: Box,
+    times: Array | None,
+    allowed: float | None,
+) -> Losses:
+    """The regret of the subject's policy, inside `region`, at `times` if there are.
+
+    With `allowed` the grid is refined while the regret's bar hides which side of it
+    the regret is, at most `REFINEMENTS` times and up to `MOST_NODES` nodes (times
+    steps): the monotone operator is first order, so its grid may have to be finer
+    than the reference's.
+    """
+
+    def measured(on: Grid, steps: int) -> Losses:
+        if times is None:
+            return stationary_losses(subject, on, region)
+        return timed_losses(subject, on, region, times, steps)
+
+    steps, losses = STEPS, measured(grid, STEPS)
+    for _ in range(REFINEMENTS if allowed is not None else 0):
+        assert allowed is not None
+        work = grid.size * 2**grid.dimension
+        work *= 1 if times is None else steps // STEPS
+        if not losses.undecided(allowed) or work > MOST_NODES:
+            break
+        grid, steps = grid.refined(), 2 * steps
+        finer = measured(grid, steps)
+        if finer.missing is not None:
+            break
+        losses = finer
+    return losses

@@ -1,0 +1,171 @@
+"""What a candidate is compared with: the problem, its grid, and when it is asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import hjbpde as hjb
+from hjbpde import ControlProblem, Grid, HJBError, ProblemError
+
+from .candidate import Subject
+
+Array = NDArray[np.float64]
+
+TAKES = ("horizon", "exit", "stop")
+"""Special fields of problems that can be judged."""
+DEFAULT_BUDGET = 60.0
+DEFAULT_SHAPE = {1: 401, 2: 101, 3: 33, 4: 17}
+DEFAULT_TIMES = (0.0, 0.25, 0.5, 0.75)
+"""Shares of the horizon; at the horizon itself the value is data."""
+GROWTH = 2.5
+"""How much longer than 2^d times the last one a refined comparison may take."""
+
+
+def problem_of(reference: Any) -> ControlProblem:
+    """The problem that the reference answers, or is."""
+    if isinstance(reference, ControlProblem):
+        return reference
+    problem = getattr(reference, "problem", None)
+    if not isinstance(problem, ControlProblem) or not hasattr(reference, "value_at"):
+        raise ProblemError(
+            f"cross_check: the reference is a {type(reference).__name__} without its "
+            "problem; give a Solution (loaded ones with hjb.load(path, problem=...)) "
+            "or a ControlProblem, which is then solved."
+        )
+    return problem
+
+
+def grid_of(solution: Any, problem: ControlProblem) -> Grid:
+    """The reference's own grid, or the problem's where it has none."""
+    grid = getattr(solution, "grid", None)
+    return grid if isinstance(grid, Grid) else first_grid(problem)
+
+
+def first_grid(problem: ControlProblem) -> Grid:
+    """The suggested grid, else a default shape for the dimension."""
+    if problem.suggested_grid is not None:
+        return problem.suggested_grid
+    assert problem.domain is not None
+    return Grid(problem.domain, (DEFAULT_SHAPE.get(problem.dimension, 9),))
+
+
+def times_of(
+    problem: ControlProblem, reference: Any, asked: Sequence[float] | None
+) -> Array | None:
+    """Calendar times to judge at, increasing; None without a horizon.
+
+    By default 0 and the first three quarters of the horizon, or those times nearest
+    to them that the reference has kept, where its bar is smallest.
+
+    Raises
+    ------
+    ProblemError
+        Times without a horizon, outside [0, T), or none.
+    """
+    if problem.horizon is None:
+        if asked is not None:
+            raise ProblemError("cross_check: times= needs a problem with a horizon.")
+        return None
+    end = float(problem.horizon)
+    if asked is None:
+        wanted = end * np.array(DEFAULT_TIMES)
+        kept = np.asarray(getattr(reference, "times", wanted), float)
+        kept = kept[kept < end] if (kept < end).any() else wanted
+        return np.unique([kept[np.abs(kept - t).argmin()] for t in wanted])
+    times = np.unique(np.atleast_1d(np.asarray(asked, float)))
+    if not times.size or not ((times >= 0) & (times < end)).all():
+        raise ProblemError(
+            f"cross_check: times= must lie in [0, {end:g}), got {times}; t = 0 is "
+            f"today, and at T = {end:g} the value is given."
+        )
+    return times
+
+
+def references(
+    reference: Any, times: Array | None, budget: float | None, progress: bool
+) -> Iterator[Any]:
+    """The reference itself, or solutions on finer and finer grids within `budget`."""
+    if not isinstance(reference, ControlProblem):
+        yield reference
+        return
+    problem, options = reference, {"times": times, "progress": progress}
+    limit = DEFAULT_BUDGET if budget is None else budget
+    begin, grid = time.perf_counter(), first_grid(problem)
+    last = begin
+    solution = hjb.solve(problem, grid, **options)
+    while True:
+        yield solution
+        now = time.perf_counter()
+        growth = GROWTH * 2**problem.dimension
+        if now - begin + growth * (now - last) > limit:
+            return
+        last, grid = now, grid.refined()
+        try:
+            solution = hjb.solve(problem, grid, **options)
+        except HJBError:
+            # The coarser comparison stands; a finer grid was only a hope.
+            return
+
+
+@dataclass(frozen=True, eq=False)
+class Instant:
+    """Problem, candidate and reference at one calendar time, None where stationary."""
+
+    time: float | None
+    problem: ControlProblem
+    subject: Subject
+    reference: Any
+
+    @classmethod
+    def of(cls, subject: Subject, reference: Any, time: float | None) -> Instant:
+        """The instant at calendar time `time`."""
+        if time is None:
+            return cls(None, subject.problem, subject, reference)
+        now = subject.at(time)
+        at = getattr(reference, "at", None)
+        there = Frozen(reference, time) if at is None else at(time)
+        return cls(time, now.problem, now, there)
+
+    def places(self, x: Array) -> Array:
+        """Points x (n, d), with the time as a last column where there is one."""
+        if self.time is None:
+            return x
+        return np.c_[x, np.full(len(x), self.time)]
+
+
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """A reference that only answers ``value_at(x, t=)``, at one time."""
+
+    solution: Any
+    time: float
+
+    @property
+    def report(self) -> Any:
+        """How the reference came about."""
+        return self.solution.report
+
+    def value_at(self, x: Array) -> Array:
+        """V at x (..., d)."""
+        return self.solution.value_at(x, t=self.time)
+
+    def gradient_at(self, x: Array) -> Array:
+        """grad V at x (..., d)."""
+        return self.solution.gradient_at(x, t=self.time)
+
+    def control_at(self, x: Array) -> Array:
+        """The policy at x (..., d)."""
+        return self.solution.control_at(x, t=self.time)
+
+
+def running(problem: ControlProblem, x: Array) -> NDArray[np.bool_]:
+    """Whether the process still runs at x (..., d): outside every exit region."""
+    if problem.exit is None:
+        return np.ones(x.shape[:-1], bool)
+    return np.broadcast_to(np.asarray(problem.exit.region(x) > 0), x.shape[:-1])
