@@ -23,7 +23,9 @@ from .closure import target_slopes
 from .faces import FaceNodes, Faces
 from .grid import Grid
 from .improvement import SmoothSlopes, greedy
+from .jumps import pairs_of
 from .kernels.differentiate import differentiate
+from .kernels.selling import add_rates
 from .methods.state import GridState
 from .mixing import Anderson
 from .multigrid import _around
@@ -34,6 +36,9 @@ NOTHING_LEFT = 1e-10
 """Relative residual below which the start already has the order asked for."""
 DEPTH = 5
 """Steps that Anderson mixing remembers."""
+ROUGH_STEP = 0.3
+"""Share of the residual corrected at rough nodes, see `correlated_part`: of the noise
+that central differences feel on the shortest waves, M has about that share."""
 
 
 @dataclass(frozen=True)
@@ -156,18 +161,60 @@ def smooth_residual(
     """R_k(V) with the greedy control of the order-k slopes, written into a.
 
     Zero on fixed nodes and on faces that only admit inward drift, where the
-    monotone equation is kept.
+    monotone equation is kept; scaled where arms of correlated noise meet a face.
     """
     slopes = high.slopes(V)
     under = greedy(state.tables, slopes, a)
     out = under.r - np.broadcast_to(state.tables.rho, under.r.shape) * V.ravel()
     for k in range(len(under.f)):
         out += under.f[k] * slopes.p[k] + under.D[k] * slopes.q[k]
+    if state.noise is not None:
+        out += correlated_part(state, high, V, slopes)
     shaped = out.reshape(V.shape)
     for face in state.faces.faces:
         if face.fixed or face.inward_only:
             shaped[state.faces.slab(face, 0)] = 0.0
+    if state.noise is not None:
+        out[state.noise.rough] *= ROUGH_STEP
     return out, slopes
+
+
+def correlated_part(
+    state: GridState, high: HighOrder, V: Array, slopes: SmoothSlopes
+) -> Array:
+    """What correlated noise adds to R_k, (N,): differences along its own offsets.
+
+    Not the tensor product of central differences: that vanishes on the shortest waves,
+    where M does not, and the iteration would diverge for correlations above 1/2. It is
+    taken for what was left out of M to keep offsets short, and for the few nodes whose
+    arms meet a face, where the rows are of low order.
+    """
+    noise = state.noise
+    assert noise is not None
+    flat, out = np.ascontiguousarray(V).ravel(), np.zeros(V.size)
+    noise.add_to(out, flat, state.faces)
+    if high.order == 4:
+        add_rates(
+            noise.fourth.indptr, noise.fourth.indices, noise.fourth.data, flat, out
+        )
+    tensor = np.where(noise.rough, noise.pairs, noise.missing)
+    if noise.rough.any():
+        out[noise.rough] = (noise.own * slopes.q).sum(0)[noise.rough]
+    for (i, j), D in zip(pairs_of(V.ndim), tensor, strict=True):
+        if D.any():
+            out += 2.0 * D * mixed(state.faces, high, slopes.p, (i, j))
+    return out
+
+
+def mixed(faces: Faces, high: HighOrder, p: Array, axes: tuple[int, int]) -> Array:
+    """V_ij on the nodes (N,), from the gradient p (d, N) that knows the faces."""
+    grid, (i, j) = faces.grid, axes
+    out = along(grid, j, high.stencils[j], p[i].reshape(grid.shape))[0]
+    other = along(grid, i, high.stencils[i], p[j].reshape(grid.shape))[0]
+    for face in faces.faces:
+        if face.axis == j and not face.fixed:
+            out[faces.slab(face, 0)] = other[faces.slab(face, 0)]
+    return out.ravel()
 
 
 def close_faces(state: GridState, V: Array) -> None:
@@ -216,6 +263,7 @@ def correct(
     mixing, best, size = Anderson(DEPTH), np.inf, np.inf
     kept, remaining, rate = (V, a.copy(), np.zeros_like(V)), np.inf, 1.0
     scale, steps = float(np.max(np.abs(start))) or 1.0, 0
+    slow = 1.0 if state.noise is None or not state.noise.rough.any() else ROUGH_STEP
     left = float(np.max(np.abs(residual))) / state.rho_min
     if left <= NOTHING_LEFT * scale:
         return Correction(V, a, order, 0, left, True, np.full(V.shape, left))
@@ -226,11 +274,11 @@ def correct(
             break
         rate = min(size / before, 0.9) if np.isfinite(before) and before > 0 else 0.9
         if size < best:
-            tail = rate / (1 - rate)
+            tail = rate / (1 - rate) / slow
             best, remaining = size, size * tail
             kept = (V, a.copy(), tail * np.abs(step).reshape(V.shape))
         total = float(np.max(np.abs(V - start)))
-        done = steps > 3 and remaining <= accuracy * total
+        done = steps > 3 and remaining <= slow * accuracy * total
         if done or remaining <= 1e-13 * scale:
             break
         V = mixing.next(V.ravel(), step).reshape(V.shape)

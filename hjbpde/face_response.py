@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .closure import target_slopes
 from .grid import Grid
-from .linear import Rows, default_ladder
+from .linear import Rows, ladder_for
 from .methods.state import GridState
 
 Array = NDArray[np.float64]
@@ -36,6 +36,7 @@ class FaceResponse:
             # A stopped node is worth its payoff, whatever the faces do.
             held = self.held.ravel()
             lower[:, held], upper[:, held], self.rows.c[held] = 0.0, 0.0, 1.0
+            self.rows.stay_on_axes(held)
 
     def to(self, slopes: list[Any]) -> Array:
         """The shift of V for these errors of the outward slopes."""
@@ -95,7 +96,7 @@ def solve_roughly(rows: Rows, rhs: Array, grid: Grid) -> Array:
     b = rhs.ravel().copy()
     if not b.any():
         return np.zeros(grid.shape)
-    ladder = default_ladder(grid)
+    ladder = ladder_for(rows)
     ladder.prepare(rows)
     x, left = np.zeros_like(b), b
     for _ in range(12):

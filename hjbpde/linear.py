@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,6 +20,7 @@ from .errors import MemoryBudgetError
 from .faces import Faces
 from .grid import Grid
 from .kernels.multigrid import line_factors, line_sweep, rows_residual
+from .kernels.selling import add_rates
 from .kernels.tridiagonal import thomas
 
 Array = NDArray[np.float64]
@@ -30,7 +31,9 @@ class Rows:
     """``c V - sum_k [lower (V_- - V) + upper (V_+ - V)] = rhs``, faces folded in.
 
     Shapes: lower, upper (d, N); c, rhs (N). ``f``, ``D`` and ``scheme`` say where
-    the weights come from, for engines that coarsen them.
+    the weights come from, for engines that coarsen them. Noise that is correlated
+    between axes adds ``cross``, rates (N, N) to nodes off the axes, whose noise along
+    the axes is ``cross_D`` (d, N).
     """
 
     grid: Grid
@@ -41,6 +44,8 @@ class Rows:
     f: Array
     D: Array
     scheme: int
+    cross: sp.csr_matrix | None = None
+    cross_D: Array | None = None
 
     @property
     def shape(self) -> NDArray[np.int64]:
@@ -58,7 +63,22 @@ class Rows:
         rows_residual(
             self.shape, self.periodic, self.lower, self.upper, self.c, b, x, out
         )
+        if self.cross is not None:
+            add_rates(self.cross.indptr, self.cross.indices, self.cross.data, x, out)
         return out
+
+    @property
+    def cross_weight(self) -> Array | float:
+        """Sum of the rates off the axes, (N,) or 0."""
+        if self.cross is None:
+            return 0.0
+        return np.asarray(self.cross.sum(axis=1)).ravel()
+
+    def stay_on_axes(self, nodes: NDArray[np.bool_]) -> None:
+        """Drop the rates off the axes of some nodes, whose rows are no longer those
+        of the process."""
+        if self.cross is not None:
+            self.cross = sp.csr_matrix(sp.diags((~nodes).astype(float)) @ self.cross)
 
     def generator(self) -> sp.csr_matrix:
         """The rows without discount: rates to the neighbours, row sums 0 or less."""
@@ -82,6 +102,12 @@ class Rows:
         number = np.arange(n).reshape(shape)
         rows, columns, values = [], [], []
         diagonal = self.c + self.lower.sum(0) + self.upper.sum(0)
+        if self.cross is not None:
+            diagonal = diagonal + self.cross_weight
+            counts = np.diff(self.cross.indptr)
+            rows.append(np.repeat(number.ravel(), counts))
+            columns.append(self.cross.indices)
+            values.append(-1.0 * np.asarray(self.cross.data))
         for k in range(len(shape)):
             for weights, shift in ((self.lower[k], 1), (self.upper[k], -1)):
                 neighbour = np.roll(number, shift, axis=k).ravel()
@@ -286,7 +312,7 @@ class Ladder:
             new.prepare(self.rows)
 
 
-def default_ladder(grid: Grid, **options: Any) -> Ladder:
+def default_ladder(grid: Grid) -> Ladder:
     """The engines for a grid, fastest first."""
     from .multigrid import Krylov, Multigrid
 
@@ -295,3 +321,15 @@ def default_ladder(grid: Grid, **options: Any) -> Ladder:
     if grid.dimension == 1:
         return Ladder([SparseLU(max_nodes=10_000_000)])
     return Ladder([Multigrid(), Krylov(), GaussSeidel(), SparseLU()])
+
+
+def correlated_ladder() -> Ladder:
+    """The engines that know more neighbours than those on the axes."""
+    from .multigrid import Krylov
+
+    return Ladder([Krylov(max_steps=100), SparseLU()])
+
+
+def ladder_for(rows: Rows) -> Ladder:
+    """The engines that know the neighbours the rows have."""
+    return default_ladder(rows.grid) if rows.cross is None else correlated_ladder()

@@ -9,13 +9,13 @@ every node by the tabulator.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import HJBError, ProblemError, StabilityError
+from .errors import HJBError, ProblemError
 from .grid import Grid
 from .problem import ControlProblem
 from .sets import Box, Finite
@@ -28,11 +28,14 @@ class Coefficients:
     """Tables of one control: drift f (d, n), noise D (d, n), payoff r (n).
 
     ``D`` is half the diagonal of sigma sigma^T; ``r`` is in the maximising sense.
+    ``pairs`` (d (d - 1) / 2, n) are the entries above the diagonal, row by row; None
+    where the axes' noises are independent.
     """
 
     f: Array
     D: Array
     r: Array
+    pairs: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class QuadraticFit:
     r0: Array
     r1: Array
     R: Array
+    pairs: Array | None = None
 
 
 def describe_point(x: Array, a: Array) -> str:
@@ -116,14 +120,13 @@ def evaluate(
     ------
     ProblemError
         Wrong shape, NaN or infinity, or an exception inside a user function.
-    StabilityError
-        Noise correlated between axes, whose cross weights would be negative.
     """
     field = "reward" if problem.reward is not None else "cost"
     f = _call("drift", problem.drift_at, x, a)
     _finite("drift", f, x, a, skip)
+    pairs = None
     if noise is None:
-        D = _half_variance(problem, x, a, skip)
+        D, pairs = half_covariance(problem, x, a, skip)
     else:
         D = np.broadcast_to(noise, (len(noise), len(x)))
     r = problem.sign * _call(field, problem.payoff_at, x, a)
@@ -131,42 +134,51 @@ def evaluate(
     if skip is not None:
         f = np.where(skip[:, None], 0.0, f)
         r = np.where(skip, 0.0, r)
-    return Coefficients(np.ascontiguousarray(f.T), D, r)
+    return Coefficients(np.ascontiguousarray(f.T), D, r, pairs)
 
 
-def _half_variance(
+def half_covariance(
     problem: ControlProblem, x: Array, a: Array, skip: NDArray[np.bool_] | None
-) -> Array:
+) -> tuple[Array, Array | None]:
+    """Diagonal (d, n) of half of sigma sigma^T, and its pairs if there are any."""
     if not callable(problem.diffusion):
         sigma = np.asarray(problem.diffusion_at(x[:1], a[:1]), dtype=float)
-        _check_uncorrelated(sigma, x[:1], a[:1])
         D = 0.5 * np.einsum("nik,nik->in", sigma, sigma)
-        return np.broadcast_to(D, (len(D), len(x)))
+        pairs = _half_pairs(sigma)
+        if pairs is not None:
+            pairs = np.broadcast_to(pairs, (len(pairs), len(x)))
+        return np.broadcast_to(D, (len(D), len(x))), pairs
     sigma = _call("diffusion", problem.diffusion_at, x, a)
     _finite("diffusion", sigma, x, a, skip)
     if skip is not None:
         sigma = np.where(skip[:, None, None], 0.0, sigma)
-    _check_uncorrelated(sigma, x, a)
-    return 0.5 * np.einsum("nik,nik->in", sigma, sigma)
+    return 0.5 * np.einsum("nik,nik->in", sigma, sigma), _half_pairs(sigma)
 
 
-def _check_uncorrelated(sigma: Array, x: Array, a: Array) -> None:
+def _half_pairs(sigma: Array) -> Array | None:
+    """Entries (i, j), i < j, of half of sigma sigma^T; None where none counts."""
     d = sigma.shape[1]
+    found, sizes = [], [np.linalg.norm(sigma[:, i], axis=1) for i in range(d)]
     for i in range(d):
-        for j in range(i):
+        for j in range(i + 1, d):
             cross = np.einsum("nk,nk->n", sigma[:, i], sigma[:, j])
-            scale = np.linalg.norm(sigma[:, i], axis=1) * np.linalg.norm(
-                sigma[:, j], axis=1
-            )
-            bad = np.flatnonzero(np.abs(cross) > 1e-12 * scale)
-            if bad.size:
-                n = int(bad[0])
-                raise StabilityError(
-                    f"'diffusion' correlates the noise of axes {j} and {i} "
-                    f"(covariance {cross[n]:.3g} at {describe_point(x[n], a[n])}): on "
-                    "neighbours along the axes this loses monotonicity. Rotate the "
-                    "state so that sigma sigma^T is diagonal."
-                )
+            cross[np.abs(cross) <= 1e-12 * sizes[i] * sizes[j]] = 0.0
+            found.append(0.5 * cross)
+    return np.stack(found) if any(pair.any() for pair in found) else None
+
+
+def same_noise(
+    one: tuple[Array, Array | None], two: tuple[Array, Array | None]
+) -> NDArray[np.bool_]:
+    """Where two controls, with their D and pairs, feel the same noise, (n,)."""
+    (D, pairs), (other, others) = one, two
+    near = np.all(np.abs(D - other) <= 1e-12 * (D + other), axis=0)
+    if pairs is None and others is None:
+        return np.asarray(near)
+    zero, size = np.zeros(1), np.sum(D + other, axis=0)
+    first = zero if pairs is None else pairs
+    second = zero if others is None else others
+    return np.asarray(near & np.all(np.abs(first - second) <= 1e-12 * size, axis=0))
 
 
 def discount_of(problem: ControlProblem, x: Array) -> Array:
@@ -306,8 +318,10 @@ def fit_quadratic(
     quadratic = 0.5 * np.einsum("in,ijn,jn->n", base, R, base)
     r0 = here.r - (slope * base).sum(0) - quadratic
     f0 = here.f - np.einsum("imn,mn->in", B, base)
-    fit = QuadraticFit(Structure(True, True, True), f0, B, here.D, r0, r1, R)
-    return _checked(fit, at, random_control(low, high, rng), size, here.D)
+    fit = QuadraticFit(
+        Structure(True, True, True), f0, B, here.D, r0, r1, R, here.pairs
+    )
+    return _checked(fit, at, random_control(low, high, rng), size, here)
 
 
 def _checked(
@@ -315,7 +329,7 @@ def _checked(
     at: Callable[[Array], Coefficients],
     a: Array,
     size: Array,
-    D: Array,
+    here: Coefficients,
 ) -> QuadraticFit:
     truth = at(a)
     f = fit.f0 + np.einsum("imn,mn->in", fit.B, a)
@@ -325,7 +339,7 @@ def _checked(
     affine = bool((np.abs(f - truth.f) <= 1e-9 * f_scale + 1e-300).all())
     gap = np.abs(r - truth.r)
     quadratic = bool((gap <= 1e-9 * (size + np.abs(truth.r))).all())
-    free = bool((np.abs(D - truth.D) <= 1e-12 * (D + truth.D)).all())
+    free = bool(same_noise((here.D, here.pairs), (truth.D, truth.pairs)).all())
     diagonal = np.einsum("iin->in", fit.R)
     definite = bool((diagonal >= 0).all())
     if definite and fit.R.shape[0] > 1:
@@ -340,7 +354,7 @@ def _checked(
     if not free:
         notes.append("noise depends on a")
     structure = Structure(affine, quadratic and definite, free, ", ".join(notes))
-    return QuadraticFit(structure, fit.f0, fit.B, fit.D, fit.r0, fit.r1, fit.R)
+    return replace(fit, structure=structure)
 
 
 def _check_pure(problem: ControlProblem, x: Array, a: Array) -> None:

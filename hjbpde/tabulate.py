@@ -11,8 +11,7 @@ Elsewhere `GeneralTables` evaluates the functions at whole arrays of controls.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,159 +21,23 @@ from .errors import ProblemError
 from .faces import Faces
 from .grid import Grid
 from .probe import (
-    Coefficients,
     QuadraticFit,
     base_and_step,
     control_range,
     discount_of,
     evaluate,
     fit_quadratic,
+    half_covariance,
     probe,
     random_control,
+    same_noise,
 )
 from .problem import ControlProblem
-from .resting import resting_controls
-from .sets import Box
+from .sets import Box, Finite
+from .table_checks import check_bounded, check_free_pairs, check_noiseless
+from .tables import BLOCK, GeneralTables, QuadraticTables, Tables, joined_pairs
 
 Array = NDArray[np.float64]
-BLOCK = 1 << 16
-"""Nodes evaluated at once: a few tens of MB of scratch whatever the grid."""
-
-
-@dataclass(frozen=True)
-class QuadraticTables:
-    """Coefficients on the nodes; a trailing axis of length 1 means constant."""
-
-    f0: Array
-    B: Array
-    D: Array
-    r0: Array
-    r1: Array
-    R: Array
-    low: Array
-    high: Array
-    rho: Array
-    note: str = ""
-
-    @property
-    def n_controls(self) -> int:
-        """Number of controls m."""
-        return self.B.shape[1]
-
-    def axis_of(self) -> NDArray[np.int64] | None:
-        """The one axis each control acts on (-1: none), None if not separable."""
-        acts = (self.B != 0.0).any(axis=2)
-        coupled = self.R != 0.0
-        coupled[np.arange(self.n_controls), np.arange(self.n_controls)] = False
-        if coupled.any() or (acts.sum(0) > 1).any() or (acts.sum(1) > 1).any():
-            return None
-        return np.where(acts.any(0), acts.argmax(0), -1).astype(np.int64)
-
-    def taken(self, nodes: NDArray[np.intp]) -> QuadraticTables:
-        """The tables on a subset of nodes."""
-
-        def part(table: Array) -> Array:
-            if table.shape[-1] == 1:
-                return table
-            return np.ascontiguousarray(table[..., nodes])
-
-        names = ("f0", "B", "D", "r0", "r1", "R", "low", "high", "rho")
-        return replace(self, **{name: part(getattr(self, name)) for name in names})
-
-    def under(self, a: Array) -> Coefficients:
-        """Coefficients of the policy a (m, N)."""
-        # Loops over the few controls and axes: most of B and R is zero.
-        f, r = self.f0.copy(), self.r0.copy()
-        for i, act in enumerate(a):
-            for k in range(len(f)):
-                if self.B[k, i].any():
-                    f[k] += self.B[k, i] * act
-            slope = np.broadcast_to(self.r1[i], act.shape)
-            for j, other in enumerate(a):
-                if self.R[i, j].any():
-                    slope = slope - 0.5 * self.R[i, j] * other
-            r += slope * act
-        return Coefficients(f, self.D, r)
-
-
-@dataclass(frozen=True)
-class GeneralTables:
-    """Functions kept as functions, called on whole arrays of nodes and controls."""
-
-    problem: ControlProblem
-    x: Array
-    low: Array
-    high: Array
-    rho: Array
-    skip: NDArray[np.bool_] | None
-    note: str = ""
-    source: Array | None = None
-    """Payoff (N,) added at every node, whatever the control."""
-
-    @property
-    def n_controls(self) -> int:
-        """Number of controls m."""
-        return self.problem.n_controls
-
-    @cached_property
-    def constant_noise(self) -> Array | None:
-        """D (d, 1) where the diffusion is a constant, else None."""
-        if callable(self.problem.diffusion):
-            return None
-        x, a = self.x[:1], np.zeros((1, self.n_controls))
-        sigma = np.asarray(self.problem.diffusion_at(x, a), float)
-        return 0.5 * np.einsum("nik,nik->in", sigma, sigma)
-
-    @cached_property
-    def resting(self) -> list[Array]:
-        """For every axis the one control (1, N) that stops it; may be empty."""
-        if self.n_controls != 1 or not isinstance(self.problem.controls, Box):
-            return []
-        return resting_controls(self.problem, self.x, self.low[0], self.high[0])
-
-    def gaining(self, source: Array) -> GeneralTables:
-        """The tables with a payoff (N,) added; what was found out is kept."""
-        out = replace(self, source=source)
-        for name in ("resting", "constant_noise"):
-            out.__dict__[name] = getattr(self, name)
-        return out
-
-    def taken(self, nodes: NDArray[np.intp]) -> GeneralTables:
-        """The tables on a subset of nodes."""
-
-        def part(table: Array) -> Array:
-            return table if table.shape[-1] == 1 else table[..., nodes]
-
-        skip = None if self.skip is None else self.skip[nodes]
-        low, high, rho = part(self.low), part(self.high), part(self.rho)
-        out = replace(
-            self, x=self.x[nodes], low=low, high=high, rho=rho, skip=skip, source=None
-        )
-        out.__dict__["resting"] = [rest[:, nodes] for rest in self.resting]
-        return out
-
-    def under(
-        self, a: Array, nodes: slice | NDArray[np.intp] | None = None
-    ) -> Coefficients:
-        """Coefficients of the policy a (m, n) on `nodes` (all by default)."""
-        x = self.x if nodes is None else self.x[nodes]
-        skip = self.skip if self.skip is None or nodes is None else self.skip[nodes]
-        n = len(x)
-        f, D, r = np.empty((x.shape[1], n)), np.empty((x.shape[1], n)), np.empty(n)
-        for start in range(0, n, BLOCK):
-            part = slice(start, min(start + BLOCK, n))
-            hidden = None if skip is None else skip[part]
-            block = evaluate(
-                self.problem, x[part], np.ascontiguousarray(a[:, part].T), hidden,
-                self.constant_noise,
-            )  # fmt: skip
-            f[:, part], D[:, part], r[part] = block.f, block.D, block.r
-        if self.source is not None:
-            r += self.source if nodes is None else self.source[nodes]
-        return Coefficients(f, D, r)
-
-
-Tables = QuadraticTables | GeneralTables
 
 
 def tabulate(
@@ -198,8 +61,8 @@ def tabulate(
         if tables is None:
             tables, note = _quadratic(problem, x, skip, rng)
         if tables is not None:
-            _check_bounded(problem, tables, x)
-            _check_noiseless(grid, faces, tables.D)
+            check_bounded(tables, x)
+            check_noiseless(grid, faces, tables.D)
             return tables
     else:
         note = structure.note
@@ -227,6 +90,7 @@ def _constant_coefficients(
     base, _ = base_and_step(low, high)
     n, d = x.shape
     f0, D, r0 = np.empty((d, n)), np.empty((d, n)), np.empty(n)
+    pairs: list[tuple[int, Array | None]] = []
     fixed = not callable(problem.diffusion)
     for start in range(0, n, BLOCK):
         cut = slice(start, min(start + BLOCK, n))
@@ -236,6 +100,7 @@ def _constant_coefficients(
         here = evaluate(problem, x[cut], np.ascontiguousarray(a.T), hidden)
         f0[:, cut], r0[cut] = here.f - B[..., 0] @ a, here.r
         r0[cut] -= ((r1 - 0.5 * R[..., 0] @ a) * a).sum(0)
+        pairs.append((size, here.pairs))
         if fixed:
             D[:, :1] = here.D[:, :1]
         else:
@@ -250,11 +115,14 @@ def _constant_coefficients(
             _close(f, truth.f, here.f, keep)
             and _close(r, truth.r, here.r, keep)
             and _close(here.D, truth.D, truth.D, keep)
+            and same_noise((here.D, here.pairs), (truth.D, truth.pairs))[keep].all()
         ):
             return None
     D = D[:, :1].copy() if fixed else _shared(D, None if skip is None else ~skip)
-    rho = discount_of(problem, x[:1])
-    return QuadraticTables(f0, B, D, r0, r1, R, low, high, rho)
+    rho, joined = discount_of(problem, x[:1]), joined_pairs(pairs)
+    if fixed and joined is not None:
+        joined = joined[:, :1].copy()
+    return QuadraticTables(f0, B, D, r0, r1, R, low, high, rho, pairs=joined)
 
 
 def _close(one: Array, two: Array, other: Array, keep: Any) -> bool:
@@ -271,6 +139,7 @@ def _quadratic(
     n, d, m = len(x), x.shape[1], problem.n_controls
     shapes = ((d,), (d, m), (d,), (), (m,), (m, m), (m,), (m,), ())
     parts = [np.empty((*shape, n)) for shape in shapes]
+    pairs: list[tuple[int, Array | None]] = []
     for start in range(0, n, BLOCK):
         cut = slice(start, min(start + BLOCK, n))
         hidden = None if skip is None else skip[cut]
@@ -283,13 +152,18 @@ def _quadratic(
             return None, f"{fit.structure.note} near x = {x[cut][0]}"
         rho = discount_of(problem, x[cut])
         found = (fit.f0, fit.B, fit.D, fit.r0, fit.r1, fit.R, low, high, rho)
+        pairs.append((cut.stop - cut.start, fit.pairs))
         for part, values in zip(parts, found, strict=True):
             part[..., cut] = values
     keep = None if skip is None else ~skip
     f0, B, D, r0, r1, R, low, high, rho = parts
     small = [_shared(t, keep) for t in (B, D, r1, R, low, high, rho)]
     B, D, r1, R, low, high, rho = small
-    return QuadraticTables(f0, B, D, r0, r1, R, low, high, rho), ""
+    joined = joined_pairs(pairs)
+    if joined is not None:
+        joined = _shared(joined, keep)
+    tables = QuadraticTables(f0, B, D, r0, r1, R, low, high, rho, pairs=joined)
+    return tables, ""
 
 
 def _shared(table: Array, keep: NDArray[np.bool_] | None) -> Array:
@@ -328,41 +202,42 @@ def _general(
     rho = np.empty(n)
     for start in range(0, n, BLOCK):
         rho[start : start + BLOCK] = discount_of(problem, x[start : start + BLOCK])
-    return GeneralTables(problem, x, low, high, _shared(rho, None), skip, note)
+    out = GeneralTables(problem, x, low, high, _shared(rho, None), skip, note)
+    if x.shape[1] == 1 or problem.diffusion is None:
+        return out
+    return replace(out, covariance=_free_covariance(out))
 
 
-def _check_bounded(problem: ControlProblem, tables: QuadraticTables, x: Array) -> None:
-    """Refuse an infinite control whose cost does not grow."""
-    diagonal = np.einsum("iin->in", tables.R)
-    open_side = ~(np.isfinite(tables.low) & np.isfinite(tables.high))
-    bad = np.argwhere(open_side & (diagonal <= 0))
-    if bad.size:
-        i, n = bad[0]
-        raise ProblemError(
-            f"control {i} is unbounded but the payoff is not strictly concave in it "
-            f"near x = {x[min(n, len(x) - 1)]}: the maximum is infinite. Give finite "
-            "bounds or a quadratic control cost."
-        )
+def _free_covariance(tables: GeneralTables) -> tuple[Array, Array] | None:
+    """D and its pairs on the nodes, None where the axes' noises are independent.
+
+    Two controls a node; correlated noise that depends on them is refused.
+    """
+    problem, n, rng = tables.problem, len(tables.x), np.random.default_rng(2)
+    diagonal, pairs = [], []
+    for start in range(0, n, BLOCK):
+        cut = slice(start, min(start + BLOCK, n))
+        x, hidden = tables.x[cut], None if tables.skip is None else tables.skip[cut]
+        one, two = (_sampled(tables, cut, rng) for _ in range(2))
+        D, pair = half_covariance(problem, x, one, hidden)
+        other = half_covariance(problem, x, two, hidden)
+        check_free_pairs((D, pair), other, x, two)
+        diagonal.append(D)
+        pairs.append((len(x), pair))
+    joined = joined_pairs(pairs)
+    return None if joined is None else (np.concatenate(diagonal, axis=1), joined)
 
 
-def _check_noiseless(grid: Grid, faces: Faces, D: Array) -> None:
-    """Refuse noise across a state-constrained face: no control can keep it in."""
-    for face in faces.faces:
-        if not face.noiseless:
-            continue
-        noise = np.broadcast_to(D[face.axis], (grid.size,)).reshape(grid.shape)
-        slab = faces.slab(face, 0)
-        bad = np.argwhere(noise[slab] > 0)
-        if len(bad):
-            where: list[int] = bad[0].tolist()
-            where.insert(face.axis, face.at(0, grid.shape[face.axis]))
-            x = np.array([axis[i] for axis, i in zip(grid.axes, where, strict=True)])
-            raise ProblemError(
-                f"StateConstraint on face {(face.axis, face.side)}: the noise across "
-                f"it is {np.sqrt(2 * noise[tuple(where)]):.3g} at x = {x}, so no "
-                "control keeps the state inside. Let the diffusion vanish there, or "
-                "use Reflecting()."
-            )
+def _sampled(tables: GeneralTables, cut: slice, rng: np.random.Generator) -> Array:
+    """Random admissible controls (n, m) on some nodes."""
+    controls, n = tables.problem.controls, len(tables.x[cut])
+    if isinstance(controls, Finite):
+        return controls.sample(rng, n)
+    low, high = (
+        np.broadcast_to(side if side.shape[1] == 1 else side[:, cut], (len(side), n))
+        for side in (tables.low, tables.high)
+    )
+    return np.ascontiguousarray(random_control(low, high, rng).T)
 
 
 def fixed_policy_tables(
@@ -374,7 +249,7 @@ def fixed_policy_tables(
     low = high = np.zeros((0, 1))
     general = GeneralTables(problem, x, low, high, np.zeros(1), skip)
     under = general.under(np.ascontiguousarray(a.T))
-    _check_noiseless(grid, faces, under.D)
+    check_noiseless(grid, faces, under.D)
     d = x.shape[1]
     rho = discount_of(problem, x)
     empty = np.zeros((0, 1))
@@ -388,4 +263,5 @@ def fixed_policy_tables(
         low,
         high,
         _shared(rho, None),
+        pairs=under.pairs,
     )

@@ -141,8 +141,8 @@ def solve_average(
     """Average and relative value on every nested grid, coarse to fine."""
     _check_faces(problem)
     least = CLOSABLE if any(rule is None for rule in problem.faces.values()) else 5
-    grids = nested_grids(grid, least)
     tables = with_discount(tabulate(problem, grid, Faces.of(problem, grid)), 0.0)
+    grids = nested_grids(grid, least, tables.correlated_axes)
     nested = [tables]
     for finer in reversed(grids[1:]):
         nested.insert(0, nested[0].taken(kept_nodes(finer)))
@@ -183,6 +183,7 @@ def _check_faces(problem: ControlProblem) -> None:
 def _first(faces: Faces, tables: Tables, scheme: int) -> AverageState:
     """The coarsest grid, from the problem discounted at the rate of mixing."""
     state = make_state(faces, tables, scheme)
+    tables = state.tables
     rate = mixing_rate(state)
     state.tables = with_discount(tables, rate)
     if faces.artificial:
@@ -204,4 +205,4 @@ def _finer(
     V = cubically_prolonged(coarse.V, grid)
     a = prolonged_policy(coarse.a, coarse.grid, grid)
     state = make_state(faces, tables, scheme, V, a)
-    return AverageState(state, tables, before.average, mixing_rate(state))
+    return AverageState(state, state.tables, before.average, mixing_rate(state))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..closure import target_slopes
 from ..face_response import MOST_FEEDBACK, damp, most_feedback
 from ..improvement import SmoothSlopes, greedy
-from ..linear import Ladder, Rows, default_ladder
+from ..linear import Ladder, Rows, ladder_for
 from ..mixing import Anderson
 from ..probe import Coefficients
 from .admissible import constant_controls
@@ -114,11 +114,12 @@ def _touching(state: GridState, under: Coefficients) -> float:
             lower[k].reshape(state.grid.shape)[slab] = 0.0
             upper[k].reshape(state.grid.shape)[slab] = 0.0
         c[slab], ones[slab] = 1.0, 1.0
+    rows.stay_on_axes(ones.ravel() > 0)
     return float(np.mean(_solve(rows, ones.ravel(), 1e-3)))
 
 
 def _solve(rows: Rows, b: Array, accuracy: float) -> Array:
-    ladder = default_ladder(rows.grid)
+    ladder = ladder_for(rows)
     ladder.prepare(rows)
     return _refined(ladder, rows, b, accuracy)
 

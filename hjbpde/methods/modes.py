@@ -156,11 +156,12 @@ def solve_moded(
 ) -> list[ModedState]:
     """All modes on every nested grid, coarse to fine."""
     least = CLOSABLE if any(rule is None for rule in problem.faces.values()) else 5
-    grids = nested_grids(grid, least)
-    few = sum(g.size < FEW_NODES for g in grids[:-4])
-    grids = grids[few:]
     alone = [problem.in_mode(k) for k in range(problem.modes.n)]
     tables = [[tabulate(one, grid, Faces.of(one, grid))] for one in alone]
+    even = {axis for nested in tables for axis in nested[0].correlated_axes}
+    grids = nested_grids(grid, least, tuple(even))
+    few = sum(g.size < FEW_NODES for g in grids[:-4])
+    grids = grids[few:]
     for finer in reversed(grids[1:]):
         for nested in tables:
             nested.insert(0, nested[0].taken(kept_nodes(finer)))
@@ -235,4 +236,5 @@ def _start(
             _rest(state)
         states.append(state)
         least = min(least, float(np.min(discount_of(one, x))))
-    return ModedState(states, tables, np.zeros((1, len(alone), len(alone))), least)
+    plain = [state.tables for state in states]
+    return ModedState(states, plain, np.zeros((1, len(alone), len(alone))), least)

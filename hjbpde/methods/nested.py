@@ -92,7 +92,7 @@ def solve_nested(
     One grid is solved by `settled`, which is called like `settle`, the default.
     """
     least = CLOSABLE if any(rule is None for rule in problem.faces.values()) else 5
-    grids, nested = nested_grids(grid, least), [tables]
+    grids, nested = nested_grids(grid, least, tables.correlated_axes), [tables]
     for finer in reversed(grids[1:]):
         nested.insert(0, nested[0].taken(kept_nodes(finer)))
     states: list[GridState] = []

@@ -20,6 +20,7 @@ from ..closure import target_slopes
 from ..errors import NotConverged
 from ..grid import Grid
 from ..improvement import MonotoneStencil, improve, no_control
+from ..jumps import evenly_spaced
 from ..kernels.tridiagonal import howard_sweep
 from ..kernels.upwind import monotone_residual
 from ..linear import Rows, largest
@@ -82,6 +83,8 @@ def residual_of(
         stencil.padded.ravel(), rows.shape, lower, upper, state.tables.rho, under.r,
         out,
     )  # fmt: skip
+    if state.noise is not None:
+        state.noise.add_to(out, state.V.ravel(), state.faces)
     if state.may_stop:
         stopped = state.settle_stops(out, rows)
         stencil = MonotoneStencil.of(state.faces, state.scheme, state.V)
@@ -89,9 +92,12 @@ def residual_of(
             stencil.padded.ravel(), rows.shape, lower, upper, state.tables.rho,
             under.r, out,
         )  # fmt: skip
+        if state.noise is not None:
+            state.noise.add_to(out, state.V.ravel(), state.faces)
         # Rows of their own, heavy so that coarse grids do not move them either.
         rows.c[stopped] = HEAVY * float(np.max(rows.c + lower.sum(0) + upper.sum(0)))
         lower[:, stopped], upper[:, stopped], out[stopped] = 0.0, 0.0, 0.0
+        rows.stay_on_axes(stopped)
     if state.faces.fixed_mask is not None:
         out[state.faces.fixed_mask.ravel()] = 0.0
     state.faces.fold(lower, upper, rows.c, None)
@@ -100,7 +106,8 @@ def residual_of(
 
 def round_off_floor(state: GridState, rows: Rows) -> float:
     """What rounding leaves of the residual bound: eps |V| max weight / rho."""
-    weight = float(np.max(rows.lower.sum(0) + rows.upper.sum(0) + rows.c))
+    weights = rows.lower.sum(0) + rows.upper.sum(0) + rows.c + rows.cross_weight
+    weight = float(np.max(weights))
     return 4 * EPS * state.scale * weight / state.rho_min
 
 
@@ -357,14 +364,18 @@ def prolonged_policy(a: Array, coarse: Grid, fine: Grid) -> Array:
     )
 
 
-def nested_grids(grid: Grid, least: int = 5) -> list[Grid]:
+def nested_grids(grid: Grid, least: int = 5, even: tuple[int, ...] = ()) -> list[Grid]:
     """Grids from coarse to `grid`, each the coarsening of the next.
 
-    None has fewer than `least` nodes along an axis, unless `grid` itself has.
+    None has fewer than `least` nodes along an axis, unless `grid` itself has; the axes
+    in `even` stay evenly spaced (correlated noise needs them so).
     """
     grids = [grid]
     while min(grids[0].shape) >= 2 * least - 1:
-        grids.insert(0, grids[0].coarsened())
+        coarser = grids[0].coarsened()
+        if not all(evenly_spaced(coarser, axis) for axis in even):
+            break
+        grids.insert(0, coarser)
     return grids
 
 

@@ -153,6 +153,8 @@ def report_of(
                 f"face ({axis}, {side}) is artificial: closed by continuing the slope "
                 "of V from inside; the truncation part answers for it"
             )
+    if fine.noise is not None:
+        checks.append(fine.noise.note)
     note = fine.tables.note
     if isinstance(fine.tables, GeneralTables) and note:
         checks.append(f"controls searched at every node ({note})")

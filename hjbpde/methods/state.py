@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ..correlation import Correlation
 from ..errors import ProblemError
 from ..faces import Faces
 from ..grid import Grid
 from ..improvement import initial_policy
 from ..kernels.upwind import assemble
-from ..linear import Ladder, Rows, default_ladder
+from ..linear import Ladder, Rows, correlated_ladder, default_ladder
 from ..multigrid import spacings
 from ..probe import Coefficients
 from ..problem import ControlProblem
@@ -54,6 +55,11 @@ class GridState:
         return float(np.mean(leaving) * (np.pi / np.max(widths)) ** 2) or 1.0
 
     @property
+    def noise(self) -> Correlation | None:
+        """Jumps off the axes, where noise is correlated between them."""
+        return self.tables.noise
+
+    @property
     def may_stop(self) -> bool:
         """Whether somebody may stop the process."""
         return self.least is not None or self.most is not None
@@ -64,7 +70,7 @@ class GridState:
         Going on is worth ``V + R / (c + sum of weights)``, what one relaxation of
         the row would make of it: a comparison in the units of V.
         """
-        weight = rows.c + rows.lower.sum(0) + rows.upper.sum(0)
+        weight = rows.c + rows.lower.sum(0) + rows.upper.sum(0) + rows.cross_weight
         on = (self.V.ravel() + residual / weight).reshape(self.V.shape)
         stopped = np.zeros(self.V.shape, bool)
         for psi, better in ((self.least, 1.0), (self.most, -1.0)):
@@ -120,12 +126,17 @@ class GridState:
             self.grid, self.faces, lower, upper, self.spread_rho(), under.f, under.D,
             self.scheme,
         )  # fmt: skip
+        if self.noise is not None:
+            rows.cross, rows.cross_D = self.noise.rates, self.noise.own
+            rows.c += self.noise.lost
         return rows, lower, upper
 
     def folded(self, under: Coefficients) -> tuple[Rows, Array]:
         """Rows with the faces folded in, and their right-hand side."""
         rows, lower, upper = self.rows(under)
         rhs = under.r.copy()
+        if self.noise is not None:
+            rhs += self.noise.payoff(self.faces)
         self.faces.fold(lower, upper, rows.c, rhs)
         return rows, rhs
 
@@ -172,4 +183,6 @@ def make_state(
         problem_faces.set_fixed(V)
     if a is None:
         a = initial_policy(tables, grid.size)
-    return GridState(grid, problem_faces, tables, scheme, V, a, default_ladder(grid))
+    tables = tables.on(problem_faces)
+    ladder = default_ladder(grid) if tables.noise is None else correlated_ladder()
+    return GridState(grid, problem_faces, tables, scheme, V, a, ladder)

@@ -184,18 +184,6 @@ def test_user_functions_are_never_called_outside_the_domain():
     assert seen == [-1.0, 1.0]
 
 
-def test_noise_correlated_between_axes_is_refused_with_the_remedy():
-    problem = hjb.ControlProblem(
-        drift=lambda x, a: -x,
-        diffusion=np.array([[0.3, 0.0], [0.2, 0.3]]),
-        reward=lambda x, a: x[..., 0],
-        domain=hjb.Box([-1, -1], [1, 1]),
-        discount=0.5,
-    )
-    with pytest.raises(hjb.StabilityError, match="axes 0 and 1"):
-        hjb.solve(problem, 11)
-
-
 def test_an_unbounded_control_without_cost_is_refused():
     changes = {
         "controls": hjb.Box(-np.inf, np.inf),
