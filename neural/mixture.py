@@ -119,6 +119,11 @@ class Samples:
             raise ProblemError(
                 f"Samples: points {points.shape} must be finite and (n, d), n >= 2."
             )
+        if not points.var(axis=0).sum() > 0:
+            raise ProblemError(
+                "Samples: all points are the same; a point mass has no density to "
+                "learn. Give draws that vary."
+            )
         object.__setattr__(self, "points", points)
 
     @property

@@ -58,7 +58,8 @@ class PolicyIteration:
     start: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
-        if not callable(getattr(self.evaluation, "learn", None)):
+        ready = callable(getattr(self.evaluation, "learn", None))
+        if isinstance(self.evaluation, type) or not ready:
             raise ProblemError(
                 f"PolicyIteration: evaluation is {self.evaluation!r}; give "
                 "neural.LeastSquares(...), neural.MonteCarlo(...) or "

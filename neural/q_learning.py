@@ -18,6 +18,7 @@ from hjbpde.report import Report
 from hjbpde.sets import Box
 
 from .checkpoint import Checkpoint
+from .options import check_count, check_file, check_number
 from .outcome import Outcome
 from .q_networks import Batch, Fitting, QNetworks, train_little_q
 from .q_task import QTask, linear_policy, network_value, policy_of, quadratic_value
@@ -87,10 +88,8 @@ class TemporalDifference:
     max_sweeps: int = 200_000
 
     def __post_init__(self) -> None:
-        if not self.tolerance > 0 or self.max_sweeps < 1:
-            raise ProblemError(
-                "TemporalDifference: tolerance must be > 0, max_sweeps >= 1."
-            )
+        check_number("TemporalDifference", "tolerance", self.tolerance)
+        check_count("TemporalDifference", "max_sweeps", self.max_sweeps)
         _checked(self.approximator)
 
 
@@ -146,10 +145,10 @@ class QLearning:
             self.transitions, Transitions
         ):
             raise ProblemError("QLearning: transitions must be neural.Transitions.")
-        if not (np.isfinite(self.dt) and self.dt > 0):
-            raise ProblemError(f"QLearning: dt = {self.dt:g}; give dt > 0.")
-        if self.samples < 8 or not self.spread > 0:
-            raise ProblemError("QLearning: samples must be >= 8 and spread > 0.")
+        check_number("QLearning", "dt", self.dt)
+        check_count("QLearning", "samples", self.samples, 8)
+        check_number("QLearning", "spread", self.spread)
+        check_file("QLearning", self.checkpoint)
         networks = isinstance(self.form.approximator, QNetworks)
         if self.checkpoint is not None and not networks:
             raise ProblemError(
@@ -177,6 +176,7 @@ class QLearning:
                 f"QLearning: the transitions have {shape[0]} states and {shape[1]} "
                 f"controls, the problem {problem.dimension} and {problem.n_controls}."
             )
+        _check_states(data, problem.domain)
         task = QTask(data, float(problem.discount), problem.sign, problem.controls)
         return self._solve(task, seed, progress, problem)
 
@@ -203,8 +203,16 @@ class QLearning:
         LearnedSolution with ``problem=None``; its region is the box of the states
         seen, cut to the domain.
         """
-        if not (np.isfinite(discount) and discount > 0):
-            raise ProblemError(f"QLearning.fit: discount = {discount:g} must be > 0.")
+        check_number("QLearning.fit", "discount", discount)
+        sets = (("controls", controls), ("domain", domain))
+        sizes = transitions.controls.shape[1], transitions.states.shape[1]
+        for (name, given), size in zip(sets, sizes, strict=True):
+            if not isinstance(given, Box) or given.varies or given.dimension != size:
+                raise ProblemError(
+                    f"QLearning.fit: {name} = {given}; give an hjb.Box of {size} axes "
+                    "with constant bounds, as the transitions have."
+                )
+        _check_states(transitions, domain)
         began = time.perf_counter()
         task = QTask(transitions, discount, 1.0 if maximise else -1.0, controls)
         outcome = self._solve(task, seed, progress, None)
@@ -336,6 +344,18 @@ class QLearning:
             [{"change": c} for c in answer.changes],
             answer.changes,
             details=details,
+        )
+
+
+def _check_states(data: Transitions, domain: Box | None) -> None:
+    """Refuse transitions most of which start outside the domain."""
+    assert domain is not None
+    inside = float(domain.contains(data.states).mean())
+    if inside < 0.5:
+        raise ProblemError(
+            f"QLearning: only {inside:.0%} of the transitions start in the domain "
+            f"{domain}; nothing could be learned about the rest of it. Give "
+            "transitions from the domain, or fit the domain to them."
         )
 
 

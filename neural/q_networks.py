@@ -25,6 +25,7 @@ from hjbpde.progress import bar_over
 
 from .checkpoint import Checkpoint, NetworkRun
 from .networks import MLP
+from .options import check_count, check_number, check_widths
 from .quadratic_q import Scales, monomials, with_one
 from .transitions import Transitions
 
@@ -63,13 +64,11 @@ class QNetworks:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        check_widths("QNetworks", self.hidden)
         for name in ("sweeps", "steps", "batch"):
-            if int(getattr(self, name)) < 1:
-                raise ProblemError(f"QNetworks: {name} must be 1 or more.")
-        if not self.learning_rate > 0 or self.weight_decay < 0:
-            raise ProblemError(
-                "QNetworks: learning_rate must be > 0 and weight_decay >= 0."
-            )
+            check_count("QNetworks", name, getattr(self, name))
+        check_number("QNetworks", "learning_rate", self.learning_rate)
+        check_number("QNetworks", "weight_decay", self.weight_decay, equal=True)
 
     def rate(self, sweep: int) -> float:
         """The learning rate of one sweep."""
@@ -90,9 +89,15 @@ class Batch:
 
     @classmethod
     def of(cls, t: Transitions, order: int, sign: float, scales: Scales) -> Batch:
-        """Scaled copies of the rows."""
+        """Scaled copies of the rows; ProblemError where their squares overflow."""
         rate = sign * t.rates(order)
-        unit = float(np.std(rate)) or 1.0
+        with np.errstate(over="ignore"):
+            unit = float(np.std(rate)) or 1.0
+        if not np.isfinite(unit):
+            raise ProblemError(
+                f"QLearning: payoffs reach {np.abs(rate).max():.1e} per unit of time, "
+                "whose square is no float64 number. State them in a larger unit."
+            )
         later = torch.from_numpy(scales.state(t.later_states)) if order == 2 else None
         return cls(
             torch.from_numpy(scales.state(t.states)),

@@ -17,6 +17,7 @@ from hjbpde.report import Report
 
 from .checkpoint import Checkpoint, NetworkRun
 from .forward_process import linear
+from .options import check_count, check_file, check_number, check_widths
 from .reverse_diffusion import ReverseDiffusion, sample
 from .score_network import ScoreNetwork
 from .score_targets import Stream, Targets
@@ -73,20 +74,30 @@ class ScoreControl:
     checkpoint: str | Path | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 1 or self.pool < 0:
-            raise ProblemError("ScoreControl: steps and batch must be >= 1, pool >= 0.")
+        check_widths("ScoreControl", self.hidden)
+        for name in ("steps", "batch", "states"):
+            check_count("ScoreControl", name, getattr(self, name))
+        check_count("ScoreControl", "pool", self.pool, 0)
+        check_number("ScoreControl", "learning_rate", self.learning_rate)
+        check_file("ScoreControl", self.checkpoint)
         if self.states < 2 * self.batch:
             raise ProblemError("ScoreControl: states must be at least 2 batch.")
-        if not (self.learning_rate > 0 and self.first_time > 0):
+        if not self.first_time > 0:
             raise ProblemError(
-                "ScoreControl: learning_rate and first_time must be > 0; at t = 0 the "
-                "noise has no density to match."
+                "ScoreControl: first_time must be > 0; at t = 0 the noise has no "
+                "density to match."
             )
 
     def solve(
         self, problem: ReverseDiffusion, *, seed: int = 0, progress: bool = False
     ) -> LearnedScore:
         """Train; the same seed gives the same bits."""
+        if not isinstance(problem, ReverseDiffusion):
+            raise ProblemError(
+                f"ScoreControl.solve takes a ReverseDiffusion, got "
+                f"{type(problem).__name__}; for a ControlProblem use neural.solve."
+            )
+        check_count("ScoreControl", "seed", seed, 0)
         process = linear(problem.process, "denoising score matching")
         if self.first_time >= problem.horizon:
             raise ProblemError(
@@ -213,16 +224,20 @@ class LearnedScore:
         Raises
         ------
         ProblemError
-            A time outside [0, T], or points of another dimension.
+            A time outside [0, T], or points of another dimension or not finite.
         """
         y = np.asarray(y, float)
         if y.ndim != 2 or y.shape[1] != self.problem.dimension:
             raise ProblemError(
                 f"score: points {y.shape} must be (n, {self.problem.dimension})."
             )
-        if not 0.0 <= t <= self.problem.horizon * (1 + 1e-12):
+        if not np.isfinite(y).all():
             raise ProblemError(
-                f"score: t = {t:g} is outside [0, {self.problem.horizon:g}]."
+                f"score: the point {y[~np.isfinite(y).all(-1)][0]} is not finite."
+            )
+        if np.ndim(t) or not 0.0 <= t <= self.problem.horizon * (1 + 1e-12):
+            raise ProblemError(
+                f"score: t = {t} is not one time in [0, {self.problem.horizon:g}]."
             )
         return self.network(y, max(float(t), self.first_time))
 
@@ -232,6 +247,8 @@ class LearnedScore:
 
     def samples(self, n: int, steps: int = 200, seed: int = 0) -> Array:
         """n draws (n, d) of the controlled reverse process at its end."""
+        check_count("samples", "n", n)
+        check_count("samples", "steps", steps)
         return sample(self.problem, self.score, n, steps, seed)
 
     def save(self, path: str | Path) -> Path:

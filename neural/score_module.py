@@ -89,6 +89,12 @@ def _module_function(module: torch.nn.Module) -> Callable[[Array, float], Array]
         times = torch.full((len(y),), float(t), dtype=dtype, device=device)
         with torch.no_grad():
             out = module(states, times)
+        if not isinstance(out, torch.Tensor) or not out.is_floating_point():
+            kind = out.dtype if isinstance(out, torch.Tensor) else type(out).__name__
+            raise ProblemError(
+                f"as_score: the module returned {kind}; it must return one float "
+                "tensor (n, d), the score of every state."
+            )
         return out.double().cpu().numpy()
 
     return score

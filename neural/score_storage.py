@@ -44,7 +44,7 @@ def load_score(path: str | Path, problem: ReverseDiffusion) -> LearnedScore:
     """
     arrays, header = read_file(Path(path))
     if header.get("kind") != "score":
-        raise ProblemError(f"{path} holds a value, not a score; use neural.load.")
+        raise ProblemError(f"{path} holds no score; use neural.load for values.")
     same = (repr(problem.process), problem.horizon)
     if same != (header["process"], header["horizon"]):
         raise ProblemError(

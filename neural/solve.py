@@ -11,6 +11,7 @@ from hjbpde.problem import ControlProblem
 from hjbpde.report import Report
 from hjbpde.sets import Box
 
+from .options import check_count
 from .outcome import Outcome
 from .policy_iteration import PolicyIteration
 from .probe import probe
@@ -64,6 +65,12 @@ def solve(
             "model written in torch becomes one by neural.from_torch."
         )
     method = PolicyIteration() if method is None else method
+    if isinstance(method, type) or not callable(getattr(method, "learn", None)):
+        raise ProblemError(
+            f"neural.solve: method is {method!r}; give neural.PolicyIteration(...) or "
+            "neural.QLearning(...). A score is learned by ScoreControl(...).solve."
+        )
+    check_count("neural.solve", "seed", seed, 0)
     evaluation = getattr(method, "evaluation", method)
     problem.require_only(
         f"neural.solve with {type(evaluation).__name__}", *getattr(method, "takes", ())
@@ -94,6 +101,8 @@ def _region(problem: ControlProblem, region: Box | None) -> Box:
     assert problem.domain is not None
     if region is None:
         return problem.domain.inner(0.75, problem.artificial_axes)
+    if not isinstance(region, Box):
+        raise ProblemError(f"neural.solve: region = {region!r}; give an hjb.Box.")
     corners = np.stack([np.asarray(region.low), np.asarray(region.high)])
     if corners.shape[1] != problem.dimension:
         raise ProblemError(

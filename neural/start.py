@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_continuous_are
 
-from hjbpde.errors import ProblemError
+from hjbpde.errors import HJBError, ProblemError
 from hjbpde.probe import base_and_step, control_range
 from hjbpde.problem import ControlProblem
 from hjbpde.sets import Box, Finite
@@ -69,7 +69,16 @@ def checked_start(problem: ControlProblem, start: Callable[[Array], object]) -> 
     """
 
     def policy(x: Array) -> Array:
-        a = np.asarray(start(x), dtype=float)
+        try:
+            a = np.asarray(start(x), dtype=float)
+        except HJBError:
+            raise
+        except Exception as cause:
+            raise ProblemError(
+                f"PolicyIteration: start failed on states of shape {x.shape}: "
+                f"{type(cause).__name__}: {cause}. It is called with NumPy arrays x "
+                "(n, d) and returns (n, m)."
+            ) from cause
         wanted = (len(x), problem.n_controls)
         if a.shape != wanted:
             raise ProblemError(

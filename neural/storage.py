@@ -77,6 +77,11 @@ def load(path: str | Path, problem: ControlProblem | None = None) -> LearnedSolu
     arrays, header = read_file(Path(path))
     if header.get("kind") == "score":
         raise ProblemError(f"{path} holds a score; use neural.load_score.")
+    if header.get("kind") == "run":
+        raise ProblemError(
+            f"{path} holds a run that may not have ended; give it as checkpoint= to "
+            "the method that wrote it, which goes on from there."
+        )
     horizon = header.get("horizon")
     domain = Box(arrays["domain.low"], arrays["domain.high"], header["periodic"])
     region = Box(arrays["region.low"], arrays["region.high"])

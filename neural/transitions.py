@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from hjbpde.boundary import Reflecting, StateConstraint
@@ -14,6 +15,8 @@ from hjbpde.errors import ProblemError
 from hjbpde.problem import ControlProblem
 from hjbpde.sets import Box, ControlSet
 from hjbpde.simulate import simulate
+
+from .options import check_count, check_number
 
 Array = NDArray[np.float64]
 
@@ -62,11 +65,7 @@ class Transitions:
             value = getattr(self, field.name)
             if field.name not in ("dt", "integrated") and value is not None:
                 object.__setattr__(self, field.name, _frozen(field.name, value))
-        if np.ndim(self.dt) or not (np.isfinite(self.dt) and self.dt > 0):
-            raise ProblemError(
-                f"Transitions: dt = {self.dt!r}; give one step length > 0 in the time "
-                "unit of the discount."
-            )
+        check_number("Transitions", "dt", self.dt)
         if self.states.ndim != 2 or self.controls.ndim != 2 or not len(self.states):
             raise ProblemError(
                 f"Transitions: states {self.states.shape} and controls "
@@ -141,7 +140,7 @@ class Transitions:
 
 
 def _frozen(name: str, value: Any) -> Array:
-    array = np.array(value, dtype=float)
+    array = _as_array(name, value)
     bad = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(-1))
     if bad.size:
         raise ProblemError(
@@ -150,6 +149,33 @@ def _frozen(name: str, value: Any) -> Array:
             "on one NaN is NaN everywhere."
         )
     array.setflags(write=False)
+    return array
+
+
+def _as_array(name: str, value: Any) -> Array:
+    """A float64 copy of an array, a nested list or a float tensor, with rows."""
+    if isinstance(value, torch.Tensor):
+        if not value.is_floating_point():
+            raise ProblemError(
+                f"Transitions: {name} is a tensor of {value.dtype}; give float64: "
+                f"{name}.double()."
+            )
+        value = value.detach().cpu().numpy()
+    try:
+        given = np.asarray(value)
+        if given.dtype.kind not in "fiub":
+            raise TypeError(f"its numbers are {given.dtype}")
+        array = np.array(given, dtype=float)
+    except (TypeError, ValueError) as cause:
+        raise ProblemError(
+            f"Transitions: {name} is no array of real numbers ({cause}); give one row "
+            "a transition."
+        ) from cause
+    if array.ndim == 0 or not len(array):
+        raise ProblemError(
+            f"Transitions: {name} has shape {array.shape}; give one row a transition, "
+            "at least one."
+        )
     return array
 
 
@@ -210,11 +236,11 @@ def sample_transitions(
     ProblemError
         dt or n out of range, or no path that stays inside.
     """
-    if not (dt > 0 and n >= hold >= 1 and substeps >= 1):
-        raise ProblemError(
-            f"sample_transitions: dt = {dt:g}, n = {n}, hold = {hold}, substeps = "
-            f"{substeps}; give dt > 0, n >= hold >= 1 and substeps >= 1."
-        )
+    owner = "sample_transitions"
+    check_number(owner, "dt", dt)
+    check_count(owner, "hold", hold)
+    check_count(owner, "n", n, hold)
+    check_count(owner, "substeps", substeps)
     assert problem.domain is not None
     rng = np.random.default_rng(seed)
     paths = n // hold
@@ -283,6 +309,10 @@ def environment_transitions(
                 f"environment_transitions: {type(environment).__name__} has no "
                 f"{name}(); give an object with Gymnasium's reset and step."
             )
+    owner = "environment_transitions"
+    check_number(owner, "dt", dt)
+    check_count(owner, "hold", hold)
+    check_count(owner, "n", n)
     rng = np.random.default_rng(seed)
     x, rows, fresh = _reset(environment, seed), [], seed
     for _ in range(max(n // hold, 1)):

@@ -98,6 +98,10 @@ def descend(equation: Equation, fitter: Marquardt, a: Array, policy: Policy) -> 
 
     def residual_of() -> Array:
         greedy = greedy_policy(problem, model, equation.x, a)
-        return equation.residual(model, greedy, GreedyPolicy(problem, model))
+        after = equation.residual(model, greedy, GreedyPolicy(problem, model))
+        # Under another policy an artificial face may gain or lose its say, and rows.
+        if len(after) != len(r):
+            after = equation.residual(model, greedy, policy)
+        return after
 
     fitter.step(J, r, residual_of)

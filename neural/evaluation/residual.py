@@ -14,6 +14,7 @@ from hjbpde.boundary import StateConstraint
 from hjbpde.errors import MethodMismatch, ProblemError
 from hjbpde.problem import ControlProblem
 
+from ..options import check_count, check_file, check_number, check_widths
 from ..outcome import Outcome
 
 Array = NDArray[np.float64]
@@ -42,13 +43,12 @@ class NoiseSchedule:
     levels: int = 14
 
     def __post_init__(self) -> None:
+        check_count("NoiseSchedule", "levels", self.levels)
         if not (0 < self.last <= self.first and np.isfinite(self.first)):
             raise ProblemError(
                 f"NoiseSchedule: first = {self.first}, last = {self.last}; the noise "
                 "must fall and stay positive."
             )
-        if self.levels < 1:
-            raise ProblemError("NoiseSchedule: levels must be 1 or more.")
 
     def values(self, rate: float) -> tuple[float, ...]:
         """epsilon of every level, for a drift that crosses half the box at `rate`."""
@@ -123,21 +123,15 @@ class Residual:
     takes: ClassVar[tuple[str, ...]] = ("horizon", "exit")
 
     def __post_init__(self) -> None:
-        ranges = (
-            ("hidden", len(self.hidden) >= 1 and all(w >= 1 for w in self.hidden)),
-            ("points_per_weight", self.points_per_weight >= 1),
-            ("adam_steps", self.adam_steps >= 0),
-            ("learning_rate", self.learning_rate > 0),
-            ("steps", self.steps >= 1),
-            ("max_policies", self.max_policies >= 1),
-            ("tolerance", self.tolerance > 0),
-        )
-        for name, good in ranges:
-            if not good:
-                raise ProblemError(
-                    f"Residual: {name} = {getattr(self, name)} is out of range; see "
-                    "the class documentation."
-                )
+        check_widths("Residual", self.hidden, 1)
+        check_count("Residual", "adam_steps", self.adam_steps, 0)
+        for name in ("steps", "max_policies"):
+            check_count("Residual", name, getattr(self, name))
+        for name in ("learning_rate", "tolerance"):
+            check_number("Residual", name, getattr(self, name))
+        points = self.points_per_weight
+        check_number("Residual", "points_per_weight", points, 1.0, equal=True)
+        check_file("Residual", self.checkpoint)
         if self.schedule is not None and not isinstance(self.schedule, NoiseSchedule):
             raise ProblemError("Residual: schedule must be a NoiseSchedule or None.")
 
@@ -147,6 +141,11 @@ class Residual:
         """Lower the noise level by level; at each, alternate value and policy."""
         from .residual_run import ResidualRun
 
+        if self.direct and start is not None:
+            raise ProblemError(
+                "Residual: direct=True begins with random weights and evaluates no "
+                "policy; leave start=None, or direct=False."
+            )
         for face, rule in problem.faces.items():
             if isinstance(rule, StateConstraint):
                 raise MethodMismatch(
