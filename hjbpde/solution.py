@@ -17,6 +17,7 @@ from .closure import target_slopes
 from .density import density_of, stationary_of
 from .errors import ProblemError
 from .faces import Faces
+from .gradient_bar import gradient_gaps
 from .greedy import greedy_control
 from .grid import Grid
 from .interpolation import Interpolant, beyond, filled
@@ -123,8 +124,8 @@ class GridSolution:
     def gradient_error_at(self, x: Any) -> Array:
         """A bar of the gradient at x (..., d), shape (..., d); an estimate.
 
-        Distance to the gradient of the better value, plus what the local cubic
-        itself leaves open; where there is no better value, the bar of V over h.
+        Distance to the better value's gradient, plus what the local cubic leaves
+        open; without a better value the bar of V over h.
         """
         x = np.asarray(x, dtype=float)
         steps = np.array([np.median(np.diff(axis)) for axis in self.grid.axes])
@@ -132,8 +133,14 @@ class GridSolution:
         cubic = np.where(beyond(self.grid, x, self.error_bar)[..., None], np.inf, cubic)
         if self._opinion is None:
             return self._bar.linear(x)[..., None] / steps + cubic
-        apart = np.abs(self._opinion.gradient(x) - self.gradient_at(x))
+        apart = np.stack([part.linear(x) for part in self._apart], -1)
         return GRADIENT_SAFETY * apart + cubic
+
+    @cached_property
+    def _apart(self) -> list[Interpolant]:
+        assert self._opinion is not None
+        found = self._value, self._opinion, self.stopping is not None
+        return [Interpolant(self.grid, gap) for gap in gradient_gaps(*found)]
 
     def control_at(self, x: Any) -> Array:
         """The policy at x (..., d), shape (..., m).

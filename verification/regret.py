@@ -21,6 +21,7 @@ from hjbpde import (
 
 from .candidate import Subject
 from .reference import running
+from .ruling import ACCUSING
 
 Array = NDArray[np.float64]
 
@@ -37,8 +38,9 @@ class Regret:
 
     `map` (*shape) >= 0; `bar` (*shape) is its change from the grid twice as coarse.
     `policy` and `best_policy` (*shape, m) are the controls compared: outside the
-    region both are the best one, None if unknown. `moved` (*shape, m) is how far the candidate's
-    controls lay outside their set. `note` says why there is no map, `time` when.
+    region both are the best one, None if unknown. `moved` (*shape, m) is how far the
+    candidate's controls lay outside their set. `note` says why there is no map,
+    `time` when.
     """
 
     grid: Grid
@@ -65,10 +67,11 @@ class Regret:
         return np.concatenate([x, np.full((*x.shape[:-1], 1), self.time)], axis=-1)
 
     def undecided(self, allowed: float) -> bool:
-        """Whether `allowed` lies between regret - bar and regret + bar."""
+        """Whether the bar leaves open which side of `allowed` the regret is."""
         if self.map is None:
             return False
-        return abs(self.worst()[0] - allowed) < self.largest_bar()
+        regret, bar = self.worst()[0], self.largest_bar()
+        return regret - ACCUSING * bar <= allowed < regret + bar
 
     def largest_bar(self) -> float:
         """Largest bar in the region."""
@@ -109,7 +112,7 @@ class Losses:
         """The time that loses more than `allowed` by most, else the least certain."""
 
         def surely(regret: Regret) -> float:
-            return regret.worst()[0] - regret.largest_bar()
+            return regret.worst()[0] - ACCUSING * regret.largest_bar()
 
         def perhaps(regret: Regret) -> float:
             return regret.worst()[0] + regret.largest_bar()

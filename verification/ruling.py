@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 GRADIENT_FACTOR = 10.0
+ACCUSING = 2.0
+"""Bars of the regret, seen on two grids only, beyond which it counts against one."""
 BLIND = 0.5
 """Share of points where the reference may know its gradient too poorly to judge it."""
 
@@ -166,7 +168,7 @@ class Ruling:
         self, regret: float, bar: float, s: float, tolerance: float, where: Array
     ) -> None:
         """The rule on regret, all in units of V but the tolerance."""
-        if regret - bar > tolerance * s:
+        if regret - ACCUSING * bar > tolerance * s:
             self.faults.append(
                 Finding(
                     f"the policy loses {regret / s:.3g} of the scale at "
