@@ -281,7 +281,7 @@ class Jumps:
         if not others:
             return np.zeros(index.shape[1], np.intp)
         shape = tuple(self.grid.shape[k] for k in others)
-        return np.ravel_multi_index(tuple(index[others]), shape)
+        return np.asarray(np.ravel_multi_index(tuple(index[others]), shape))
 
     def _corners(
         self, y: Array, axes: range | list[int]

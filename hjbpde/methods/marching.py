@@ -130,7 +130,7 @@ class Stepper:
         state = make_state(faces, tables, scheme.code, terminal.copy())
         set_obstacles(problem.at_time(_end(problem)), state)
         _check_terminal(state, terminal)
-        base = None if problem.depends_on_time else tables
+        base = None if problem.depends_on_time else state.tables
         return cls(problem, grid, scheme.code, state, base, closed)
 
     def step(self, t: float, dt: float) -> None:
@@ -138,7 +138,8 @@ class Stepper:
         state, rate = self.state, 1.0 / dt
         tables = self.base
         if tables is None:
-            tables = tabulate(self.problem.slice_at(t, 1.0), self.grid, state.faces)
+            now = self.problem.slice_at(t, 1.0)
+            tables = tabulate(now, self.grid, state.faces).on(state.faces)
         source = rate * state.V.ravel()
         if self.problem.data_depend_on_time:
             self._renew(t)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtr
 
 import hjbpde as hjb
 from hjbpde.faces import Faces
@@ -422,3 +423,47 @@ def test_four_axes_correlated_too_strongly_are_refused():
     )
     with pytest.raises(hjb.StabilityError, match="correlates 4 axes"):
         hjb.solve(problem, 7)
+
+
+# --- with a horizon ------------------------------------------------------------
+
+
+def exchange_option(rho, r=0.05, deviations=(0.3, 0.2)):
+    """The right to give S_2 for S_1 at T = 1, in log prices.
+
+    Margrabe, Journal of Finance 33 (1978) 177, equation 7: ``S_1 N(d_1) - S_2 N(d_2)``
+    with the variance ``s_1^2 + s_2^2 - 2 rho s_1 s_2`` of the ratio.
+    """
+    one, two = deviations
+
+    def price(x, t):
+        left = np.maximum(1.0 - t, 1e-12)
+        s = np.sqrt((one**2 + two**2 - 2 * rho * one * two) * left)
+        d = (x[..., 0] - x[..., 1]) / s + 0.5 * s
+        return np.exp(x[..., 0]) * ndtr(d) - np.exp(x[..., 1]) * ndtr(d - s)
+
+    def payoff(x):
+        return np.maximum(np.exp(x[..., 0]) - np.exp(x[..., 1]), 0.0)
+
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: 0.0 * x + r - 0.5 * np.array(deviations) ** 2,
+        diffusion=correlated(2, rho, deviations),
+        reward=lambda x, a: 0.0 * x[..., 0],
+        domain=hjb.Box([-0.8, -0.8], [0.8, 0.8]),
+        discount=r,
+        horizon=1.0,
+        terminal=payoff,
+        boundary=hjb.Dirichlet(price),
+    )
+    return problem, price
+
+
+@pytest.mark.parametrize(("rho", "bound"), [(0.6, 1e-4), (-0.8, 1e-3)])
+def test_exchange_options_meet_margrabes_formula(rho, bound):
+    """At -.8 the second axis has no noise of its own: first order in its drift."""
+    problem, price = exchange_option(rho)
+    solution = hjb.solve(problem, 41, hjb.Marching(steps=16, levels=2), times=[0.0])
+    exact = price(solution.grid.nodes(), 0.0)
+    error = np.abs(solution.value[0] - exact)
+    assert error.max() < bound * exact.max()
+    assert np.mean(error <= solution.error_bar[0]) >= 0.99
