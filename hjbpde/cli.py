@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,7 @@ def run_verify(options: argparse.Namespace) -> int:
     if not options.tolerance > 0:
         raise ProblemError(f"--tolerance {options.tolerance:g}: give a share above 0.")
     chosen = learners(options.evaluation)
+    _check_kinds(problems, chosen)
     _make(options.out)
     runs = [(p, label, learner) for p in problems for label, learner in chosen.items()]
     entries = [_verify_one(options, *run) for run in runs]
@@ -199,7 +201,25 @@ def run_demo(options: argparse.Namespace) -> int:
 
 # --- one verification -------------------------------------------------------------
 
-Learner = Callable[[ControlProblem, int], Any]
+
+@dataclass(frozen=True)
+class Learner:
+    """Policy iteration with one way to evaluate policies."""
+
+    evaluation: Any
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """Special fields of problems that it learns."""
+        return tuple(getattr(self.evaluation, "takes", ()))
+
+    def learn(self, problem: ControlProblem, seed: int) -> Any:
+        """The learned solution of a problem."""
+        import neural  # torch is needed for learning only
+
+        start = idle_start(problem) if problem.name == "lqr" else None
+        method = neural.PolicyIteration(evaluation=self.evaluation, start=start)
+        return neural.solve(problem, method, seed=seed, progress=_shown())
 
 
 def learners(evaluation: str) -> dict[str, Learner]:
@@ -219,19 +239,24 @@ def learners(evaluation: str) -> dict[str, Learner]:
             "work without."
         ) from cause
 
-    def learner(build: Callable[[], Any]) -> Learner:
-        def learn(problem: ControlProblem, seed: int) -> Any:
-            start = idle_start(problem) if problem.name == "lqr" else None
-            method = neural.PolicyIteration(evaluation=build(), start=start)
-            return neural.solve(problem, method, seed=seed, progress=_shown())
-
-        return learn
-
     methods = {
-        "least-squares": learner(lambda: neural.LeastSquares()),
-        "monte-carlo": learner(lambda: neural.MonteCarlo()),
+        "least-squares": Learner(neural.LeastSquares()),
+        "monte-carlo": Learner(neural.MonteCarlo()),
     }
     return methods if evaluation == "both" else {evaluation: methods[evaluation]}
+
+
+def _check_kinds(
+    problems: Sequence[ControlProblem], chosen: Mapping[str, Learner]
+) -> None:
+    """Refuse, before any work, problems that cannot be judged or learned."""
+    from verification.reference import TAKES
+
+    for problem in problems:
+        problem.require_only(f"verify {problem.name}: the verdict", *TAKES)
+        for label, learner in chosen.items():
+            what = f"verify {problem.name}: learning by {label}"
+            problem.require_only(what, *learner.takes)
 
 
 def idle_start(problem: ControlProblem) -> Callable[[Any], Any]:
@@ -249,7 +274,7 @@ def _verify_one(
 
     print(f"{problem.name}: learning by {label}", flush=True)
     began = time.perf_counter()
-    learned = learner(problem, options.seed)
+    learned = learner.learn(problem, options.seed)
     seconds = time.perf_counter() - began
     print(f"{problem.name}: solving on a grid and judging", flush=True)
     verdict = cross_check(

@@ -126,6 +126,47 @@ def test_verify_writes_page_json_and_index(tmp_path: Path, capsys: Text) -> None
     assert 'href="lqr-least-squares.html"' in (tmp_path / names[0]).read_text("utf-8")
 
 
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("air3d", "adversary"),
+        ("consumption-saving", "modes"),
+        ("cash-management", "impulse"),
+    ],
+)
+def test_verify_refuses_other_kinds_before_the_work(
+    name: str, field: str, tmp_path: Path, capsys: Text
+) -> None:
+    pytest.importorskip("torch")
+    assert main(["verify", "lqr", name, "--out", str(tmp_path / "v")]) == 2
+    printed = capsys.readouterr()
+    assert f"verify {name}" in printed.err and repr(field) in printed.err
+    assert not printed.out and not (tmp_path / "v").exists()
+
+
+def test_verify_judges_a_problem_with_an_exit(tmp_path: Path, capsys: Text) -> None:
+    pytest.importorskip("torch")
+    assert main(["verify", "unit-ball", "--out", str(tmp_path)]) == 0
+    content = json.loads((tmp_path / "unit-ball-least-squares.json").read_text("utf-8"))
+    assert content["status"] == "agree" and content["regret"] >= 0
+
+
+def test_verify_judges_a_problem_with_a_horizon(tmp_path: Path, capsys: Text) -> None:
+    pytest.importorskip("torch")
+    arguments = ["verify", "european-call", "--out", str(tmp_path)]
+    status = main([*arguments, "--tolerance", "0.05"])
+    content = json.loads(
+        (tmp_path / "european-call-least-squares.json").read_text("utf-8")
+    )
+    assert status == (0 if content["status"] == "agree" else 1)
+    assert [piece["time"] for piece in content["details"]["slices"]] == [
+        0.0,
+        0.25,
+        0.5,
+        0.75,
+    ]
+
+
 def test_verify_exits_1_when_nothing_can_be_confirmed(
     tmp_path: Path, capsys: Text
 ) -> None:
