@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hjbpde.problem import ControlProblem
 from hjbpde.sets import Box
 from hjbpde.simulate import Paths, simulate
 
+from .exit_region import running_states
 from .value_model import row_scale
 
 Array = NDArray[np.float64]
@@ -39,30 +41,59 @@ class Evidence:
 def look(
     learned: Any, problem: ControlProblem, region: Box, points: int, seed: int
 ) -> Evidence:
-    """Ask at random states of `region`, and simulate the policy from them."""
+    """Ask at random states of `region`, and simulate the policy from them.
+
+    With an exit, where the process still runs; with a horizon, today.
+    """
     rng = np.random.default_rng(seed)
-    x = region.sample(rng, points)
+    x, start = (_states(problem, region, n, rng) for n in (points, PATHS))
     value, a = learned.value_at(x), learned.control_at(x)
     scale = max(float(np.abs(value).max()), 1e-300)
-    start = region.sample(rng, PATHS)
     paths = _paths(learned, problem, start, seed)
     single = bool((value == value.astype(np.float32)).all() and np.ptp(value) > 0)
     return Evidence(
         residual=_residual(learned, problem, x, a) / scale,
         saturated=_saturated(problem, x, a),
         wrong_curvature=_wrong_curvature(learned, problem, x),
-        leaving=_leaving(problem, paths),
-        growing=_growing(paths),
+        leaving=float(_lost(problem, paths).mean()),
+        growing=problem.horizon is None and _growing(paths),
         mismatch=_mismatch(learned, problem, paths) / scale,
         single_precision=single,
         floor=float(np.finfo(np.float32).eps) * 8.0,
     )
 
 
+def _states(
+    problem: ControlProblem, region: Box, n: int, rng: np.random.Generator
+) -> Array:
+    if problem.exit is None:
+        return region.sample(rng, n)
+    return running_states(problem, partial(region.sample, rng), n)
+
+
+def _today(problem: ControlProblem) -> ControlProblem:
+    """The data at t = 0, discounted by 1/T more, of a problem with a horizon T."""
+    if problem.horizon is None:
+        return problem
+    return problem.slice_at(0.0, 1.0 / float(problem.horizon))
+
+
+def _pace_of_value(learned: Any, problem: ControlProblem, x: Array) -> Array:
+    """V/T + V_t at x (n, d) today: what the discount of `_today` adds, and V's pace."""
+    if problem.horizon is None:
+        return np.zeros(len(x))
+    T = float(problem.horizon)
+    h = 1e-3 * T
+    v0, v1, v2 = (learned.value_at(x, t=k * h) for k in range(3))
+    return v0 / T + (4.0 * v1 - 3.0 * v0 - v2) / (2.0 * h)
+
+
 def _residual(learned: Any, problem: ControlProblem, x: Array, a: Array) -> float:
-    """RMS of rho V - r - L^a V over the rates of the rows, in the units of V."""
+    """RMS of rho V - V_t - r - L^a V over the rates of the rows, in the units of V."""
+    moved = _pace_of_value(learned, problem, x)
+    problem = _today(problem)
     f = np.asarray(problem.drift_at(x, a))
-    gap = np.asarray(problem.discount_at(x)) * learned.value_at(x)
+    gap = np.asarray(problem.discount_at(x)) * learned.value_at(x) - moved
     gap = gap - np.asarray(problem.payoff_at(x, a))
     gap = gap - (f * learned.gradient_at(x)).sum(-1)
     if problem.diffusion is not None and hasattr(learned, "hessian_at"):
@@ -84,6 +115,7 @@ def _saturated(problem: ControlProblem, x: Array, a: Array) -> float:
 
 def _wrong_curvature(learned: Any, problem: ControlProblem, x: Array) -> float:
     """Where more noise is worth more, on axes whose noise the control can raise."""
+    problem = _today(problem)
     if not callable(problem.diffusion) or not hasattr(learned, "hessian_at"):
         return 0.0
     if not isinstance(problem.controls, Box):
@@ -102,11 +134,24 @@ def _wrong_curvature(learned: Any, problem: ControlProblem, x: Array) -> float:
 
 
 def _paths(learned: Any, problem: ControlProblem, start: Array, seed: int) -> Paths:
-    """Paths for two discount times, steps a tenth of the state's own time scale."""
-    a = learned.control_at(start)
-    rate = float(np.median(row_scale(problem, start, a)))
-    rho = float(np.median(np.asarray(problem.discount_at(start))))
-    horizon = 2.0 / rho
+    """Paths for two discount times, or to the horizon.
+
+    Steps are a tenth of the state's own time scale; without discount paths run for
+    20 of these scales.
+    """
+    now = _today(problem)
+    rate = float(np.median(row_scale(now, start, learned.control_at(start))))
+    rho = float(np.median(np.asarray(now.discount_at(start))))
+    if problem.horizon is not None:
+        horizon = float(problem.horizon)
+        steps = int(np.clip(np.ceil(10.0 * rate * horizon), 10, MOST_STEPS))
+
+        def timed(x: Array, t: float) -> Array:
+            return learned.control_at(x, t=t)
+
+        dt = horizon / steps
+        return simulate(problem, timed, start, horizon, dt, PATHS, seed)
+    horizon = 2.0 / rho if rho > 0 else 20.0 / rate
     dt = max(0.1 / rate, horizon / MOST_STEPS)
 
     def policy(x: Array) -> Array:
@@ -115,8 +160,8 @@ def _paths(learned: Any, problem: ControlProblem, start: Array, seed: int) -> Pa
     return simulate(problem, policy, start, horizon, min(dt, horizon), PATHS, seed)
 
 
-def _leaving(problem: ControlProblem, paths: Paths) -> float:
-    """The share of paths that end on an artificial face."""
+def _lost(problem: ControlProblem, paths: Paths) -> NDArray[np.bool_]:
+    """Which paths end on an artificial face."""
     assert problem.domain is not None
     low, high = np.asarray(problem.domain.low), np.asarray(problem.domain.high)
     last, out = paths.states[:, -1], np.zeros(len(paths.states), bool)
@@ -124,7 +169,7 @@ def _leaving(problem: ControlProblem, paths: Paths) -> float:
         if rule is None:
             wall = low[axis] if side == "low" else high[axis]
             out |= last[:, axis] == wall
-    return float(out.mean())
+    return out
 
 
 def _growing(paths: Paths) -> bool:
@@ -137,10 +182,16 @@ def _growing(paths: Paths) -> bool:
 
 
 def _mismatch(learned: Any, problem: ControlProblem, paths: Paths) -> float:
-    """|V - simulated payoff with V as tail| beyond four standard errors, mean."""
+    """|V - simulated payoff with V as tail| beyond four standard errors, mean.
+
+    No tail where the path has collected what its end pays.
+    """
     begin, end = paths.states[:, 0], paths.states[:, -1]
-    rho = np.asarray(problem.discount_at(begin))
-    tail = np.exp(-rho * paths.times[-1]) * learned.value_at(end)
-    gap = paths.rewards[:, -1] + tail - learned.value_at(begin)
+    gap = paths.rewards[:, -1] - learned.value_at(begin)
+    if problem.horizon is None:
+        rho = np.asarray(problem.discount_at(begin))
+        tail = np.exp(-rho * paths.times[-1]) * learned.value_at(end)
+        going = np.isinf(paths.ended) | _lost(problem, paths)
+        gap = gap + np.where(going, tail, 0.0)
     error = 4.0 * float(gap.std()) / np.sqrt(len(gap))
     return max(abs(float(gap.mean())) - error, 0.0)

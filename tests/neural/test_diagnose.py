@@ -1,6 +1,6 @@
 """Every symptom is made on purpose, and named; a healthy run is left in peace."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ import torch
 
 import hjbpde as hjb
 import neural
+from neural.symptoms import look
 
 LQR = hjb.catalogue.get("lqr")
 
@@ -125,3 +126,55 @@ def test_a_growing_payoff_means_an_infinite_value():
 def test_something_else_is_refused():
     with pytest.raises(hjb.ProblemError, match="no report"):
         neural.diagnose(object())
+
+
+def leaving_disc(reward=0.0):
+    """Brownian motion in the unit disc takes e^x cos y where it leaves."""
+
+    def value(x):
+        xp = hjb.namespace(x)
+        return xp.exp(x[..., 0]) * xp.cos(x[..., 1])
+
+    return hjb.ControlProblem(
+        drift=lambda x, a: 0.0 * x,
+        diffusion=1.0,
+        reward=lambda x, a: reward + 0.0 * x[..., 0],
+        domain=hjb.Box([-1.2] * 2, [1.2] * 2),
+        exit=hjb.Exit(lambda x: 1.0 - hjb.namespace(x).sum(x * x, axis=-1), value),
+        boundary=hjb.Reflecting(),
+    )
+
+
+def with_horizon():
+    return hjb.ControlProblem(
+        drift=lambda x, a, t: a - (1 + t) * x,
+        diffusion=0.3,
+        cost=lambda x, a: x[..., 0] ** 2 + a[..., 0] ** 2,
+        controls=hjb.Box([-np.inf], [np.inf]),
+        domain=hjb.Box([-2.0], [2.0]),
+        horizon=1.0,
+        terminal=lambda x: x[..., 0] ** 2,
+    )
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """A model whose value is off by 1."""
+
+    model: object
+
+    def value(self, x):
+        return self.model.value(x) + 1.0  # type: ignore[attr-defined]
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+
+@pytest.mark.parametrize("problem", [leaving_disc(), with_horizon()])
+def test_answers_of_other_kinds_are_questioned_too(problem):
+    learned = neural.solve(problem)
+    evidence = look(learned, problem, learned.region, 400, 0)
+    assert evidence.residual < 1e-5
+    assert not names(learned)
+    wrong = replace(learned, model=Shifted(learned.model))
+    assert "value and policy disagree" in names(wrong)
