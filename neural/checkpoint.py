@@ -198,7 +198,8 @@ def set_adam(
             state = {
                 m: torch.from_numpy(arrays[f"{name}.{k}.{m}"].copy()) for m in MOMENTS
             }
-            state["step"] = state["step"].reshape(())
+            # Adam counts its steps in float32, a scalar.
+            state["step"] = state["step"].to(torch.float32).reshape(())
             fit.state[w] = state
 
 

@@ -18,6 +18,7 @@ from safetensors.numpy import save
 
 from hjbpde.errors import ProblemError
 
+from ..checkpoint import adam_arrays, set_adam
 from ..networks import MLP
 from ..storage import LABEL, VERSION, read_file, write_file
 from ..value_network import Link, PolicyNetwork, ValueNetwork
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from .training import Training
 
 Array = NDArray[np.float64]
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def keep_run(run: Training, path: Path) -> None:
@@ -37,8 +37,7 @@ def keep_run(run: Training, path: Path) -> None:
     for name, net, adam in _parts(run):
         for k, weight in enumerate(net.parameters()):
             arrays[f"{name}.{k}"] = weight.detach().numpy()
-            for moment in MOMENTS if weight in adam.state else ():
-                arrays[f"{name}.{k}.{moment}"] = adam.state[weight][moment].numpy()
+        arrays |= adam_arrays(name, adam)
     for i, (x, targets) in enumerate(run.recent):
         arrays[f"recent.{i}.x"], arrays[f"recent.{i}.targets"] = x, targets
     if isinstance(run.policy, PolicyNetwork):
@@ -125,9 +124,4 @@ def _restore(
     with torch.no_grad():
         for k, weight in enumerate(net.parameters()):
             weight.copy_(torch.from_numpy(arrays[f"{name}.{k}"]))
-            if f"{name}.{k}.step" not in arrays:
-                continue
-            state = {m: torch.from_numpy(arrays[f"{name}.{k}.{m}"]) for m in MOMENTS}
-            # Adam counts its steps in float32, a scalar.
-            state["step"] = state["step"].to(torch.float32).reshape(())
-            adam.state[weight] = state
+    set_adam(name, adam, arrays)
