@@ -30,7 +30,7 @@ def greedy_control(
         States and the gradient of V there.
     hess : (n, d, d), optional
         Needed where the noise depends on the control (else 0 is taken); only its
-        diagonal is felt, as the noise is uncorrelated between axes.
+        diagonal is felt, as noise that does so is independent between axes.
     start : (n, m), optional
         A control to improve on, e.g. that of the nearest node.
 

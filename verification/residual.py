@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from hjbpde import Box, ControlProblem
 from hjbpde.greedy import greedy_control
 
-from .candidate import Subject
+from .candidate import CURVE_STEP, Subject
 from .differences import first_derivatives
 from .reference import Instant
 
@@ -23,13 +23,32 @@ def hamiltonian(
 ) -> Array:
     """``r + f . p + 1/2 sum_k |sigma_k|^2 V_kk`` at points (n, d), shape (n,).
 
-    `curve` (n, d) are the second derivatives along the axes; the noise is taken as
-    uncorrelated between axes, as everywhere in the grid solver.
+    `curve` (n, d) are the second derivatives along the axes; `mixed_part` is what
+    noise that is correlated between axes adds.
     """
     drift = np.asarray(problem.drift_at(x, a))
     noise = (np.asarray(problem.diffusion_at(x, a)) ** 2).sum(axis=-1)
     payoff = np.asarray(problem.payoff_at(x, a))
     return payoff + (drift * p).sum(-1) + 0.5 * (noise * curve).sum(-1)
+
+
+def mixed_part(subject: Subject, x: Array, a: Array) -> Array:
+    """``sum_{i<j} sigma_i . sigma_j V_ij`` at points (n, d), shape (n,).
+
+    Zero, without a difference taken, where the noise is independent between axes.
+    """
+    sigma = np.asarray(subject.problem.diffusion_at(x, a), dtype=float)
+    out = np.zeros(len(x))
+    for j in range(x.shape[1]):
+        for i in range(j):
+            covariance = (sigma[:, i] * sigma[:, j]).sum(axis=-1)
+            if covariance.any():
+                bends = first_derivatives(
+                    lambda y, j=j: subject.gradient(y)[:, j],
+                    x, subject.box, CURVE_STEP, (i,),
+                )  # fmt: skip
+                out += covariance * bends[:, 0]
+    return out
 
 
 def rate_of(problem: ControlProblem, x: Array, a: Array) -> Array:
@@ -69,6 +88,7 @@ def value_residual(subject: Subject, instant: Instant, x: Array) -> Array:
     V, rate = now.value(x), rate_of(problem, x, a)
     rho = np.asarray(problem.discount_at(x))
     left = rho * V - hamiltonian(problem, x, a, p, curve)
+    left = left - mixed_part(now, x, a)
     if instant.time is not None:
         left = left - _time_derivative(subject, x, instant.time)
     residual = left / rate

@@ -52,6 +52,25 @@ def _known_jet(d: int) -> Jet:
     return jet
 
 
+def _known_mixed(x: Any) -> Any:
+    """V*_01, the only mixed derivative of the default value."""
+    xp = namespace(x)
+    return -0.15 * xp.cos(x[..., 0]) * xp.sin(x[..., 1])
+
+
+def _noise(d: int, sigma: float, correlation: float) -> Any:
+    """sigma, or sigma times a root of the matrix with one correlation for all pairs."""
+    if correlation == 0:
+        return sigma
+    if d < 2 or not -1 / (d - 1) < correlation < 1:
+        raise ProblemError(
+            f"manufactured: correlation = {correlation} in {d} dimensions; give two "
+            "states or more and a number above -1 / (dimension - 1) and below 1."
+        )
+    together = np.full((d, d), correlation) + (1 - correlation) * np.eye(d)
+    return sigma * np.linalg.cholesky(together)
+
+
 def _known_drift(d: int) -> Callable[[Any], Any]:
     def free_drift(x: Any) -> Any:
         xp = namespace(x)
@@ -69,6 +88,7 @@ def manufactured(
     *,
     dimension: int = 1,
     sigma: float = 0.3,
+    correlation: float = 0.0,
     discount: float = 0.2,
     half_width: float = 2.0,
     boundary: Any = "exact",
@@ -85,7 +105,8 @@ def manufactured(
     (quadratic, sines and a coupling of the first two states). Give your own
     ``value``, ``gradient``, ``laplacian`` (and ``free_drift``) as array code.
     ``boundary`` is "exact" (Dirichlet V*, which gives the answer away on the
-    faces), a rule, or None for artificial faces.
+    faces), a rule, or None for artificial faces. ``correlation`` of the noise between
+    every two axes needs the default V*; S then also pays its mixed derivatives.
     """
     d = dimension
     if int(d) != d or d < 1:
@@ -96,6 +117,12 @@ def manufactured(
             "manufactured: give value, gradient and laplacian together; the source "
             "term needs all three."
         )
+    if value is not None and correlation:
+        raise ProblemError(
+            "manufactured: correlation needs the default value, whose mixed "
+            "derivatives are known; put them into a reward of your own."
+        )
+    noise = _noise(int(d), sigma, correlation)
     jet = _known_jet(d) if value is None else _jet_of(*own)
     f0 = free_drift or _known_drift(d)
 
@@ -111,6 +138,8 @@ def manufactured(
     def reward(x: Any, a: Any) -> Any:
         level, slope, bend = jet(x)
         source = discount * level - 0.5 * sigma**2 * bend
+        if correlation:
+            source = source - correlation * sigma**2 * _known_mixed(x)
         return source - _total((f0(x) + slope) * slope + 0.25 * a * a)
 
     if isinstance(boundary, str):
@@ -124,7 +153,7 @@ def manufactured(
     nodes = {1: 801, 2: 201, 3: 49, 4: 25}.get(d, 9)
     return ControlProblem(
         drift=drift,
-        diffusion=sigma,
+        diffusion=noise,
         reward=reward,
         controls=Box([-np.inf] * d, [np.inf] * d),
         domain=domain,

@@ -16,6 +16,7 @@ import hjbpde as hjb
 from hjbpde.faces import Faces
 from hjbpde.jumps import pairs_of
 from hjbpde.kernels.selling import add_rates, decompose_nodes
+from hjbpde.mdp import policy_iteration
 from hjbpde.methods.state import make_state
 from hjbpde.tabulate import tabulate
 
@@ -467,3 +468,42 @@ def test_exchange_options_meet_margrabes_formula(rho, bound):
     error = np.abs(solution.value[0] - exact)
     assert error.max() < bound * exact.max()
     assert np.mean(error <= solution.error_bar[0]) >= 0.99
+
+
+# --- the catalogue ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("boundary", ["exact", None])
+def test_the_manufactured_problem_takes_a_correlation(boundary):
+    problem = hjb.catalogue.get(
+        "manufactured", dimension=2, correlation=0.6, boundary=boundary
+    )
+    solution = hjb.solve(problem, 81)
+    x = solution.grid.nodes()
+    inside = solution.region.contains(x, 1e-12)
+    error = np.abs(solution.value - problem.exact.value(x))[inside]
+    assert error.max() < 1e-3
+    assert np.mean(error <= solution.error_bar[inside]) >= 0.99
+
+
+def test_the_manufactured_problem_refuses_what_is_no_correlation():
+    for correlation in (1.0, -0.6):
+        with pytest.raises(hjb.ProblemError, match="correlation"):
+            hjb.catalogue.get("manufactured", dimension=3, correlation=correlation)
+    own = {
+        "value": lambda x: x[..., 0],
+        "gradient": lambda x: 1.0 + 0.0 * x,
+        "laplacian": lambda x: 0.0 * x[..., 0],
+    }
+    with pytest.raises(hjb.ProblemError, match="mixed derivatives"):
+        hjb.catalogue.get("manufactured", dimension=2, correlation=0.5, **own)
+
+
+def test_fixed_policies_and_chains_feel_the_covariances():
+    """The computed policy is worth the value; so is the chain's own solution."""
+    problem = problem_of(2, correlated(2, 0.8, (0.8, 0.5)))
+    solution = hjb.solve(problem, 31, MONOTONE)
+    own = hjb.evaluate(problem, solution.grid, solution.control)
+    assert np.abs(own.value - solution.value).max() < 1e-8
+    found = policy_iteration(solution.as_mdp())
+    assert np.abs(found.value - solution.value.ravel()).max() < 1e-8
