@@ -7,16 +7,15 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from ..error_bar import SAFETY, neighbour_maximum
 from ..exit_surface import surface_miss
 from ..grid import Grid
-from ..interpolation import Interpolant
 from ..problem import ControlProblem
 from ..progress import bar_over
 from ..report import Report
 from ..timed_solution import TimedSolution
 from .corrections import all_central
 from .marching import Marching, Run, Stepper, halved, march, romberg, time_grid
+from .marching_bar import InSpace, InTime, carried
 from .policy_iteration import nested_grids
 from .state import set_obstacles
 
@@ -34,20 +33,20 @@ def run_marching(
     start = time.perf_counter()
     grids = nested_grids(grid)[-3:]
     to_go = time_grid(float(problem.horizon or 0.0), outputs, method.steps)
-    found, central = [], []
+    levels: list[InTime] = []
     for one, _ in bar_over(grids, [g.shape for g in grids], progress, "march"):
-        best, before, run, stepper = _in_time(problem, one, method, to_go, outputs)
-        found.append((best, before, run))
-        missed = _surface(stepper, best, outputs)
-        central.append(stepper.state.under is None or all_central(stepper.state))
+        level, run, stepper = _in_time(problem, one, method, to_go, outputs)
+        levels.append(level)
+        missed = _surface(stepper, level.best, outputs)
     spent = time.perf_counter() - start
-    closure = _closure_error(problem, grids[0], method, to_go, outputs, found[0][0])
-    values, bar, parts = _in_space(found, grids, central, method)
-    cut = np.stack([_carried(c, grids, grid) for c in closure])
+    closure = _closure_error(problem, grids[0], method, to_go, outputs)
+    nested = InSpace(levels)
+    values, bar, parts = nested.answer(method.order)
+    cut = carried(closure, grids[0], grid)
     parts["truncation"] = float(np.max(cut[:, _inner(problem, grid)]))
     if problem.exit is not None:
         parts["exit surface"], bar = float(missed.max()), bar + missed
-    run = found[-1][2]
+    opinion = nested.opinion(values)
     return TimedSolution(
         problem=problem,
         grid=grid,
@@ -59,35 +58,39 @@ def run_marching(
         report=Report(
             status="converged",
             method=method.name,
-            iterations=len(to_go) * (2**method.levels - 1),
+            iterations=len(to_go) * (2 ** max(method.levels, 2) - 1),
             seconds={"march": spent},
             checks=("every step's residual or change measured",),
             error_parts=parts,
             details={"grids": [list(g.shape) for g in grids], "steps": len(to_go) - 1},
         ),
         scheme=method.scheme,
-        second_opinion=_opinion(problem, values, found, grids),
+        second_opinion=None if opinion is None else problem.sign * opinion,
         artificial_axes=problem.artificial_axes,
     )
 
 
 def _in_time(
     problem: ControlProblem, grid: Grid, method: Marching, to_go: Array, outputs: Array
-) -> tuple[Array, Array, Run, Stepper]:
-    """The best value in time, the one before, the last run and its stepper."""
-    values: list[Array] = []
+) -> tuple[InTime, Run, Stepper]:
+    """Values extrapolated in the step, the last run and its stepper."""
+    runs: list[Run] = []
     times = to_go
-    for level in range(method.levels):
+    # One step size alone says nothing about its error: a second one judges it.
+    for level in range(max(method.levels, 2)):
         times = times if level == 0 else halved(times)
         stepper = Stepper.of(problem, grid, method.scheme)
-        run = march(stepper, times, outputs)
-        values.append(run.values)
-    highest = 2 if problem.stops else method.levels - 1
-    best, before = romberg(values, highest)
+        runs.append(march(stepper, times, outputs))
+    values = [run.values for run in runs]
+    best, before, earlier = romberg(values, 2 if problem.stops else method.levels - 1)
+    if method.levels == 1:
+        best, before, earlier = values[0], 2.0 * values[1] - values[0], None
     if problem.stops:
         best = _on_the_right_side(stepper, best, outputs)
     _remember(stepper)
-    return best, before, run, stepper
+    central = stepper.state.under is None or all_central(stepper.state)
+    level = InTime(grid, best, before, earlier, central, bool(problem.stops))
+    return level, runs[-1], stepper
 
 
 def _on_the_right_side(stepper: Stepper, values: Array, outputs: Array) -> Array:
@@ -124,93 +127,19 @@ def _surface(stepper: Stepper, values: Array, outputs: Array) -> Array:
     return until.reshape(-1, *(1,) * stepper.grid.dimension)
 
 
-def _in_space(
-    found: list[tuple[Array, Array, Run]],
-    grids: list[Grid],
-    central: list[bool],
-    method: Marching,
-) -> tuple[Array, Array, dict[str, float]]:
-    """The value returned, its bar (T, *shape), and the bar's parts."""
-    grid = grids[-1]
-    best, before, _ = found[-1]
-    in_time = np.stack([neighbour_maximum(v, grid) for v in np.abs(best - before)])
-    if len(found) == 1:
-        change = np.full_like(best, np.max(np.abs(best)))
-        return best, change, {"discretisation": float(np.max(change))}
-    step = _gap(found, grids, -1)
-    smooth = central[-1] and central[-2]
-    better = best + step / 3.0
-    size = np.stack([neighbour_maximum(v, grid) for v in np.abs(step)])
-    if not smooth:
-        return _packed(best, SAFETY * size, in_time)
-    rest = 0.5 * size / 3.0
-    if len(found) == 3:
-        coarse = _gap(found[:-1], grids[:-1], -1) / 3.0
-        previous = found[-2][0] + coarse
-        index = np.ix_(*[grid.kept(k) for k in range(grid.dimension)])
-        miss = np.abs(better[(slice(None), *index)] - previous)
-        rest = np.stack([_to_fine(neighbour_maximum(m, grids[-2]), grid) for m in miss])
-    if method.order == 4:
-        return _packed(better, SAFETY * rest, in_time)
-    return _packed(best, SAFETY * (size / 3.0 + rest), in_time)
-
-
-def _opinion(
-    problem: ControlProblem,
-    values: Array,
-    found: list[tuple[Array, Array, Run]],
-    grids: list[Grid],
-) -> Array | None:
-    """What gradients of the values returned are measured against.
-
-    The value before extrapolation; where there was none, one extrapolated at first
-    order, which is off by as much the other way.
-    """
-    best = found[-1][0]
-    if values is not best:
-        return problem.sign * best
-    return None if len(found) == 1 else problem.sign * (best + _gap(found, grids, -1))
-
-
-def _packed(
-    value: Array, space: Array, in_time: Array
-) -> tuple[Array, Array, dict[str, float]]:
-    parts = {"discretisation": float(np.max(space)), "time": float(np.max(in_time))}
-    return value, space + SAFETY * in_time, parts
-
-
-def _gap(found: list[tuple[Array, Array, Run]], grids: list[Grid], at: int) -> Array:
-    """V_h - V_2h on the finer nodes, by cubic interpolation of the coarse gaps."""
-    fine, coarse = grids[at], grids[at - 1]
-    index = np.ix_(*[fine.kept(k) for k in range(fine.dimension)])
-    gaps = found[at][0][(slice(None), *index)] - found[at - 1][0]
-    nodes = fine.nodes()
-    return np.stack([Interpolant(coarse, gap).cubic(nodes) for gap in gaps])
-
-
-def _to_fine(values: Array, fine: Grid) -> Array:
-    return Interpolant(fine.coarsened(), values).linear(fine.nodes())
-
-
-def _carried(values: Array, grids: list[Grid], grid: Grid) -> Array:
-    """Values on the coarsest of the grids, linear on the finest."""
-    return Interpolant(grids[0], values).linear(grid.nodes())
-
-
 def _closure_error(
     problem: ControlProblem,
     grid: Grid,
     method: Marching,
     to_go: Array,
     outputs: Array,
-    closed: Array,
 ) -> Array:
     """How far another closure of artificial faces moves V on the coarsest grid.
 
     Slopes held where the terminal data have them, against slopes continued.
     """
     if not any(problem.artificial_axes):
-        return np.zeros_like(closed)
+        return np.zeros((len(outputs), *grid.shape))
     stepper = Stepper.of(problem, grid, method.scheme, closed=False)
     run = march(stepper, to_go, outputs)
     other = Stepper.of(problem, grid, method.scheme)

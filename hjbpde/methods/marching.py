@@ -215,22 +215,24 @@ def march(stepper: Stepper, to_go: Array, outputs: Array) -> Run:
     return Run(values, controls, stops)
 
 
-def romberg(values: list[Array], highest: int) -> tuple[Array, Array]:
-    """Extrapolate Euler values on halved steps; the last two best are returned.
+def romberg(values: list[Array], highest: int) -> tuple[Array, Array, Array | None]:
+    """Extrapolate Euler values on halved steps: the best, the one before, the earlier.
 
     Errors expand in dt, dt^2, ...: ``T_kj = (2^j T_k,j-1 - T_k-1,j-1)/(2^j - 1)``.
+    The earlier one is None where there is none of another order.
     """
-    row = list(values)
+    row, earlier = list(values), None
     best = before = row[-1]
     for j in range(1, min(len(values) - 1, highest) + 1):
         factor = 2.0**j
         row = [
             (factor * fine - coarse) / (factor - 1.0) for coarse, fine in pairwise(row)
         ]
+        earlier = before if j > 1 else None
         before, best = best, row[-1]
         if j == highest and len(row) > 1:
-            before = row[-2]
-    return best, before
+            before, earlier = row[-2], None
+    return best, before, earlier
 
 
 def _check_terminal(state: GridState, terminal: Array) -> None:

@@ -1,0 +1,167 @@
+"""How wrong marched values are: differences between step sizes and between grids.
+
+An extrapolation takes the leading error out of the value before it, so its distance d
+to that value is the error of *that* value, not its own. Its own is smaller by about
+the factor by which d is smaller than the correction before it, as long as corrections
+fall like a geometric series. They do so for smooth data only: with kinks in the
+terminal value, or a right to stop, the whole of d is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter1d
+
+from ..error_bar import SAFETY, neighbour_maximum
+from ..grid import Grid
+from ..interpolation import Interpolant
+
+Array = NDArray[np.float64]
+LEAST_SHARE = 0.2
+"""Share of d kept in space where the series is plain: thrice the 1/15 of theory."""
+LEAST_SHARE_IN_TIME = 0.1
+TREND = 4.0
+"""Times d / d_before; for step errors c_j dt^j with like ratios of the c_j it is 2."""
+REACH = 1 / 16
+"""Part of an axis over which trends are read: noise spreads errors of the steps."""
+SMOOTH = 3.0
+"""Interpolation errors of smooth data fall fourfold from grid to grid, kinks halve."""
+
+
+@dataclass(frozen=True, eq=False)
+class InTime:
+    """Values (T, *shape) on one grid, extrapolated in the step: the last three.
+
+    `before` and `earlier` are what `best` is compared with; earlier is None where no
+    trend can be seen. `is_central`: every weight of the scheme was. `may_stop`:
+    somebody may stop.
+    """
+
+    grid: Grid
+    best: Array
+    before: Array
+    earlier: Array | None
+    is_central: bool
+    may_stop: bool = False
+
+    def bar(self, smooth: bool) -> Array:
+        """The part of the bar that the time steps answer for, (T, *shape)."""
+        last = _widened(self.best - self.before, self.grid)
+        if self.earlier is None or not smooth:
+            return SAFETY * last
+        last, first = _spread(last), _spread(np.abs(self.before - self.earlier))
+        return SAFETY * last * _share(last, first, LEAST_SHARE_IN_TIME)
+
+
+@dataclass(frozen=True, eq=False)
+class InSpace:
+    """Marched values on nested grids, from coarse to fine."""
+
+    levels: list[InTime]
+
+    def answer(self, order: int) -> tuple[Array, Array, dict[str, float]]:
+        """The value returned, its bar without truncation, and the bar's parts.
+
+        ``order=4`` extrapolates ``V_h + (V_h - V_2h) / 3`` where both grids are
+        central; everything else is returned as it was marched.
+        """
+        fine = self.levels[-1]
+        in_time = fine.bar(self.is_smooth)
+        if len(self.levels) == 1:
+            whole = np.full_like(fine.best, np.max(np.abs(fine.best)))
+            return _packed(fine.best, whole, in_time)
+        step = self.gap(-1)
+        size = _widened(step, fine.grid)
+        if not (fine.is_central and self.levels[-2].is_central):
+            return _packed(fine.best, SAFETY * size, in_time)
+        rest = self._rest(step, size)
+        if order == 4:
+            return _packed(fine.best + step / 3.0, SAFETY * rest, in_time)
+        return _packed(fine.best, SAFETY * (size / 3.0 + rest), in_time)
+
+    def opinion(self, values: Array) -> Array | None:
+        """What gradients of the values returned are measured against.
+
+        The value before extrapolation; where there was none, one extrapolated at
+        first order, which is off by as much the other way.
+        """
+        best = self.levels[-1].best
+        if values is not best:
+            return best
+        return None if len(self.levels) == 1 else best + self.gap(-1)
+
+    def gap(self, at: int) -> Array:
+        """V_h - V_2h on the nodes of level `at`, cubic between the coarse ones."""
+        fine, coarse = self.levels[at], self.levels[at - 1]
+        gaps = _on_coarse(fine.best, fine.grid) - coarse.best
+        nodes = fine.grid.nodes()
+        return np.stack([Interpolant(coarse.grid, gap).cubic(nodes) for gap in gaps])
+
+    @cached_property
+    def is_smooth(self) -> bool:
+        """Whether the terminal value has no kinks and nobody may stop."""
+        if self.levels[-1].may_stop or len(self.levels) < 3:
+            return False
+        misses = []
+        for coarse, fine in pairwise(self.levels):
+            ends = carried(coarse.best[-1:], coarse.grid, fine.grid)
+            misses.append(float(np.max(np.abs(ends - fine.best[-1:]))))
+        return misses[0] >= SMOOTH * misses[1]
+
+    def _rest(self, step: Array, size: Array) -> Array:
+        """What the extrapolated value still misses, from three grids or a guess."""
+        fine = self.levels[-1]
+        if len(self.levels) < 3:
+            return 0.5 * size / 3.0
+        coarse = self.levels[-2].grid
+        previous = self.levels[-2].best + self.gap(-2) / 3.0
+        miss = _on_coarse(fine.best + step / 3.0, fine.grid) - previous
+        rest = carried(_widened(miss, coarse), coarse, fine.grid)
+        if fine.may_stop:
+            return rest
+        if not self.is_smooth:
+            # Two grids may cut the cells of the kinks alike and differ little.
+            return np.maximum(rest, size / 3.0)
+        return rest * _share(_spread(rest), _spread(size), LEAST_SHARE)
+
+
+def carried(values: Array, coarse: Grid, fine: Grid) -> Array:
+    """Values (T, *shape) of a coarse grid, linear on the nodes of a fine one."""
+    nodes = fine.nodes()
+    return np.stack([Interpolant(coarse, v).linear(nodes) for v in values])
+
+
+def _spread(values: Array) -> Array:
+    """The largest of values (T, *shape) within `REACH` of every axis."""
+    for axis, n in enumerate(values.shape[1:], start=1):
+        window = 2 * max(1, round(REACH * n)) + 1
+        values = maximum_filter1d(values, window, axis=axis, mode="nearest")
+    return values
+
+
+def _share(last: Array, first: Array, least: float) -> Array:
+    """Share of the correction `last` that is believed to be left."""
+    tiny = np.finfo(float).tiny
+    return np.clip(TREND * last / np.maximum(first, tiny), least, 1.0)
+
+
+def _on_coarse(values: Array, fine: Grid) -> Array:
+    kept = np.ix_(*[fine.kept(k) for k in range(fine.dimension)])
+    return values[(slice(None), *kept)]
+
+
+def _widened(differences: Array, grid: Grid) -> Array:
+    """|differences| (T, *shape), the largest among neighbours."""
+    return np.stack([neighbour_maximum(v, grid) for v in np.abs(differences)])
+
+
+def _packed(
+    value: Array, space: Array, in_time: Array
+) -> tuple[Array, Array, dict[str, float]]:
+    parts = {"discretisation": float(np.max(space)), "time": float(np.max(in_time))}
+    return value, space + in_time, parts
