@@ -2,7 +2,9 @@
 
 from .diagnose import Diagnosis, Finding, diagnose
 from .evaluation import (
+    Ascent,
     EulerMaruyama,
+    GreedyFit,
     Heun,
     LeastSquares,
     MonteCarlo,
@@ -36,11 +38,13 @@ __all__ = [
     "SINE",
     "SOFTPLUS",
     "TANH",
+    "Ascent",
     "Diagnosis",
     "EulerMaruyama",
     "Finding",
     "GaussianMixture",
     "GeneralForward",
+    "GreedyFit",
     "Heun",
     "Identity",
     "LearnedScore",

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 class Activation:
     """s with two derivatives.
 
-    `jet` maps z to (s, s', s''); sharing work between them is the point.
+    `value` maps z to s alone, `jet` to (s, s', s''), sharing work between them.
     """
 
     name: str
+    value: Callable[[Tensor], Tensor]
     jet: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
@@ -41,9 +42,9 @@ def _softplus(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.nn.functional.softplus(z), first, first * (1.0 - first)
 
 
-TANH = Activation("tanh", _tanh)
-SINE = Activation("sine", _sine)
-SOFTPLUS = Activation("softplus", _softplus)
+TANH = Activation("tanh", torch.tanh, _tanh)
+SINE = Activation("sine", torch.sin, _sine)
+SOFTPLUS = Activation("softplus", torch.nn.functional.softplus, _softplus)
 
 
 class MLP(nn.Module):
@@ -84,7 +85,7 @@ class MLP(nn.Module):
         """The network's outputs, shape (n, outputs)."""
         h = x
         for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            h = self.activation.jet(torch.addmm(b, h, W.T))[0]
+            h = self.activation.value(torch.addmm(b, h, W.T))
         return torch.addmm(self.biases[-1], h, self.weights[-1].T)
 
     def value_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,8 @@
 """Where and when a path ends within a time step: the Brownian bridge to a surface.
 
-Between two steps a path is a Brownian bridge. Seen from a surface {phi = 0}, taken
-for the plane that touches it, ``phi(X)`` runs from a > 0 to b with variance ``s^2``,
-``s = |sigma' grad phi|``, in unit time, and reaches 0 within a step h
+Between two steps a path is a Brownian bridge. Seen from a surface, taken for the
+plane that touches it, the distance runs from a > 0 to b (negative beyond) with
+variance ``s^2``, ``s = |sigma' n|``, in unit time, and is 0 within a step h
 
     with probability  exp(-2 a b / (s^2 h))  (1 where b <= 0),
     at the time  h r / (1 + r),  r inverse Gaussian, mean a / |b|, shape a^2 / (s^2 h).
@@ -38,18 +38,20 @@ REACH = 1e-5
 CALM = 1e-12
 """Variance over a step, relative to a^2 + b^2, below which drift alone decides."""
 LANDINGS = 3
-"""Newton steps from the plane to the surface."""
+"""Newton steps to the surface."""
+FOUND = 1e-2
+"""What they must leave of phi for the foot to be believed."""
 
 
 class Surface(Protocol):
-    """Where the process ends: on entering {level <= 0}."""
+    """Where the process ends."""
 
-    def level(self, x: Array) -> Array:
-        """phi at x (n, d), shape (n,)."""
+    def distance(self, x: Array) -> tuple[Array, Array]:
+        """Of x (n, d), negative beyond, (n,); unit normals inwards at the feet."""
         ...
 
-    def normal(self, x: Array) -> Array:
-        """grad phi at x, shape (n, d)."""
+    def nearest(self, x: Array) -> Array:
+        """The state on the surface next to x, shape (n, d)."""
         ...
 
     def data(self, x: Array) -> Array:
@@ -59,31 +61,60 @@ class Surface(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ExitSurface:
-    """The exit region of a problem; grad phi by central differences."""
+    """The exit region of a problem: {phi = 0}, grad phi by central differences.
+
+    phi need not be a distance; the foot of a state is found by Newton's method along
+    grad phi, and where that fails phi / |grad phi| has to do.
+    """
 
     problem: ControlProblem
+    box: Box
 
-    def level(self, x: Array) -> Array:
-        """phi at x (n, d), shape (n,)."""
-        phi = np.asarray(self.problem.exit.region(x), dtype=float)
-        return np.broadcast_to(phi, (len(x),))
+    def distance(self, x: Array) -> tuple[Array, Array]:
+        """Of x (n, d), negative in the region, (n,); unit normals at the feet."""
+        inside = self.box.clip(self.box.wrap(x))
+        level, foot = self._level(inside), self.nearest(inside)
+        found = np.abs(self._level(foot)) <= FOUND * np.abs(level)
+        normal = self._slope(np.where(found[:, None], foot, inside))
+        length = np.maximum(np.linalg.norm(normal, axis=-1), 1e-300)
+        exact = np.sign(level) * np.linalg.norm(inside - foot, axis=-1)
+        # At most far away: grad phi may vanish in the middle of the region.
+        far = 10.0 * np.linalg.norm(self.box.width)
+        rough = level / np.maximum(length, np.abs(level) / far + 1e-300)
+        return np.where(found, exact, rough), normal / length[:, None]
 
-    def normal(self, x: Array) -> Array:
-        """grad phi at x, shape (n, d), from points inside the box."""
-        box = self.problem.domain
-        assert box is not None
-        out = np.empty_like(x)
-        for i, width in enumerate(box.width):
-            ends = [x.copy(), x.copy()]
-            for end, step in zip(ends, (-REACH * width, REACH * width), strict=True):
-                end[:, i] += step
-            low, high = (box.clip(end) for end in ends)
-            out[:, i] = (self.level(high) - self.level(low)) / (high - low)[:, i]
-        return out
+    def nearest(self, x: Array) -> Array:
+        """Newton steps from x (n, d) to the surface, as far as they get closer."""
+        x = self.box.clip(self.box.wrap(x))
+        level = self._level(x)
+        for _ in range(LANDINGS):
+            normal = self._slope(x)
+            length = np.maximum((normal * normal).sum(-1), 1e-300)
+            moved = self.box.clip(self.box.wrap(x - (level / length)[:, None] * normal))
+            there = self._level(moved)
+            closer = np.abs(there) < np.abs(level)
+            x = np.where(closer[:, None], moved, x)
+            level = np.where(closer, there, level)
+        return x
 
     def data(self, x: Array) -> Array:
         """g at x, shape (n,)."""
         return exit_value(self.problem, x)
+
+    def _level(self, x: Array) -> Array:
+        phi = np.asarray(self.problem.exit.region(x), dtype=float)
+        return np.broadcast_to(phi, (len(x),))
+
+    def _slope(self, x: Array) -> Array:
+        """grad phi at x, shape (n, d), from points inside the box."""
+        out = np.empty_like(x)
+        for i, width in enumerate(self.box.width):
+            ends = [x.copy(), x.copy()]
+            for end, step in zip(ends, (-REACH * width, REACH * width), strict=True):
+                end[:, i] += step
+            low, high = (self.box.clip(end) for end in ends)
+            out[:, i] = (self._level(high) - self._level(low)) / (high - low)[:, i]
+        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,30 +125,34 @@ class FaceSurface:
     face: Face
     rule: Dirichlet
 
-    def level(self, x: Array) -> Array:
-        """The distance to the face, negative beyond it, shape (n,)."""
+    def distance(self, x: Array) -> tuple[Array, Array]:
+        """Of x (n, d) from the face, negative beyond it; the unit vector inwards."""
         axis, side = self.face
-        if side == "low":
-            return x[:, axis] - np.asarray(self.box.low)[axis]
-        return np.asarray(self.box.high)[axis] - x[:, axis]
+        normal = np.zeros_like(x)
+        normal[:, axis] = 1.0 if side == "low" else -1.0
+        return normal[:, axis] * (x[:, axis] - self._wall), normal
 
-    def normal(self, x: Array) -> Array:
-        """The inward unit vector, shape (n, d)."""
-        axis, side = self.face
-        out = np.zeros_like(x)
-        out[:, axis] = 1.0 if side == "low" else -1.0
+    def nearest(self, x: Array) -> Array:
+        """x moved onto the face."""
+        out = self.box.clip(self.box.wrap(x))
+        out[:, self.face[0]] = self._wall
         return out
 
     def data(self, x: Array) -> Array:
         """The rule's data at x, shape (n,)."""
         return face_data(self.rule.g, x, self.face)
 
+    @property
+    def _wall(self) -> float:
+        axis, side = self.face
+        return float(np.asarray(self.box.low if side == "low" else self.box.high)[axis])
+
 
 def surfaces_of(problem: ControlProblem) -> list[Surface]:
     """The exit and the faces with a given value; the horizon is met by the steps."""
     box = problem.domain
     assert box is not None
-    out: list[Surface] = [] if problem.exit is None else [ExitSurface(problem)]
+    out: list[Surface] = [] if problem.exit is None else [ExitSurface(problem, box)]
     last = problem.dimension - 1 if isinstance(problem, TimedProblem) else None
     for face, rule in problem.faces.items():
         if isinstance(rule, Dirichlet) and face[0] != last:
@@ -175,12 +210,9 @@ def first_crossing(
 ) -> Crossing:
     """The paths of a step that reach a surface, and the first one that they reach."""
     n = len(move.x)
-    seen = box.clip(box.wrap(move.y))
     share, nearest = np.full(n, np.inf), np.full(n, -1)
     for k, surface in enumerate(surfaces):
-        # A face knows its distance outside the box as well, an exit region may not.
-        end = move.y if isinstance(surface, FaceSurface) else seen
-        met = _share_of_step(surface, move, surface.level(end), rng)
+        met = _share_of_step(surface, move, rng)
         nearest = np.where(met < share, k, nearest)
         share = np.minimum(share, met)
     which = np.flatnonzero(nearest >= 0)
@@ -190,18 +222,20 @@ def first_crossing(
         here = np.flatnonzero(nearest[which] == k)
         if len(here):
             part = move.of(which[here])
-            kick[here], x = _landing(surface, box, part, time[here], rng)
-            value[here] = surface.data(x)
+            kick[here], x = _landing(surface, part, time[here], rng)
+            value[here] = surface.data(box.clip(box.wrap(x)))
     faces = np.array([isinstance(surface, FaceSurface) for surface in surfaces])
     return Crossing(which, time, kick, value, faces[nearest[which]])
 
 
-def _share_of_step(
-    surface: Surface, move: Move, b: Array, rng: np.random.Generator
-) -> Array:
-    """The share of the step after which phi is 0, infinite where it stays positive."""
-    a = np.maximum(surface.level(move.x), 0.0)
-    s = np.einsum("nik,ni->nk", move.sigma, surface.normal(move.x))
+def _share_of_step(surface: Surface, move: Move, rng: np.random.Generator) -> Array:
+    """The share of the step until a path is at the surface, infinite where it never is.
+
+    a and b are the distances at the two ends of the step.
+    """
+    a, normal = surface.distance(move.x)
+    a, b = np.maximum(a, 0.0), surface.distance(move.y)[0]
+    s = np.einsum("nik,ni->nk", move.sigma, normal)
     variance = (s * s).sum(-1) * move.h
     calm = variance <= CALM * (a * a + b * b)
     safe = np.where(calm, 1.0, variance)
@@ -221,15 +255,15 @@ def _share_of_step(
 
 
 def _landing(
-    surface: Surface, box: Box, move: Move, time: Array, rng: np.random.Generator
+    surface: Surface, move: Move, time: Array, rng: np.random.Generator
 ) -> tuple[Array, Array]:
     """The noise until `time` (m,), both (m, d), and the state on the surface then.
 
-    Across the plane the noise is what brings phi to 0; along it, it is a bridge. On a
-    curved surface the noise is what leads to the state itself: with that of the plane
-    the martingale would have a mean of order h (measured: 4 times the bias).
+    Across the plane the noise is what brings the path to it; along it, it is a bridge.
+    On a curved surface it is what leads to the state itself: with the noise of the
+    plane the martingale would have a mean of order h (measured: 4 times the bias).
     """
-    normal, a = surface.normal(move.x), surface.level(move.x)
+    a, normal = surface.distance(move.x)
     s = np.einsum("nik,ni->nk", move.sigma, normal)
     size = np.linalg.norm(s, axis=-1)
     unit = s / np.maximum(size, 1e-300)[:, None]
@@ -240,20 +274,5 @@ def _landing(
     gap = np.where(noisy, across - (unit * w).sum(-1), 0.0)
     drifted = move.x + move.f * time[:, None]
     kick = np.einsum("nik,nk->ni", move.sigma, w + gap[:, None] * unit)
-    x = _on_surface(surface, box, drifted + kick)
-    kick = np.where(noisy[:, None], x - drifted, kick)
-    return kick, box.clip(box.wrap(x))
-
-
-def _on_surface(surface: Surface, box: Box, x: Array) -> Array:
-    """The surface near x (m, d) by Newton's method, as far as it gets closer."""
-    level = surface.level(box.clip(box.wrap(x)))
-    for _ in range(LANDINGS):
-        normal = surface.normal(box.clip(box.wrap(x)))
-        length = np.maximum((normal * normal).sum(-1), 1e-300)
-        moved = x - (level / length)[:, None] * normal
-        there = surface.level(box.clip(box.wrap(moved)))
-        closer = np.abs(there) < np.abs(level)
-        x = np.where(closer[:, None], moved, x)
-        level = np.where(closer, there, level)
-    return x
+    x = surface.nearest(drifted + kick)
+    return np.where(noisy[:, None], x - drifted, kick), x

@@ -18,6 +18,18 @@ def mean_square(net: MLP, z: torch.Tensor, targets: torch.Tensor) -> torch.Tenso
     return ((net(z) - targets) ** 2).mean()
 
 
+def falling_rate(
+    optimizer: torch.optim.Optimizer,
+    rates: tuple[float, float],
+    step: int,
+    steps: int,
+) -> None:
+    """Set the learning rate of one of `steps` steps, falling geometrically."""
+    share = step / max(steps - 1, 1)
+    for group in optimizer.param_groups:
+        group["lr"] = rates[0] * (rates[1] / rates[0]) ** share
+
+
 def fit(
     net: MLP,
     optimizer: torch.optim.Optimizer,
@@ -36,9 +48,7 @@ def fit(
     wanted = torch.from_numpy(np.ascontiguousarray(targets))
     loss = torch.zeros(())
     for step in range(steps):
-        share = step / max(steps - 1, 1)
-        for group in optimizer.param_groups:
-            group["lr"] = rates[0] * (rates[1] / rates[0]) ** share
+        falling_rate(optimizer, rates, step, steps)
         optimizer.zero_grad()
         loss = mean_square(net, z, wanted)
         total = loss

@@ -15,8 +15,10 @@ from hjbpde.errors import MethodMismatch, ProblemError
 from hjbpde.problem import ControlProblem
 from hjbpde.progress import bar_over
 
-from ..admissible import admissible_start
+from ..admissible import admissible_start, timed_start
 from ..outcome import Outcome
+from ..time_state import TimedProblem
+from .actor import Actor, Ascent, GreedyFit
 from .resume import keep_run, resume_run
 from .rollout import EulerMaruyama, Heun, Stepper
 from .training import Training
@@ -29,14 +31,16 @@ class MonteCarlo:
     """Regress V on discounted payoffs of simulated paths, tail bootstrapped.
 
     Targets ``int_0^T e^(-rho s) r ds + e^(-rho T) V(X_T)`` minus the martingale
-    ``int e^(-rho s) grad V . sigma dW``; then the actor is fitted to the greedy
-    control of the network's own gradient (and Hessian, where the noise is
-    controlled). Weak order of the stepper in dt; statistical error like
-    ``paths^-1/2``; the constant part of V contracts by ``e^(-rho T)`` a policy.
+    ``int e^(-rho s) grad V . sigma dW``; then the actor follows the network's own
+    gradient (and Hessian, where the noise is controlled). Weak order of the stepper in
+    dt; statistical error like ``paths^-1/2``; the constant part of V contracts by
+    ``e^(-rho T)`` a policy.
 
     Paths end where they enter an exit region or reach a face with a given value, also
     between two steps (`crossing`): order 1 there. Without discount they are followed
-    until 99 % of them have ended, the others bootstrapped.
+    until 99 % of them have ended, the others bootstrapped. With a horizon time is one
+    more state of V(x, t), paths end exactly at T in equal steps of dt or less, and the
+    answer's policy is the greedy one of V.
 
     Parameters
     ----------
@@ -47,7 +51,7 @@ class MonteCarlo:
     horizon : float, optional
         T; default 2 / rho while the first policy is evaluated (nothing to bootstrap
         from), then 1 / (2 rho); with an exit no longer than the first policy's paths
-        last.
+        last. With a horizon of the problem's own, until that.
     stepper : Heun or EulerMaruyama
     control_variate : bool
     hidden : sequence of int
@@ -62,6 +66,11 @@ class MonteCarlo:
     checkpoint : str or Path, optional
         File written after every policy; a run that finds it goes on from there and
         gives the bits of one that was never interrupted.
+    richardson : bool
+        Simulate every path with dt and dt/2 on the same noise and extrapolate with
+        the paths' order: the leading term of the bias is gone, for 3 times the work.
+    actor : GreedyFit or Ascent
+        How the policy network follows V.
 
     Raises
     ------
@@ -85,7 +94,9 @@ class MonteCarlo:
     max_policies: int = 30
     tolerance: float = 1e-2
     checkpoint: str | Path | None = field(default=None, repr=False)
-    takes: ClassVar[tuple[str, ...]] = ("exit",)
+    richardson: bool = False
+    actor: Actor = field(default_factory=GreedyFit)
+    takes: ClassVar[tuple[str, ...]] = ("exit", "horizon")
 
     def __post_init__(self) -> None:
         for name in ("paths", "value_steps", "policy_steps", "max_policies"):
@@ -98,6 +109,8 @@ class MonteCarlo:
             raise ProblemError("MonteCarlo: horizon must be at least dt.")
         if not isinstance(self.stepper, Heun | EulerMaruyama):
             raise ProblemError("MonteCarlo: stepper must be Heun() or EulerMaruyama().")
+        if not isinstance(self.actor, GreedyFit | Ascent):
+            raise ProblemError("MonteCarlo: actor must be GreedyFit() or Ascent().")
 
     def learn(
         self, problem: ControlProblem, start: Any, seed: int, progress: bool
@@ -110,7 +123,12 @@ class MonteCarlo:
                     "Use a grid, or Dirichlet, Reflecting, Robin or no rule there."
                 )
         rng = np.random.default_rng(seed)
-        policy, words = admissible_start(problem, start, rng)
+        if problem.horizon is None:
+            policy, words = admissible_start(problem, start, rng)
+        else:
+            problem, given = TimedProblem.of(problem), problem
+            policy, words = timed_start(given, problem, start, rng)
+        self.actor.check(problem)
         training = Training(self, problem, policy, rng, seed)
         path = None if self.checkpoint is None else Path(self.checkpoint)
         if path is not None:

@@ -19,9 +19,12 @@ from ..ends import Ends
 from ..networks import MLP
 from ..outcome import Outcome
 from ..start import Policy
-from ..value_model import greedy_policy, hjb_residual
-from ..value_network import Link, PolicyNetwork, ValueNetwork
+from ..time_state import TimedProblem
+from ..value_model import hjb_residual
+from ..value_network import PolicyNetwork, ValueNetwork
+from .actor import Schedule, scaled_actor
 from .face_penalty import ExitPenalty, FacePenalty, face_penalties
+from .first_guess import first_guess
 from .fitting import fit
 from .path_starts import check_states, path_horizons, path_starts
 from .rollout import Rollout
@@ -64,7 +67,10 @@ class Training:
         self.horizons = path_horizons(rollout, options.horizon, rate, policy)
         self.horizon = self.horizons.later
         self.rollout = replace(
-            rollout, horizon=self.horizon, control_variate=options.control_variate
+            rollout,
+            horizon=self.horizon,
+            control_variate=options.control_variate,
+            richardson=options.richardson,
         )
         self.ends = Ends.of(problem, self.check, rng)
         source = torch.Generator().manual_seed(seed)
@@ -94,7 +100,11 @@ class Training:
             if self._broken(targets):
                 break
             if self.model is None:
-                targets = self._first_guess(x, targets)
+                box = self.problem.domain
+                assert box is not None
+                self.model, targets = first_guess(
+                    self.value_net, box, x, targets, self.ends
+                )
             self._fit_value(x, targets)
             assert self.model is not None
             values = self.model.value(x)
@@ -102,25 +112,6 @@ class Training:
             self.warm_up_noise.append(noise)
             if len(self.warm_up_noise) > 2 and noise < NOISE:
                 break
-
-    def _first_guess(self, x: Array, targets: Array) -> Array:
-        """Quadratic regression of the first, noisiest targets; sets the link.
-
-        A network would follow the noise of plain Monte Carlo; the few coefficients
-        of a quadratic average it away.
-        """
-        box = self.problem.domain
-        assert box is not None
-        half = 0.5 * box.width
-        z = (x - box.centre) / half
-        i, j = np.triu_indices(z.shape[1])
-        rows = np.hstack([np.ones((len(z), 1)), z, z[:, i] * z[:, j]])
-        # With what V is at its ends: where that is 0 the logarithm of V is infinite.
-        link = Link.fitting(np.concatenate([targets, self.ends.data]))
-        u = link.inverse(targets)
-        smooth = rows @ np.linalg.lstsq(rows, u, rcond=None)[0]
-        self.model = ValueNetwork(self.value_net, box.centre, half, link)
-        return self.model.linked(smooth)
 
     def step(self) -> bool:
         """Improve and evaluate once; True when the run is over."""
@@ -235,27 +226,17 @@ class Training:
         )
 
     def _improve(self, longer: int = 1) -> None:
-        """Fit the actor to the greedy control of the network's derivatives."""
+        """Let the actor follow the value."""
         if not self.problem.n_controls:
             return
-        box = self.problem.domain
-        assert box is not None
         assert self.model is not None
         x = path_starts(self.problem, self.options.paths, self.rng)
-        greedy = greedy_policy(self.problem, self.model, x)
         steps, actor = longer * self.options.policy_steps, self.policy
         if not isinstance(actor, PolicyNetwork):
-            spread = np.ptp(greedy, axis=0)
-            spread = 0.5 * np.where(spread > 0, spread, np.abs(greedy).max(0) + 1e-3)
-            middle = 0.5 * (greedy.max(0) + greedy.min(0))
-            half = 0.5 * box.width
-            actor = PolicyNetwork(
-                self.policy_net, self.problem, box.centre, half, middle, spread
-            )
+            actor = scaled_actor(self.policy_net, self.problem, self.model, x)
             steps *= 5
-        wanted = (greedy - actor.offset) / actor.spread
-        z = self.model.scaled(x)
-        fit(self.policy_net, self.policy_adam, z, wanted, steps, self._rates())
+        schedule = Schedule(steps, self._rates())
+        self.options.actor.improve(actor, self.model, x, self.policy_adam, schedule)
         self.policy = actor
 
     def keep(self) -> None:
@@ -271,7 +252,8 @@ class Training:
         """Relative change of V between dt and dt/2 on one Brownian path, scaled to dt.
 
         ``|V_dt - V_(dt/2)| (1 + 1/(2^p - 1))`` over sup|V|, p the order of the paths;
-        the largest over states, or the mean where paths meet a surface: whether they
+        with Richardson that of dt/2, which the extrapolation has taken away; the
+        largest over states, or the mean where paths meet a surface: whether they
         do is drawn for each step size alone, and one state's gap is mostly noise.
         """
         assert self.kept is not None
@@ -285,8 +267,9 @@ class Training:
         meets = bool(pair[0].surfaces)
         gap = (one - two).reshape(1 if meets else 64, -1).mean(1)
         factor = 2.0**self.rollout.order
+        share = (1.0 if self.options.richardson else factor) / (factor - 1.0)
         size = max(float(np.abs(model.value(self.check)).max()), 1e-300)
-        return float(np.abs(gap).max()) * factor / (factor - 1.0) / size
+        return float(np.abs(gap).max()) * share / size
 
     def _loose(self, stopped_share: float) -> bool:
         """Whether many paths end where nothing but V itself says what follows."""
@@ -331,9 +314,11 @@ class Training:
             "diverged": "stopped: targets blew up; the last good state is kept",
         }[self.status]
         model, actor = self.kept
+        timed = isinstance(self.problem, TimedProblem)
         return Outcome(
             model=model,
-            actor=actor,
+            # With a horizon the answer's policy is the greedy one of V(x, t).
+            actor=None if timed else actor,
             status=self.status,
             history=self.history,
             residuals=tuple(h["residual_bound"] for h in self.history),

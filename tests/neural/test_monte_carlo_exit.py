@@ -82,9 +82,9 @@ def test_time_of_reaching_a_plane_has_its_law_at_any_step(how, push, dt):
     assert abs(mean - np.exp(-a * (push + root) / sigma**2)) < 4 * error
 
 
-def seen_at_steps_only(surface, move, b, rng):
+def seen_at_steps_only(surface, move, rng):
     """What a simulation without the bridge does."""
-    return np.where(b <= 0, 1.0, np.inf)
+    return np.where(surface.distance(move.y)[0] <= 0, 1.0, np.inf)
 
 
 def test_bridge_raises_the_order_at_the_exit_from_a_half_to_one(monkeypatch):
@@ -105,6 +105,15 @@ def test_bridge_raises_the_order_at_the_exit_from_a_half_to_one(monkeypatch):
     # Standard error .0018.
     assert max(plain) < 0.008
     assert min(naive) > 0.03
+
+
+@pytest.mark.parametrize("power", [1, 2, 4])
+def test_level_need_not_be_a_distance(power):
+    """1 - |x|, 1 - |x|^2 and 1 - |x|^4 are the same region."""
+    region = hjb.Exit(lambda x: 1.0 - squared(x) ** (0.5 * power), 0.0)
+    problem, x0 = dataclasses.replace(disc(), exit=region), [0.3, 0.2]
+    mean, error = mean_payoff(problem, x0, 0.02, 20000)
+    assert abs(mean - problem.exact.value(np.array([x0]))[0]) < 4 * error
 
 
 def test_drift_alone_ends_paths_at_the_surface_and_not_at_the_step():

@@ -1,0 +1,155 @@
+"""Extrapolation in the time step, and the two ways the actor follows the value."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+import hjbpde as hjb
+import neural
+from neural.evaluation.actor import Schedule
+from neural.evaluation.rollout import Rollout
+from neural.time_state import TimedProblem
+from neural.value_network import Link, PolicyNetwork, ValueNetwork
+
+STEPPERS = (neural.EulerMaruyama(), neural.Heun())
+
+
+def decay():
+    """``dx = -x dt``, reward ``-x^2`` until T = 1, then -x: no noise, no control."""
+    return hjb.ControlProblem(
+        drift=lambda x, a: -x,
+        diffusion=None,
+        reward=lambda x, a: -(x[..., 0] ** 2),
+        domain=hjb.Box([-2.0], [2.0]),
+        horizon=1.0,
+        terminal=lambda x: -x[..., 0],
+    )
+
+
+def order(stepper, richardson):
+    """From the errors of V(1, 0) = -(1 - e^-2)/2 - e^-1 at dt = .1 and .05."""
+    exact = -0.5 * (1 - np.exp(-2.0)) - np.exp(-1.0)
+    errors = []
+    for dt in (0.1, 0.05):
+        rollout = Rollout(
+            TimedProblem.of(decay()), stepper, dt, 1.0, richardson=richardson
+        )
+        payoff, _ = rollout.payoffs(
+            lambda y: np.zeros((len(y), 0)),
+            None,
+            np.array([[1.0, 0.0]]),
+            np.random.default_rng(0),
+        )
+        errors.append(abs(payoff[0] - exact))
+    return np.log2(errors[0] / errors[1])
+
+
+@pytest.mark.parametrize("stepper", STEPPERS)
+def test_extrapolation_raises_the_order_by_one(stepper):
+    assert abs(order(stepper, False) - stepper.order) < 0.2
+    assert abs(order(stepper, True) - stepper.order - 1) < 0.3
+
+
+def test_extrapolation_removes_most_of_the_bias_under_noise():
+    problem = hjb.catalogue.get("lqr")
+    exact = neural.solve(problem).model
+    x, off = np.full((4000, 1), 0.8), []
+    for richardson in (False, True):
+        rollout = Rollout(problem, STEPPERS[0], 0.1, 4.0, richardson=richardson)
+        payoff, _ = rollout.payoffs(
+            problem.exact.control, exact, x, np.random.default_rng(0)
+        )
+        off.append(abs(float(payoff.mean() - exact.value(x[:1])[0])))
+    assert off[1] < 0.2 * off[0]
+
+
+def test_surfaces_and_reflection_bring_the_order_to_one():
+    plain = hjb.catalogue.get("lqr")
+    for problem, expected in (
+        (plain, 2),
+        (dataclasses.replace(plain, boundary=hjb.Reflecting()), 1),
+        (hjb.catalogue.get("unit-ball"), 1),
+        (TimedProblem.of(decay()), 2),
+    ):
+        assert Rollout(problem, neural.Heun(), 0.1, 1.0).order == expected
+
+
+@pytest.mark.slow
+def test_learned_value_has_less_bias_with_extrapolation():
+    """Euler, dt = .2: V is one tenth wrong by bias alone (see the weak errors)."""
+    problem = hjb.catalogue.get("lqr")
+    assert problem.exact is not None
+    x = np.linspace(-1.5, 1.5, 41)[:, None]
+    value, errors = problem.exact.value(x), []
+    for richardson in (False, True):
+        evaluation = neural.MonteCarlo(
+            paths=512, dt=0.2, stepper=STEPPERS[0], hidden=(32,), value_steps=150,
+            max_policies=4, richardson=richardson,
+        )  # fmt: skip
+        learned = neural.solve(problem, neural.PolicyIteration(evaluation))
+        errors.append(np.abs(learned.value_at(x) - value).max() / np.abs(value).max())
+    assert errors[1] < 0.5 * errors[0]
+
+
+def smooth_model(box):
+    """Some value without a kink; only its derivatives matter below."""
+    net = neural.MLP(1, 1, (16,), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        net.weights[0].mul_(0.4)
+    return ValueNetwork(net, box.centre, 0.5 * box.width, Link(0.0, 5.0))
+
+
+@pytest.mark.parametrize(
+    ("limits", "tolerance"), [((-np.inf, np.inf), 0.05), ((-0.8, 0.3), 0.1)]
+)
+def test_ascent_finds_the_greedy_control_of_a_frozen_value(limits, tolerance):
+    """f = a, cost a^2/2: the best control is -V'; a network rounds its cut corner."""
+    box = hjb.Box([-1.0], [1.0])
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: a,
+        diffusion=0.3,
+        cost=lambda x, a: 0.5 * a[..., 0] ** 2,
+        controls=hjb.Box([limits[0]], [limits[1]]),
+        domain=box,
+        discount=1.0,
+    )
+    model = smooth_model(box)
+    x = np.linspace(-1, 1, 200)[:, None]
+    wanted = np.clip(-model.gradient(x), *limits)
+    net = neural.MLP(1, 1, (32,), generator=torch.Generator().manual_seed(1))
+    actor = PolicyNetwork(
+        net, problem, model.centre, model.half, np.zeros(1), np.ones(1)
+    )
+    adam = torch.optim.Adam(net.parameters())
+    neural.Ascent().improve(actor, model, x, adam, Schedule(2000, (2e-2, 1e-3)))
+    off = np.abs(actor(x) - wanted)
+    assert off.max() < tolerance * np.abs(wanted).max()
+    assert (actor(x) >= limits[0]).all()
+    assert (actor(x) <= limits[1]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lqr", "merton"])
+def test_ascent_learns_the_policy(name):
+    problem = hjb.catalogue.get(name)
+    assert problem.exact is not None
+    assert problem.exact.control is not None
+    evaluation = neural.MonteCarlo(max_policies=15, actor=neural.Ascent())
+    learned = neural.solve(problem, neural.PolicyIteration(evaluation))
+    x = learned.region.sample(np.random.default_rng(0), 500)
+    control = problem.exact.control(x)
+    off = np.abs(learned.control_at(x) - control).max(0)
+    assert (off < 5e-2 * np.abs(control).max(0)).all()
+
+
+def test_ascent_refuses_what_has_no_slope():
+    problem = dataclasses.replace(
+        hjb.catalogue.get("lqr"), controls=hjb.Finite([-1.0, 0.0, 1.0])
+    )
+    method = neural.PolicyIteration(neural.MonteCarlo(actor=neural.Ascent()))
+    with pytest.raises(hjb.MethodMismatch, match="finite"):
+        neural.solve(problem, method)
+    with pytest.raises(hjb.ProblemError, match="actor"):
+        neural.MonteCarlo(actor="ascent")  # type: ignore[arg-type]
