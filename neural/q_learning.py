@@ -204,14 +204,8 @@ class QLearning:
         seen, cut to the domain.
         """
         check_number("QLearning.fit", "discount", discount)
-        sets = (("controls", controls), ("domain", domain))
-        sizes = transitions.controls.shape[1], transitions.states.shape[1]
-        for (name, given), size in zip(sets, sizes, strict=True):
-            if not isinstance(given, Box) or given.varies or given.dimension != size:
-                raise ProblemError(
-                    f"QLearning.fit: {name} = {given}; give an hjb.Box of {size} axes "
-                    "with constant bounds, as the transitions have."
-                )
+        _check_box("controls", controls, transitions.controls.shape[1])
+        _check_box("domain", domain, transitions.states.shape[1])
         _check_states(transitions, domain)
         began = time.perf_counter()
         task = QTask(transitions, discount, 1.0 if maximise else -1.0, controls)
@@ -344,6 +338,15 @@ class QLearning:
             [{"change": c} for c in answer.changes],
             answer.changes,
             details=details,
+        )
+
+
+def _check_box(name: str, given: Any, size: int) -> None:
+    """Refuse what is no box of `size` axes with constant bounds."""
+    if not isinstance(given, Box) or given.varies or given.dimension != size:
+        raise ProblemError(
+            f"QLearning.fit: {name} = {given}; give an hjb.Box of {size} axes with "
+            "constant bounds, as the transitions have."
         )
 
 

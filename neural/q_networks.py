@@ -183,51 +183,36 @@ def train_little_q(given: Fitting) -> NetworkAnswer:
     The mean of max_a h moves the constant of V at once by ``mean / rho`` (it would
     contract by ``1 - rho tau`` a sweep only).
     """
-    data, options, rho, generator = (
-        given.data,
-        given.options,
-        given.rho,
-        given.generator,
-    )
+    data, options, generator = given.data, given.options, given.generator
     hamiltonian, value = _networks(data, options, generator)
-    fits = [_adam(hamiltonian, options), _adam(value, options)]
+    nets = {"hamiltonian": hamiltonian, "value": value}
+    fits = {name: _adam(net, options) for name, net in nets.items()}
     tau, changes, norms, n = _relaxation(data), [], [], len(data.rate)
-    run = NetworkRun(
-        given.file,
-        {"hamiltonian": hamiltonian, "value": value},
-        {"hamiltonian": fits[0], "value": fits[1]},
-        generator,
-        logs={"changes": changes, "norms": norms},
-    )
+    logs = {"changes": changes, "norms": norms}
+    run = NetworkRun(given.file, nets, fits, generator, logs=logs)
     done, kept = run.resume()
     weights = torch.from_numpy(kept.get("weights", np.ones(n)))
-    sweeps = range(done, options.sweeps)
+    sweeps, inputs = range(done, options.sweeps), (data.now, data.control)
     for sweep, _ in bar_over(sweeps, sweeps, given.progress, "sweep"):
-        for fit in fits:
+        for fit in fits.values():
             fit.param_groups[0]["lr"] = options.rate(sweep)
         with torch.no_grad():
-            target = data.rate + _difference(value, data, rho)
-        inputs = (data.now, data.control)
+            target = data.rate + _difference(value, data, given.rho)
         fit_h = mean_square(hamiltonian, inputs, target, weights)
-        norms.append(descend(fit_h, fits[0], options, n, generator))
+        norms.append(descend(fit_h, fits["hamiltonian"], options, n, generator))
         with torch.no_grad():
             weights = inverse_noise(data, target - hamiltonian(*inputs))
-            top = hamiltonian(
-                data.now, torch.clamp(hamiltonian.parts(data.now)[1], *given.box)
-            )
-            value.biases[-1].add_(top.mean() / rho)
+            best = torch.clamp(hamiltonian.parts(data.now)[1], *given.box)
+            top = hamiltonian(data.now, best)
+            value.biases[-1].add_(top.mean() / given.rho)
             wanted = value(data.now)[:, 0] + tau * (top - top.mean())
         fit_v = mean_square(value, (data.now,), wanted, torch.ones_like(wanted))
-        descend(fit_v, fits[1], options, n, generator)
+        descend(fit_v, fits["value"], options, n, generator)
         changes.append(float(top.std() / data.rate.std()))
         run.keep(sweep + 1, weights=weights.numpy())
-    return NetworkAnswer(
-        value,
-        _actor_of(hamiltonian.net, hamiltonian.m),
-        data.unit,
-        tuple(changes),
-        (min(norms), max(norms)),
-    )
+    actor = _actor_of(hamiltonian.net, hamiltonian.m)
+    spread = min(norms), max(norms)
+    return NetworkAnswer(value, actor, data.unit, tuple(changes), spread)
 
 
 def _networks(

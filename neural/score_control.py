@@ -92,18 +92,9 @@ class ScoreControl:
         self, problem: ReverseDiffusion, *, seed: int = 0, progress: bool = False
     ) -> LearnedScore:
         """Train; the same seed gives the same bits."""
-        if not isinstance(problem, ReverseDiffusion):
-            raise ProblemError(
-                f"ScoreControl.solve takes a ReverseDiffusion, got "
-                f"{type(problem).__name__}; for a ControlProblem use neural.solve."
-            )
+        self._check(problem)
         check_count("ScoreControl", "seed", seed, 0)
         process = linear(problem.process, "denoising score matching")
-        if self.first_time >= problem.horizon:
-            raise ProblemError(
-                f"ScoreControl: first_time = {self.first_time:g} is not below the "
-                f"horizon {problem.horizon:g}."
-            )
         began = time.perf_counter()
         rng = np.random.default_rng(seed)
         generator = torch.Generator().manual_seed(seed)
@@ -129,6 +120,18 @@ class ScoreControl:
         )
         return LearnedScore(problem, network, self.first_time, report)
 
+    def _check(self, problem: ReverseDiffusion) -> None:
+        if not isinstance(problem, ReverseDiffusion):
+            raise ProblemError(
+                f"ScoreControl.solve takes a ReverseDiffusion, got "
+                f"{type(problem).__name__}; for a ControlProblem use neural.solve."
+            )
+        if self.first_time >= problem.horizon:
+            raise ProblemError(
+                f"ScoreControl: first_time = {self.first_time:g} is not below the "
+                f"horizon {problem.horizon:g}."
+            )
+
     def _train(
         self,
         network: ScoreNetwork,
@@ -141,13 +144,9 @@ class ScoreControl:
         adam = torch.optim.Adam(weights, lr=self.learning_rate)
         mean, often = TailMean(weights, self.steps), max(self.steps // 50, 1)
         losses, sizes = [], []
-        run = NetworkRun(
-            file,
-            {"score": network.net},
-            {"score": adam},
-            rng=stream.rng,
-            logs={"losses": losses, "sizes": sizes},
-        )
+        nets, fits = {"score": network.net}, {"score": adam}
+        logs = {"losses": losses, "sizes": sizes}
+        run = NetworkRun(file, nets, fits, rng=stream.rng, logs=logs)
         done, kept = run.resume()
         if kept:
             stream.order = kept["order"]

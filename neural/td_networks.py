@@ -33,13 +33,10 @@ def train_td(given: Fitting) -> NetworkAnswer:
     fits = [torch.optim.Adam(net.parameters()) for net in (critic, actor)]
     fade, n = float(np.exp(-given.rho * data.dt)), len(data.rate)
     changes, norms = [], []
-    run = NetworkRun(
-        given.file,
-        {"critic": critic, "actor": actor, "slow": slow},
-        {"critic": fits[0], "actor": fits[1]},
-        generator,
-        logs={"changes": changes, "norms": norms},
-    )
+    nets = {"critic": critic, "actor": actor, "slow": slow}
+    adams = dict(zip(nets, fits, strict=False))
+    logs = {"changes": changes, "norms": norms}
+    run = NetworkRun(given.file, nets, adams, generator, logs=logs)
     epochs = range(run.resume()[0], options.sweeps)
 
     def choose(z: Tensor) -> Tensor:
@@ -62,9 +59,8 @@ def train_td(given: Fitting) -> NetworkAnswer:
         changes.append(float(loss.detach()) ** 0.5)
         run.keep(sweep + 1)
     value = _distilled(critic, choose, data, options, generator)
-    return NetworkAnswer(
-        value, actor, data.unit, tuple(changes), (min(norms), max(norms))
-    )
+    spread = min(norms), max(norms)
+    return NetworkAnswer(value, actor, data.unit, tuple(changes), spread)
 
 
 def _networks(

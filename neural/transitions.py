@@ -236,11 +236,9 @@ def sample_transitions(
     ProblemError
         dt or n out of range, or no path that stays inside.
     """
-    owner = "sample_transitions"
-    check_number(owner, "dt", dt)
-    check_count(owner, "hold", hold)
-    check_count(owner, "n", n, hold)
-    check_count(owner, "substeps", substeps)
+    _check_steps("sample_transitions", dt, hold, n)
+    check_count("sample_transitions", "n", n, hold)
+    check_count("sample_transitions", "substeps", substeps)
     assert problem.domain is not None
     rng = np.random.default_rng(seed)
     paths = n // hold
@@ -303,16 +301,8 @@ def environment_transitions(
     ProblemError
         An environment without reset and step, or answers of another form.
     """
-    for name in ("reset", "step"):
-        if not callable(getattr(environment, name, None)):
-            raise ProblemError(
-                f"environment_transitions: {type(environment).__name__} has no "
-                f"{name}(); give an object with Gymnasium's reset and step."
-            )
-    owner = "environment_transitions"
-    check_number(owner, "dt", dt)
-    check_count(owner, "hold", hold)
-    check_count(owner, "n", n)
+    _check_environment(environment)
+    _check_steps("environment_transitions", dt, hold, n)
     rng = np.random.default_rng(seed)
     x, rows, fresh = _reset(environment, seed), [], seed
     for _ in range(max(n // hold, 1)):
@@ -331,6 +321,21 @@ def environment_transitions(
             fresh += 1
             x = _reset(environment, fresh)
     return _joined(rows, dt, hold)
+
+
+def _check_environment(environment: Any) -> None:
+    for name in ("reset", "step"):
+        if not callable(getattr(environment, name, None)):
+            raise ProblemError(
+                f"environment_transitions: {type(environment).__name__} has no "
+                f"{name}(); give an object with Gymnasium's reset and step."
+            )
+
+
+def _check_steps(owner: str, dt: Any, hold: Any, n: Any) -> None:
+    check_number(owner, "dt", dt)
+    check_count(owner, "hold", hold)
+    check_count(owner, "n", n)
 
 
 def _joined(rows: list[tuple[Array, Array, Array]], dt: float, hold: int) -> Any:
