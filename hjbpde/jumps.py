@@ -151,9 +151,9 @@ class Jumps:
             x = self.grid.nodes_of(np.array([np.arange(n)[first][bad]]))[0]
             raise StabilityError(
                 f"the noise at x = {x} correlates {d} axes so strongly that no stencil "
-                "of neighbours and diagonals is monotone (2 D_ii h_i^-2 must be at "
-                "least the sum of the others' |D_ij| / (h_i h_j)). Rotate the state so "
-                "that at most three axes are correlated, or change the steps."
+                "of neighbours and diagonals is monotone (D_ii / h_i must be at least "
+                "the sum of the |D_ij| / h_j, D = sigma sigma' / 2). Rotate the state "
+                "so that at most three axes are correlated, or change the steps."
             )
         axis, share = axis[:, of], share[of]
         offsets, weights = offsets[..., of], weights[:, of]

@@ -507,3 +507,89 @@ def test_fixed_policies_and_chains_feel_the_covariances():
     assert np.abs(own.value - solution.value).max() < 1e-8
     found = policy_iteration(solution.as_mdp())
     assert np.abs(found.value - solution.value.ravel()).max() < 1e-8
+
+
+# --- other kinds of problems -----------------------------------------------------
+
+
+def steered(**changes):
+    """Drift -x / 2 + a in a box, noise with correlation .8."""
+    fields = {
+        "drift": lambda x, a: -0.5 * x + a,
+        "diffusion": correlated(2, 0.8, (0.5, 0.4)),
+        "reward": lambda x, a: np.cos(2 * x[..., 0] + x[..., 1]) - 0.5 * (a**2).sum(-1),
+        "controls": hjb.Box([-1.0, -1.0], [1.0, 1.0]),
+        "domain": hjb.Box([-1.5, -1.5], [1.5, 1.5]),
+        "discount": 0.4,
+        "boundary": hjb.Reflecting(),
+    }
+    return hjb.ControlProblem(**{**fields, **changes})
+
+
+FEW = hjb.Finite([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stop": lambda x: 0.3 - x[..., 0] ** 2},
+        {"exit": hjb.Exit(lambda x: (x**2).sum(-1) - 0.25, 0.5)},
+        {"modes": hjb.Modes(np.array([[-0.5, 0.5], [1.0, -1.0]]))},
+        {"controls": FEW, "boundary": None},
+    ],
+    ids=["stop", "exit", "modes", "finite controls, artificial faces"],
+)
+def test_other_kinds_take_correlated_noise_and_agree_between_grids(changes):
+    coarse, fine = (hjb.solve(steered(**changes), n) for n in (31, 61))
+    gap = np.abs(coarse.value - fine.value[..., ::2, ::2])
+    covered = gap <= coarse.error_bar + fine.error_bar[..., ::2, ::2]
+    inside = coarse.region.contains(coarse.grid.nodes(), 1e-12)
+    assert np.mean(covered[..., inside]) >= 0.99
+
+
+def test_averages_are_those_of_the_stationary_density():
+    solution = hjb.solve(steered(average=True, discount=0.0), 31)
+    x, volumes = solution.grid.nodes(), solution.node_volumes()
+    reward = np.cos(2 * x[..., 0] + x[..., 1]) - 0.5 * (solution.control**2).sum(-1)
+    mean = (solution.stationary_density() * reward * volumes).sum()
+    assert abs(mean - solution.average) < 1e-7
+
+
+def test_periodic_axes_wrap_the_arms():
+    """V = sin(pi (x + 2 y)) on the torus; 50 nodes can be halved only once."""
+    sigma = correlated(2, 0.6, (0.6, 0.5))
+    wave = np.pi * np.array([1.0, 2.0])
+    rate = 0.5 * wave @ sigma @ sigma.T @ wave
+
+    def exact(x):
+        return np.sin(x @ wave)
+
+    def reward(x, a):
+        return (0.5 + rate) * exact(x) - 0.3 * np.cos(x @ wave) * wave.sum()
+
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: 0.3 + 0.0 * x,
+        diffusion=sigma,
+        reward=reward,
+        domain=hjb.Box([-1.0, -1.0], [1.0, 1.0], periodic=(True, True)),
+        discount=0.5,
+    )
+    errors = []
+    for n in (32, 50, 64):
+        solution = hjb.solve(problem, n)
+        error = np.abs(solution.value - exact(solution.grid.nodes()))
+        assert np.mean(error <= solution.error_bar) >= 0.99
+        errors.append(error.max())
+    assert abs(np.log2(errors[0] / errors[2]) - 2.0) < 0.2
+
+
+def test_paths_have_the_covariance_and_earn_the_value():
+    """Simulation knows sigma itself: nothing of the grid's decomposition."""
+    solution = hjb.solve(steered(), 61)
+    start = np.array([0.2, 0.1])
+    paths = solution.simulate(start, 12.0, 0.02, 2000, seed=3)
+    earned, worth = paths.rewards[:, -1], float(solution.value_at(start))
+    # After the horizon at most sup r / rho is earned; a step of .02 costs about 1e-2.
+    rest = np.exp(-0.4 * 12.0) / 0.4
+    spread = 3 * earned.std() / np.sqrt(len(earned))
+    assert abs(earned.mean() - worth) < spread + rest + 0.01
