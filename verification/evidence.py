@@ -85,10 +85,15 @@ def slice_at(instant: Instant, points: Array, regret: Regret | None) -> Slice:
     def shaped(array: Any) -> Array:
         out = np.full((len(flat), *np.shape(array)[1:]), np.nan)
         out[runs] = array
+        # Where no control reaches an exit the value is infinite: nothing to draw.
+        out[np.isinf(out)] = np.nan
         return out.reshape(*shape, *out.shape[1:])
 
     subject, reference = instant.subject, instant.reference
     bar = reference.error_at(x) if hasattr(reference, "error_at") else np.inf
+    bars = np.full(len(flat), np.nan)
+    bars[runs] = bar
+    bars = bars.reshape(shape)
     controls = controls_on(subject, reference, x)
     lost = None
     if regret is not None and regret.map is not None:
@@ -97,7 +102,7 @@ def slice_at(instant: Instant, points: Array, regret: Regret | None) -> Slice:
         time=instant.time,
         value=shaped(subject.value(x)) if subject.has_value else None,
         reference=shaped(reference.value_at(x)),
-        bar=shaped(np.broadcast_to(bar, len(x))),
+        bar=bars,
         control=None if controls is None else shaped(controls[0]),
         reference_control=None if controls is None else shaped(controls[1]),
         regret=lost,

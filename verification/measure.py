@@ -15,7 +15,8 @@ from hjbpde import Box, ControlProblem, Grid
 from .candidate import Candidate, Subject
 from .excursion import Excursion, excursion_of
 from .losses import losses_of
-from .points import SamplePoints, climb, running_points, sample_points
+from .path_regret import follows_paths, path_losses
+from .points import SamplePoints, climb, judged_points, sample_points
 from .reference import Instant, running
 from .regret import Losses
 from .residual import hamiltonian_gap, rate_of, value_residual
@@ -131,6 +132,7 @@ def _climbed(
     def excess(x: Array) -> Array:
         runs = running(instant.problem, x)
         score = np.full(len(x), -np.inf)
+        runs[runs] = np.isfinite(instant.reference.value_at(x[runs]))
         got = values_at(instant, x[runs])
         score[runs] = np.abs(got.signed) - got.bar
         return score
@@ -221,6 +223,8 @@ def loss_of(
         return None, None
     allowed = setting.tolerance * scale
     subject = replace(setting.subject, slack=STOP_SLACK * allowed)
+    if follows_paths(problem) and hasattr(setting.reference, "error_at"):
+        return path_losses(subject, setting.reference, setting.grid, region), None
     losses = losses_of(
         subject, setting.grid, region, setting.times, allowed if refine else None
     )
@@ -232,4 +236,5 @@ def loss_of(
 def points_of(setting: Setting) -> SamplePoints:
     """The points of the comparison."""
     points = sample_points(setting.grid, setting.region, setting.seed)
-    return running_points(setting.instants[0].problem, points)
+    first = setting.instants[0]
+    return judged_points(first.problem, points, first.reference)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,21 +35,25 @@ class SamplePoints:
     resolution: Array
 
 
-def running_points(problem: ControlProblem, points: SamplePoints) -> SamplePoints:
-    """The points where the process still runs; a box of the resolution's size that
-    lies where it runs keeps its point.
+def judged_points(
+    problem: ControlProblem, points: SamplePoints, reference: Any
+) -> SamplePoints:
+    """The points where the process runs and the reference's value is finite.
+
+    It is infinite where no control reaches the exit. A box of the resolution's size
+    that lies among them keeps its point.
 
     Raises
     ------
     ProblemError
         Hardly a point runs.
     """
-    runs = running(problem, points.x)
+    runs = running(problem, points.x) & np.isfinite(reference.value_at(points.x))
     if runs.sum() < points.x.shape[1] + 1:
         raise ProblemError(
-            "cross_check: the process has ended nearly everywhere in the region; "
-            "judge where it runs, or check the sign of the exit's region(x), which is "
-            "negative where it has ended."
+            "cross_check: the process has ended, or the value is infinite, nearly "
+            "everywhere in the region; judge elsewhere, or check the sign of the "
+            "exit's region(x), which is negative where it has ended."
         )
     n_nodes = int(runs[: points.n_nodes].sum())
     return SamplePoints(points.x[runs], n_nodes, points.resolution)

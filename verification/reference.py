@@ -168,4 +168,4 @@ def running(problem: ControlProblem, x: Array) -> NDArray[np.bool_]:
     """Whether the process still runs at x (..., d): outside every exit region."""
     if problem.exit is None:
         return np.ones(x.shape[:-1], bool)
-    return np.broadcast_to(np.asarray(problem.exit.region(x) > 0), x.shape[:-1])
+    return np.array(np.broadcast_to(problem.exit.region(x) > 0, x.shape[:-1]))

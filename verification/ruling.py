@@ -114,11 +114,16 @@ class Ruling:
         worst = int((u / s).argmax())
         if not u[worst] <= tolerance * s[worst]:
             bar, spot = u[worst] / s[worst], self.place(x[worst])
+            none = (
+                f"the reference's bar is infinite at {spot}, beside an infinite value."
+                if np.isfinite(u).any()
+                else "the reference has no error bar (a learned one cannot confirm)."
+            )
             text = (
                 f"the reference's own bar {bar:.2g} exceeds the tolerance "
                 f"{tolerance:g} at {spot}: refine it or widen the tolerance."
                 if np.isfinite(bar)
-                else "the reference has no error bar (a learned one cannot confirm)."
+                else none
             )
             self.doubts.append(Finding(text, x[worst]))
 
@@ -168,7 +173,10 @@ class Ruling:
         self, regret: float, bar: float, s: float, tolerance: float, where: Array
     ) -> None:
         """The rule on regret, all in units of V but the tolerance."""
-        if regret - ACCUSING * bar > tolerance * s:
+        if np.isinf(regret) and np.isfinite(bar):
+            text = f"the policy does not end the process from {self.place(where)}."
+            self.faults.append(Finding(text, where))
+        elif regret - ACCUSING * bar > tolerance * s:
             self.faults.append(
                 Finding(
                     f"the policy loses {regret / s:.3g} of the scale at "

@@ -68,10 +68,15 @@ def compare_slopes(
 
 
 def cells_from_exit(instant: Instant, grid: Grid) -> Array | None:
-    """How many cells every node lies from the exit region, (*shape); None without."""
+    """How many cells every node lies from an exit or an infinite value, (*shape).
+
+    None without an exit.
+    """
     if instant.problem.exit is None:
         return None
-    runs = running(instant.problem, grid.nodes())
+    nodes = grid.nodes()
+    runs = running(instant.problem, nodes)
+    runs = runs & np.isfinite(instant.reference.value_at(nodes))
     if runs.all():
         return np.full(grid.shape, float(grid.size))
     return np.asarray(distance_transform_edt(runs))
