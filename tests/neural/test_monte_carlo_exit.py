@@ -15,6 +15,10 @@ from neural.evaluation.training import Training
 SHORT = neural.MonteCarlo(
     paths=64, dt=0.05, hidden=(16,), value_steps=20, max_policies=2
 )
+QUICK = neural.MonteCarlo(
+    paths=512, dt=0.02, hidden=(32, 32), value_steps=200, max_policies=12,
+    learning_rate=1e-2,
+)  # fmt: skip
 EULER = neural.EulerMaruyama()
 
 
@@ -164,8 +168,7 @@ def test_value_in_the_region_is_what_it_takes():
 @pytest.mark.parametrize("dimension", [1, 2])
 def test_mean_exit_time_is_learned_without_discount(dimension):
     problem = disc(dimension)
-    method = neural.PolicyIteration(neural.MonteCarlo(dt=0.02, max_policies=12))
-    learned = neural.solve(problem, method)
+    learned = neural.solve(problem, neural.PolicyIteration(QUICK))
     x = learned.region.sample(np.random.default_rng(0), 2000)
     x = x[squared(x) < 1]
     off = np.abs(learned.value_at(x) - problem.exact.value(x)).max()

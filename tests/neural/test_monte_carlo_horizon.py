@@ -17,6 +17,9 @@ from neural.time_state import TimedProblem
 SHORT = neural.MonteCarlo(
     paths=64, dt=0.1, hidden=(16,), value_steps=20, max_policies=2
 )
+QUICK = neural.MonteCarlo(
+    paths=512, hidden=(32, 32), value_steps=200, max_policies=12, learning_rate=1e-2
+)
 STEPPERS = (neural.EulerMaruyama(), neural.Heun())
 
 
@@ -104,8 +107,7 @@ def moving(sigma=0.3):
 @pytest.mark.parametrize("case", [linear_quadratic, moving])
 def test_value_and_policy_are_learned_at_every_time(case):
     problem, exact = case()
-    method = neural.PolicyIteration(neural.MonteCarlo(max_policies=12))
-    learned = neural.solve(problem, method)
+    learned = neural.solve(problem, neural.PolicyIteration(QUICK))
     assert isinstance(learned, neural.TimedLearnedSolution)
     x = problem.domain.inner(0.75).sample(np.random.default_rng(7), 1000)
     for t in (0.0, 0.5):
