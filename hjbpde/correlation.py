@@ -27,7 +27,7 @@ class Correlation:
     fourth : (N, N), what makes the jumps fourth order where both nodes either way exist
     pairs : (pairs, N), the entries of D off its diagonal
     missing : (pairs, N), what of them is left out where offsets would be too long
-    rough : (N), nodes with arms that meet a face, whose differences are not smooth in h
+    rough : (N), nodes with arms that meet a face, or with long ones near it
     """
 
     axis: Array

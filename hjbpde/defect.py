@@ -161,7 +161,7 @@ def smooth_residual(
     """R_k(V) with the greedy control of the order-k slopes, written into a.
 
     Zero on fixed nodes and on faces that only admit inward drift, where the
-    monotone equation is kept; scaled where arms of correlated noise meet a face.
+    monotone equation is kept; scaled where arms of correlated noise are short of room.
     """
     slopes = high.slopes(V)
     under = greedy(state.tables, slopes, a)
@@ -186,8 +186,8 @@ def correlated_part(
 
     Not the tensor product of central differences: that vanishes on the shortest waves,
     where M does not, and the iteration would diverge for correlations above 1/2. It is
-    taken for what was left out of M to keep offsets short, and for the few nodes whose
-    arms meet a face, where the rows are of low order.
+    taken for what was left out of M to keep offsets short, and near faces that cut long
+    arms, where differences along the offsets are of low order.
     """
     noise = state.noise
     assert noise is not None
@@ -215,6 +215,12 @@ def mixed(faces: Faces, high: HighOrder, p: Array, axes: tuple[int, int]) -> Arr
         if face.axis == j and not face.fixed:
             out[faces.slab(face, 0)] = other[faces.slab(face, 0)]
     return out.ravel()
+
+
+def smallest_step(state: GridState) -> float:
+    """The smallest share of its residual that a node corrects."""
+    rough = state.noise is not None and bool(state.noise.rough.any())
+    return ROUGH_STEP if rough else 1.0
 
 
 def close_faces(state: GridState, V: Array) -> None:
@@ -262,8 +268,7 @@ def correct(
     residual, _ = smooth_residual(state, high, V, a)
     mixing, best, size = Anderson(DEPTH), np.inf, np.inf
     kept, remaining, rate = (V, a.copy(), np.zeros_like(V)), np.inf, 1.0
-    scale, steps = float(np.max(np.abs(start))) or 1.0, 0
-    slow = 1.0 if state.noise is None or not state.noise.rough.any() else ROUGH_STEP
+    scale, steps, slow = float(np.max(np.abs(start))) or 1.0, 0, smallest_step(state)
     left = float(np.max(np.abs(residual))) / state.rho_min
     if left <= NOTHING_LEFT * scale:
         return Correction(V, a, order, 0, left, True, np.full(V.shape, left))

@@ -127,7 +127,8 @@ class Jumps:
                         f"axis {axis} is unevenly spaced, but its noise is correlated "
                         f"with that of axis {j if axis == i else i}: jumps along "
                         "diagonals would miss the nodes. Use equal steps there, or a "
-                        "state in which the axis is stretched already (e.g. log x)."
+                        "state in which the axis is stretched already (e.g. log x); on "
+                        "periodic axes a number of nodes that halves evenly."
                     )
 
     def _decomposed(self) -> tuple[Array, Indices, Array, Array]:
@@ -188,6 +189,8 @@ class Jumps:
         clean = self._lands_inside(index, offset) & self._lands_inside(index, -offset)
         wide = self._lands_inside(index, 2 * offset)
         wide &= self._lands_inside(index, -2 * offset) & clean
+        long = np.abs(offset).max(axis=0) > 1
+        self.rough[nodes[clean & ~wide & long]] = True
         for sign in (1, -1):
             to = self._numbers(index + sign * offset)
             self.jumps.add(nodes[clean], to[clean], weight[clean])
