@@ -220,6 +220,11 @@ class TorchCandidate:
                 f"as_candidate: the module returned shape {shape} for {n} states; a "
                 f"value network must return ({n}, 1) or ({n},), one number a state."
             )
+        if not out.is_floating_point():
+            raise ProblemError(
+                f"as_candidate: the module returned {out.dtype} numbers, which have no "
+                "gradient; return floating point, best torch.float64."
+            )
         return out.reshape(n)
 
     def _flat(self, x: Any) -> tuple[Array, tuple[int, ...]]:

@@ -157,6 +157,16 @@ def test_module_of_wrong_output_shape_is_refused():
         neural.as_candidate("net", problem)
 
 
+class Counting(torch.nn.Module):
+    def forward(self, x):
+        return x[:, 0].to(torch.int64)
+
+
+def test_a_network_of_integers_is_refused():
+    with pytest.raises(hjb.ProblemError, match="floating point"):
+        neural.as_candidate(Counting(), hjb.catalogue.get("lqr"))
+
+
 def test_solution_is_its_own_candidate():
     problem = hjb.catalogue.get("lqr")
     learned = neural.solve(problem)
