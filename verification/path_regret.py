@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 
 import hjbpde as hjb
 from hjbpde import Box, ControlProblem, Grid
@@ -20,6 +21,7 @@ from .candidate import Subject
 from .reference import running
 from .regret import Losses, Regret, within
 from .ruling import BLIND
+from .slopes import find_kinks, near_places
 
 Array = NDArray[np.float64]
 
@@ -47,6 +49,16 @@ class NearestPolicy:
         return self.control[tuple(nearest)]
 
 
+def nearest_policy(problem: ControlProblem, grid: Grid, a: Array) -> NearestPolicy:
+    """The policy on the nodes; where the process has ended, that of the nearest node
+    where it runs, for the last stretch before the surface of the exit."""
+    ended = ~running(problem, grid.nodes())
+    near: Any = distance_transform_edt(
+        ended, return_distances=False, return_indices=True
+    )
+    return NearestPolicy(grid, a[tuple(near)])
+
+
 def follows_paths(problem: ControlProblem) -> bool:
     """Whether the problem ends at an exit, for sure and without discount."""
     noise, rho = problem.diffusion, problem.discount
@@ -60,8 +72,9 @@ def path_losses(subject: Subject, reference: Any, grid: Grid, region: Box) -> Lo
     Euler's method, half a cell a step, each with the control of the nearest node;
     outside the region the reference's. The bar is the reference's, what the paths of
     its own policy miss of its value, and the change from nodes and steps twice as
-    coarse; nodes where it is infinite are left out. Paths that do not reach the exit
-    in `PATIENCE` times the longest that the best can take lose everything.
+    coarse; nodes where it is infinite, and kinks of the value, are left out. Paths
+    that do not reach the exit in `PATIENCE` times the longest that the best can take
+    lose everything.
     """
     problem, nodes = subject.problem, grid.nodes()
     inside = within(grid, region) & running(problem, nodes)
@@ -74,6 +87,9 @@ def path_losses(subject: Subject, reference: Any, grid: Grid, region: Box) -> Lo
     x = starts.nodes()
     judged = within(starts, region) & running(problem, x)
     judged &= np.isfinite(reference.value_at(x)) & np.isfinite(reference.error_at(x))
+    # On a kink the best control is not one, and a path may rest there for ever.
+    kinks = find_kinks(reference, grid, region)[0]
+    judged[judged] = ~near_places(x[judged], kinks, grid)
     loss, bar = np.zeros(starts.shape), np.zeros(starts.shape)
     loss[judged], bar[judged] = _lost(problem, reference, (grid, policy), x[judged])
     followed = judged & np.isfinite(bar)
@@ -100,9 +116,11 @@ def _lost(
     (grid, policy), truth = own, reference.value_at(x)
     coarse = grid.coarsened()
     kept = np.ix_(*(grid.kept(k) for k in range(grid.dimension)))
-    fine = paid(problem, NearestPolicy(grid, policy), reference, x)
-    rough = paid(problem, NearestPolicy(coarse, policy[kept]), reference, x)
-    best = paid(problem, NearestPolicy(grid, reference.control), reference, x)
+    fine = paid(problem, nearest_policy(problem, grid, policy), reference, x)
+    half = nearest_policy(problem, coarse, policy[kept])
+    rough = paid(problem, half, reference, x)
+    theirs = nearest_policy(problem, grid, reference.control)
+    best = paid(problem, theirs, reference, x)
     bar = reference.error_at(x) + _apart(fine, rough) + np.abs(truth - best)
     return np.maximum(problem.sign * (truth - fine), 0.0), bar
 

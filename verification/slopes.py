@@ -57,7 +57,7 @@ def compare_slopes(
     error, worst_bar = gap.max(axis=1), bar.max(axis=1)
     excess = (gap - bar).max(axis=1)
     finite = mine.sum(axis=1)
-    near = _near(x, places, grid)
+    near = near_places(x, places, grid)
     if away is not None:
         near |= grid.interpolate(away, x) <= REACH
     for array in (error, worst_bar, excess):
@@ -158,7 +158,8 @@ def _beside(known: NDArray[np.bool_], axis: int, pairs: bool = False) -> Any:
     return out
 
 
-def _near(x: Array, places: Array, grid: Grid) -> NDArray[np.bool_]:
+def near_places(x: Array, places: Array, grid: Grid) -> NDArray[np.bool_]:
+    """Which points x (n, d) lie within `REACH` cells of one of the places (k, d)."""
     steps = np.array([np.diff(axis).max() for axis in grid.axes])
     near = np.zeros(len(x), bool)
     for place in places:

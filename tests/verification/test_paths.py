@@ -58,10 +58,10 @@ def test_a_policy_that_never_leaves_differs() -> None:
 
 
 def test_a_slow_policy_loses_what_it_takes_longer() -> None:
-    """At speed 4/5 the time is 5/4 (1 - |x|): a quarter lost, most at 0."""
+    """At speed 4/5 a quarter is lost, most from 0; beyond .9 the best takes over."""
     verdict = check(control=lambda x: 0.8 * outwards(x))
     assert verdict.status == "differ", verdict
-    assert verdict.regret == pytest.approx(0.25, rel=0.1)
+    assert verdict.regret == pytest.approx(0.25 * 0.9, rel=0.05)
 
 
 def test_a_policy_that_takes_the_longer_way_differs() -> None:
