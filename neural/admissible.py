@@ -12,7 +12,8 @@ from hjbpde.errors import ProblemError
 from hjbpde.held import held, keywords
 from hjbpde.problem import ControlProblem
 
-from .collocation import Collocation, FaceTables, PolicyFit, payoff_slopes
+from .closing import payoff_slopes
+from .collocation import Collocation, FaceTables, PolicyFit
 from .exit_region import running
 from .features import FeatureBasis
 from .start import Policy, checked_start, constant_starts, linear_start

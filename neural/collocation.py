@@ -16,10 +16,12 @@ from hjbpde.errors import MethodMismatch
 from hjbpde.problem import ControlProblem
 from hjbpde.sets import Box
 
+from .closing import bends_as, payoff_slopes, terminal_slopes
 from .ends import Ends, face_data
 from .exit_region import exit_states, exit_value, running, running_states
 from .features import FeatureBasis, FeatureTables, FeatureValue
 from .sampling import FacePoints, interior_points, on_levels
+from .stopping_set import SettledExit
 from .time_state import TimedProblem
 from .value_model import row_scale
 
@@ -102,9 +104,10 @@ class Collocation:
         x = interior_points(box, n, rng, inward)
         held_out = box.sample(rng, n_held_out)
         if problem.exit is not None:
-            spread = partial(interior_points, box, rng=rng, inward=inward)
+            within = getattr(problem.exit, "within", None) or box
+            spread = partial(interior_points, within, rng=rng, inward=inward)
             x = running_states(problem, spread, n)
-            held_out = running_states(problem, partial(box.sample, rng), n_held_out)
+            held_out = running_states(problem, partial(within.sample, rng), n_held_out)
         if isinstance(problem, TimedProblem):
             x, held_out = (
                 on_levels(box, x, LEVELS),
@@ -306,6 +309,12 @@ def face_rows(
         # heat equation lost one to three digits (measured), it gained none.
         pace = 1.0 / problem.domain.width[-1]
         felt = np.median(influence_rate(problem, points, policy(points.x), pace))
+        if (
+            isinstance(problem.exit, SettledExit)
+            and points.axis < problem.dimension - 1
+        ):
+            closing = bends_as(terminal_slopes(problem, points), points, tables, half)
+            return closing, np.zeros(n), bool(felt <= STEADY)
         return None, np.zeros(n), bool(felt <= STEADY)
     closing = _closing_rows(problem, points, tables, policy)
     return closing, np.zeros(n), closing is not None
@@ -344,29 +353,4 @@ def _closing_rows(
     slope, bend = payoff_slopes(problem, points, policy)
     assert problem.domain is not None
     half = 0.5 * problem.domain.width[points.axis]
-    unit = np.zeros(problem.dimension)
-    unit[points.axis] = points.sign * half
-    second = 2.0 * tables.curvature(unit[None, :, None])
-    size = np.hypot(slope, bend)
-    size = np.where(size > 0, size, 1.0)[:, None]
-    return (slope[:, None] * second - bend[:, None] * tables.along(unit)) / size
-
-
-def payoff_slopes(
-    problem: ControlProblem, points: FacePoints, policy: Policy
-) -> tuple[Array, Array]:
-    """First and second outward derivative of r(x, a) at fixed a, per half width.
-
-    Fixed: at a maximiser the derivative of the HJB equation does not see a move.
-    """
-    assert problem.domain is not None
-    h = 0.004
-    values, a = [], policy(points.x)
-    for step in range(4):
-        x = points.inside(problem.domain, 0.5 * h * step)
-        values.append(np.asarray(problem.payoff_at(x, a)))
-    r0, r1, r2, r3 = values
-    # One-sided, exact for cubics: no user function is called outside the box.
-    slope = (11 * r0 - 18 * r1 + 9 * r2 - 2 * r3) / (6 * h)
-    bend = (2 * r0 - 5 * r1 + 4 * r2 - r3) / h**2
-    return slope, bend
+    return bends_as((slope, bend), points, tables, half)

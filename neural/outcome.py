@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hjbpde.problem import ControlProblem
 
+from .stopping_set import StoppingSet
 from .value_model import ValueModel, greedy_policy
 
 Array = NDArray[np.float64]
@@ -53,6 +54,8 @@ class Outcome:
         "converged", "stagnated", "not converged" or "diverged".
     history : list of dict
         One entry a policy: what a training plot shows.
+    stopping : StoppingSet, optional
+        Where somebody stops; the model is then the value of going on.
     """
 
     model: ValueModel
@@ -64,3 +67,4 @@ class Outcome:
     fallbacks: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    stopping: StoppingSet | None = None

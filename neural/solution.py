@@ -17,6 +17,8 @@ from hjbpde.simulate import Paths, simulate
 
 from .exit_region import exit_value, running
 from .outcome import PolicyModel
+from .stopping_payoff import Payoffs
+from .stopping_set import StoppingSet
 from .value_model import ValueModel, greedy_policy
 
 Array = NDArray[np.float64]
@@ -39,6 +41,9 @@ class LearnedSolution:
     has_exit : bool
         Whether the process ends in a region. There the value is what it takes;
         derivatives and policy mean nothing and are continued smoothly.
+    stopping : StoppingSet, optional
+        Where somebody stops. There value and derivatives are those of the payoff psi;
+        the policy means nothing. The model is the value of going on.
     """
 
     problem: ControlProblem | None
@@ -48,6 +53,7 @@ class LearnedSolution:
     model: ValueModel
     actor: PolicyModel | None = None
     has_exit: bool = False
+    stopping: StoppingSet | None = None
 
     def value_at(self, x: Any) -> Array:
         """V at x (..., d), shape (...), in the problem's sense.
@@ -63,13 +69,15 @@ class LearnedSolution:
     def gradient_at(self, x: Any) -> Array:
         """grad V at x (..., d), shape (..., d)."""
         flat, lead = self._flat(x)
-        return self.model.gradient(flat).reshape(*lead, -1)
+        slope = self._stopped(flat, self.model.gradient(flat), 0)
+        return slope.reshape(*lead, -1)
 
     def hessian_at(self, x: Any) -> Array:
         """hess V at x (..., d), shape (..., d, d)."""
         flat, lead = self._flat(x)
         d = flat.shape[1]
-        return self.model.hessian(flat).reshape(*lead, d, d)
+        hess = self._stopped(flat, self.model.hessian(flat), 1)
+        return hess.reshape(*lead, d, d)
 
     def control_at(self, x: Any) -> Array:
         """The policy at x (..., d), shape (..., m)."""
@@ -85,15 +93,26 @@ class LearnedSolution:
             )
         return a.reshape(*lead, a.shape[-1])
 
+    def stopping_at(self, x: Any) -> NDArray[np.bool_]:
+        """Whether somebody stops at x (..., d), shape (...)."""
+        flat, lead = self._flat(x)
+        return self._stops(flat).reshape(lead)
+
     def simulate(
         self, x0: Any, horizon: float, dt: float, paths: int, seed: int
     ) -> Paths:
-        """Sample paths under this policy, see `hjbpde.simulate`."""
-        if self.problem is None:
+        """Sample paths under this policy, see `hjbpde.simulate`.
+
+        A path that is stopped takes psi, as on entering an exit region.
+        """
+        problem = self.problem
+        if problem is None:
             raise ProblemError(
                 "simulate needs the problem: neural.load(path, problem=...)."
             )
-        return simulate(self.problem, self.control_at, x0, horizon, dt, paths, seed)
+        if self.stopping is not None:
+            problem = Payoffs(problem).running_until(self.stopping)
+        return simulate(problem, self.control_at, x0, horizon, dt, paths, seed)
 
     def save(self, path: str | Path) -> Path:
         """Write weights (safetensors) and everything else (JSON) to one file."""
@@ -101,20 +120,48 @@ class LearnedSolution:
 
         return save_solution(self, path)
 
-    def _ended(self, x: Array, value: Array) -> Array:
-        """`value` at x (n, d), and g where the process has left."""
-        if self.has_exit and self.problem is None:
+    def _ended(self, y: Array, value: Array) -> Array:
+        """`value` at y (n, d or d + 1), and what is taken where the process ended."""
+        if self.problem is None and (self.has_exit or self.stopping is not None):
             raise ProblemError(
-                "value_at: where the process has ended is known to the problem only: "
-                "neural.load(path, problem=...)."
+                "value_at: what is taken where the process has ended is known to the "
+                "problem only: neural.load(path, problem=...)."
             )
-        if self.problem is None or self.problem.exit is None:
+        if self.problem is None:
+            return value
+        x = np.ascontiguousarray(y[:, : self.domain.dimension])
+        if self.stopping is not None:
+            payoffs, stops = Payoffs(self.problem), self._stops(y)
+            value = payoffs.kept(x, value)
+            value[stops] = payoffs.at(x[stops], self.stopping.owner_at(y[stops]))
+        if self.problem.exit is None:
             return value
         over = ~running(self.problem, x)
         if over.any():
             value = value.copy()
             value[over] = exit_value(self.problem, x[over])
         return value
+
+    def _stops(self, y: Array) -> NDArray[np.bool_]:
+        if self.stopping is None:
+            return np.zeros(len(y), bool)
+        return self.stopping.stops(y)
+
+    def _stopped(self, y: Array, found: Array, order: int) -> Array:
+        """Derivatives `found` at y, those of psi where somebody stops."""
+        stops = self._stops(y)
+        if self.stopping is None or not stops.any():
+            return found
+        if self.problem is None:
+            raise ProblemError(
+                "derivatives where somebody stops are the payoff's, which needs the "
+                "problem: neural.load(path, problem=...)."
+            )
+        x = np.ascontiguousarray(y[stops, : self.domain.dimension])
+        owners = self.stopping.owner_at(y[stops])
+        found = found.copy()
+        found[stops] = Payoffs(self.problem).derivatives(x, owners)[order]
+        return found
 
     def _flat(self, x: Any) -> tuple[Array, tuple[int, ...]]:
         x = np.asarray(x, dtype=float)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 
-from hjbpde.errors import ProblemError
+from hjbpde.errors import MethodMismatch, ProblemError
 from hjbpde.problem import ControlProblem
 from hjbpde.report import Report
 from hjbpde.sets import Box
@@ -35,7 +36,8 @@ def solve(
     ----------
     problem : ControlProblem
         Discounted and stationary (V_t = 0); with ``LeastSquares`` also with a
-        horizon, V(x, T) = g(x), and with an exit region, V = g on its surface.
+        horizon, V(x, T) = g(x), with an exit region, V = g on its surface, and with
+        rights to stop, min(rho V - V_t - max_a {...}, V - psi) = 0.
     method : PolicyIteration or QLearning, optional
         Default ``PolicyIteration(LeastSquares())``.
     region : Box, optional
@@ -71,10 +73,7 @@ def solve(
             "neural.QLearning(...). A score is learned by ScoreControl(...).solve."
         )
     check_count("neural.solve", "seed", seed, 0)
-    evaluation = getattr(method, "evaluation", method)
-    problem.require_only(
-        f"neural.solve with {type(evaluation).__name__}", *getattr(method, "takes", ())
-    )
+    _require_fields(problem, method)
     region = _region(problem, region)
     began = time.perf_counter()
     checks = _probed(problem, seed)
@@ -83,10 +82,26 @@ def solve(
     report = _report(method, outcome, checks, checked - began)
     assert problem.domain is not None
     found = (problem, problem.domain, region, report, outcome.model, outcome.actor)
-    has_exit = problem.exit is not None
+    ends: dict[str, Any] = {
+        "has_exit": problem.exit is not None,
+        "stopping": outcome.stopping,
+    }
     if problem.horizon is None:
-        return LearnedSolution(*found, has_exit)
-    return TimedLearnedSolution(*found, has_exit, float(problem.horizon))
+        return LearnedSolution(*found, **ends)
+    return TimedLearnedSolution(*found, **ends, horizon=float(problem.horizon))
+
+
+def _require_fields(problem: ControlProblem, method: Any) -> None:
+    """Refuse special fields that the method does not take, by name."""
+    name = type(getattr(method, "evaluation", method)).__name__
+    takes = getattr(method, "takes", ())
+    if problem.stop is not None and "stop" not in takes:
+        raise MethodMismatch(
+            f"neural.solve with {name} does not know the field 'stop' of this problem; "
+            "neural.PolicyIteration(neural.LeastSquares()) does, and so does a grid "
+            "(hjbpde.solve)."
+        )
+    problem.require_only(f"neural.solve with {name}", *takes)
 
 
 def _probed(problem: ControlProblem, seed: int) -> tuple[str, ...]:

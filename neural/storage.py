@@ -20,6 +20,7 @@ from hjbpde.storage import replacing
 
 from .ansatz import AnsatzNetwork
 from .features import FeatureValue
+from .stopping_set import StoppingSet
 from .value_network import PolicyNetwork, ValueNetwork
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def save_solution(solution: LearnedSolution, path: str | Path) -> Path:
     tensors = {f"value.{k}": v for k, v in solution.model.arrays().items()}
     if solution.actor is not None:
         tensors |= {f"actor.{k}": v for k, v in solution.actor.arrays().items()}
+    if solution.stopping is not None:
+        tensors |= {f"stop.{k}": v for k, v in solution.stopping.arrays().items()}
     for name in ("domain", "region"):
         box: Box = getattr(solution, name)
         tensors[f"{name}.low"] = np.asarray(box.low)
@@ -48,6 +51,7 @@ def save_solution(solution: LearnedSolution, path: str | Path) -> Path:
         "actor": solution.actor is not None,
         "periodic": [bool(p) for p in periodic],
         "exit": solution.has_exit,
+        "stop": solution.stopping is not None,
         "horizon": getattr(solution, "horizon", None),
         "problem": "" if solution.problem is None else solution.problem.name,
         "report": solution.report.to_dict(),
@@ -111,9 +115,12 @@ def load(path: str | Path, problem: ControlProblem | None = None) -> LearnedSolu
         actor = PolicyNetwork.from_arrays(_part(arrays, "actor."), problem)
     report = Report.from_dict(header["report"])
     found = (problem, domain, region, report, model, actor, bool(header.get("exit")))
+    stopping = None
+    if header.get("stop"):
+        stopping = StoppingSet.from_arrays(_part(arrays, "stop."))
     if horizon is None:
-        return LearnedSolution(*found)
-    return TimedLearnedSolution(*found, float(horizon))
+        return LearnedSolution(*found, stopping)
+    return TimedLearnedSolution(*found, stopping, float(horizon))
 
 
 def _part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:

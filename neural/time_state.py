@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hjbpde.boundary import BoundaryRule, Dirichlet, Face, Robin
 from hjbpde.errors import ProblemError
-from hjbpde.events import Exit
+from hjbpde.events import Exit, Stop
 from hjbpde.held import held, held_rule, keywords
 from hjbpde.problem import ControlProblem
 from hjbpde.sets import Box
@@ -58,10 +58,66 @@ class TimedProblem(ControlProblem):
             discount=read.function("discount_at"),
             boundary={**_faces(problem), (d, "high"): Dirichlet(_of_x(g_of(problem)))},
             exit=_exit(problem.exit),
+            stop=tuple(Stop(_of_x(s.payoff), s.by) for s in problem.stops) or None,
             best_control=_best_control(problem.best_control),
             name=problem.name,
             **payoff,
         )
+
+
+ROOT_FLOOR = 1e-3
+"""Smallest |s| at which the pace of the root clock is taken; it is infinite at T."""
+
+
+def root_clock(t: Any, T: float) -> Any:
+    """``s = -sqrt(1 - t/T)``, from -1 today to 0 at the horizon."""
+    return -np.sqrt(np.maximum(1.0 - np.asarray(t) / T, 0.0))
+
+
+def rooted(problem: TimedProblem) -> TimedProblem:
+    """The same problem on the clock ``s = -sqrt(1 - t/T)``, ``ds = dt / (2 T |s|)``.
+
+    Before the horizon values and free boundaries change like the root of the time
+    left; on this clock they are nearly straight, and a kink of the terminal data
+    opens like a cone, at one point only.
+    """
+    assert problem.domain is not None
+    low, high = np.asarray(problem.domain.low), np.asarray(problem.domain.high)
+    T = float(high[-1])
+
+    def timed(y: Array) -> Array:
+        return np.concatenate([y[..., :-1], T * (1.0 - y[..., -1:] ** 2)], -1)
+
+    def reading(function: Any) -> Any:
+        if not callable(function):
+            return function
+        return lambda y, *more: function(timed(y), *more)
+
+    def drift(y: Array, a: Array) -> Array:
+        f = np.array(problem.drift(timed(y), a))
+        f[..., -1] = 0.5 / (T * np.maximum(np.abs(y[..., -1]), ROOT_FLOOR))
+        return f
+
+    controls = problem.controls
+    if isinstance(controls, Box) and controls.varies:
+        controls = Box(reading(controls.low), reading(controls.high))
+    faces = {
+        face: replace(rule, g=reading(rule.g))
+        if isinstance(rule, Dirichlet | Robin)
+        else rule
+        for face, rule in problem.faces.items()
+    }
+    return replace(
+        problem,
+        drift=drift,
+        diffusion=reading(problem.diffusion),
+        reward=reading(problem.reward),
+        cost=reading(problem.cost),
+        controls=controls,
+        discount=reading(problem.discount),
+        domain=Box([*low[:-1], -1.0], [*high[:-1], 0.0], problem.domain.periodic),
+        boundary=faces,
+    )
 
 
 def slice_of(problem: ControlProblem, t: float) -> ControlProblem:

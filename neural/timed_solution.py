@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hjbpde.errors import ProblemError
+from hjbpde.errors import MethodMismatch, ProblemError
 from hjbpde.greedy import greedy_control
+from hjbpde.simulate import Paths
 
 from .solution import LearnedSolution
+from .time_state import root_clock
 
 Array = NDArray[np.float64]
 
@@ -23,7 +25,7 @@ class TimedLearnedSolution(LearnedSolution):
     Parameters
     ----------
     horizon : float
-        T. The model's last state is t.
+        T. The model's last state is t, where somebody may stop -sqrt(1 - t/T).
     """
 
     horizon: float = 0.0
@@ -38,18 +40,20 @@ class TimedLearnedSolution(LearnedSolution):
             outside [0, T].
         """
         y, lead = self._states(x, t)
-        return self._ended(y[:, :-1], self.model.value(y)).reshape(lead)
+        return self._ended(y, self.model.value(y)).reshape(lead)
 
     def gradient_at(self, x: Any, t: float = 0.0) -> Array:
         """grad V(x, t) in x at x (..., d), shape (..., d)."""
         y, lead = self._states(x, t)
-        return self.model.gradient(y)[:, :-1].reshape(*lead, -1)
+        slope = self._stopped(y, self.model.gradient(y)[:, :-1], 0)
+        return slope.reshape(*lead, -1)
 
     def hessian_at(self, x: Any, t: float = 0.0) -> Array:
         """hess V(x, t) in x at x (..., d), shape (..., d, d)."""
         y, lead = self._states(x, t)
         d = self.domain.dimension
-        return self.model.hessian(y)[:, :-1, :-1].reshape(*lead, d, d)
+        hess = self._stopped(y, self.model.hessian(y)[:, :-1, :-1], 1)
+        return hess.reshape(*lead, d, d)
 
     def control_at(self, x: Any, t: float = 0.0) -> Array:
         """The maximiser of r + L^a V at time t, at x (..., d), shape (..., m)."""
@@ -67,6 +71,28 @@ class TimedLearnedSolution(LearnedSolution):
         a = greedy_control(now, np.ascontiguousarray(y[:, :-1]), slope, hess)
         return a.reshape(*lead, a.shape[-1])
 
+    def stopping_at(self, x: Any, t: float = 0.0) -> NDArray[np.bool_]:
+        """Whether somebody stops at time t, at x (..., d), shape (...)."""
+        y, lead = self._states(x, t)
+        return self._stops(y).reshape(lead)
+
+    def simulate(
+        self, x0: Any, horizon: float, dt: float, paths: int, seed: int
+    ) -> Paths:
+        """Sample paths under this policy, see `hjbpde.simulate`.
+
+        Raises
+        ------
+        MethodMismatch
+            A rule for stopping: the simulator's exit regions do not move in time.
+        """
+        if self.stopping is not None:
+            raise MethodMismatch(
+                "simulate: a learned rule for stopping that moves in time cannot be "
+                "followed yet; read it by stopping_at(x, t=...)."
+            )
+        return super().simulate(x0, horizon, dt, paths, seed)
+
     def _states(self, x: Any, t: float) -> tuple[Array, tuple[int, ...]]:
         slack = 1e-9 * self.horizon
         if np.ndim(t) or not -slack <= float(t) <= self.horizon + slack:
@@ -76,4 +102,6 @@ class TimedLearnedSolution(LearnedSolution):
             )
         flat, lead = self._flat(x)
         now = min(max(float(t), 0.0), self.horizon)
+        if self.stopping is not None:
+            now = float(root_clock(now, self.horizon))
         return np.c_[flat, np.full(len(flat), now)], lead

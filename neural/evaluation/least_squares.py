@@ -21,6 +21,7 @@ from ..outcome import GreedyPolicy, Outcome
 from ..start import Policy
 from ..time_state import TimedProblem
 from ..value_model import greedy_policy, hjb_residual, row_scale
+from .stopping import learn_stopping
 
 Array = NDArray[np.float64]
 
@@ -51,6 +52,12 @@ class LeastSquares:
     With an exit there are rows V = g on the surface phi = 0 (measured 1e-9 in 2-D);
     it needs noise or drift that crosses the surface everywhere, and a region whose
     holes are no smaller than the features resolve.
+
+    With rights to stop, `neural.evaluation.stopping`: the value of going on is learned
+    where one goes on, the surface moved until smooth fit holds (measured 1e-13 in 1-D,
+    2e-8 in 2-D, 2e-6 in 3-D; American puts 1e-3 of the strike). It needs noise across
+    the surface, at most four states, time included, and data on faces that fit psi
+    where the surface meets them; pieces closer than features resolve cost digits.
 
     Parameters
     ----------
@@ -84,7 +91,7 @@ class LeastSquares:
     regularisation: float = 1e-11
     max_policies: int = 30
     tolerance: float = 1e-7
-    takes: ClassVar[tuple[str, ...]] = ("horizon", "exit")
+    takes: ClassVar[tuple[str, ...]] = ("horizon", "exit", "stop")
 
     def __post_init__(self) -> None:
         ranges = (
@@ -106,16 +113,15 @@ class LeastSquares:
         self, problem: ControlProblem, start: Any, seed: int, progress: bool
     ) -> Outcome:
         """Choose the scale on a smaller basis, then iterate on the full one."""
+        if problem.stop is not None:
+            return learn_stopping(self, problem, start, seed, progress)
         began, rng = time.perf_counter(), np.random.default_rng(seed)
         if problem.horizon is None:
             policy, words = admissible_start(problem, start, rng)
         else:
             problem, given = TimedProblem.of(problem), problem
             policy, words = timed_start(given, problem, start, rng)
-        d = problem.dimension
-        full = self.features or FEATURES.get(d, 1400)
-        scales = tuple(self.scales or SCALES.get(d, (0.35, 0.5, 0.7)))
-        small = full if d == 1 else max(20, full // 4)
+        full, small, scales = self.sizes(problem.dimension)
         trials: list[_Run] = []
         for scale, _ in bar_over(scales, scales, progress, "feature scale"):
             basis = FeatureBasis.draw(problem.domain, small, scale, rng)  # type: ignore[arg-type]
@@ -137,6 +143,12 @@ class LeastSquares:
         history = [entry for run in trials for entry in run.history]
         history += best.history if best not in trials else []
         return best.outcome(words, history, seconds, scales[chosen])
+
+    def sizes(self, d: int) -> tuple[int, int, tuple[float, ...]]:
+        """Features in the end and for the choice of scale, and the scales, in d."""
+        full = self.features or FEATURES.get(d, 1400)
+        small = full if d == 1 else max(20, full // 4)
+        return full, small, tuple(self.scales or SCALES.get(d, (0.35, 0.5, 0.7)))
 
     def _run(
         self,

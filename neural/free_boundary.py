@@ -1,0 +1,313 @@
+"""The surface between stopping and going on: where it starts and how it moves.
+
+Where going on has value W and stopping pays psi, write ``u = W - psi`` (with the
+sign of the right's holder). On the best surface u and its gradient vanish (smooth
+fit), so u has a valley there, of depth 0. W is smooth across the surface: under a
+surface that is not the best one the valley lies beside it, and moving the surface
+into the valley is Newton's step, because to first order the depth of a valley does
+not feel where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from hjbpde.boundary import Dirichlet
+from hjbpde.sets import Box
+
+from .ends import face_data
+from .stopping_payoff import Owners, Payoffs, differences
+from .stopping_set import StoppingSet
+from .stopping_sketch import sketch
+from .time_state import TimedProblem
+from .value_model import ValueModel, greedy_policy
+
+Array = NDArray[np.float64]
+Labels = Callable[[Array], tuple[NDArray[np.bool_], Owners]]
+"""x (n, d) -> whether one stops there, and by which right."""
+
+CANDIDATES = 40
+"""Random states drawn for every state of the surface."""
+BALL = 0.03
+"""Radius, in half widths, over which labels are summed to find a normal."""
+DIRECTIONS = 48
+NEAR, STRAY = 3, 0.6
+"""Neighbours, times the dimension, and the sine of the angle to the planes of half of
+them above which a state is none of the surface."""
+SEARCH = 31
+"""Values of u a line search starts from; golden section refines."""
+
+
+def first_set(payoffs: Payoffs, n: int, rng: np.random.Generator) -> StoppingSet:
+    """Where a rough chain stops (`neural.stopping_sketch`), by n states of its surface.
+
+    With a horizon the surface at the end is known: there one stops where psi is what
+    the end pays and waiting a moment before it would lose.
+    """
+    found = sampled_surface(payoffs.box, sketch(payoffs).labels, n, rng)
+    if not isinstance(payoffs.problem, TimedProblem) or not len(found.states):
+        return found
+    end = _last_surface(payoffs.box, partial(_stops_at_end, payoffs), n, rng)
+    return _joined(found, end) if len(end.states) else found
+
+
+def _stops_at_end(payoffs: Payoffs, x: Array) -> tuple[NDArray[np.bool_], Owners]:
+    """Whether one stops just before the horizon, x (n, d) being states there."""
+    face = (x.shape[1] - 1, "high")
+    rule = payoffs.problem.faces[face]
+    assert isinstance(rule, Dirichlet)
+    data = face_data(rule.g, x, face)
+    stops, owners = np.zeros(len(x), bool), np.zeros(len(x), np.int64)
+    slack = 1e-9 * (1e-300 + np.abs(data).max(initial=0.0))
+    for k, side in enumerate(payoffs.sides):
+        equal = side * (data - payoffs.of(k, x)) <= slack
+        here = equal & (payoffs.loss_of_waiting(k, x) > slack)
+        stops |= here
+        owners[here] = k
+    return stops, owners
+
+
+def _last_surface(
+    box: Box, labels: Labels, n: int, rng: np.random.Generator
+) -> StoppingSet:
+    """The surface at the horizon, where it is known and stays."""
+    last = float(np.asarray(box.high)[-1])
+
+    def at_end(x: Array) -> tuple[NDArray[np.bool_], Owners]:
+        x = x.copy()
+        x[:, -1] = last
+        return labels(x)
+
+    found = sampled_surface(box, at_end, max(8, n // 8), rng)
+    states, normals = found.states.copy(), found.normals.copy()
+    states[:, -1], normals[:, -1] = last, 0.0
+    size = np.maximum(np.linalg.norm(normals, axis=1), 1e-300)[:, None]
+    return replace(found, states=states, normals=normals / size)
+
+
+def _joined(one: StoppingSet, other: StoppingSet) -> StoppingSet:
+    return replace(
+        one,
+        states=np.concatenate([one.states, other.states]),
+        normals=np.concatenate([one.normals, other.normals]),
+        owners=np.concatenate([one.owners, other.owners]),
+    )
+
+
+def sampled_surface(
+    box: Box, labels: Labels, n: int, rng: np.random.Generator
+) -> StoppingSet:
+    """About n states between labels that differ, by bisection; in 1-D all there are."""
+    half, d = 0.5 * box.width, box.dimension
+    x = box.sample(rng, CANDIDATES * max(n, 50))
+    x = x[np.argsort(x[:, 0])] if d == 1 else x
+    stops, _ = labels(x)
+    if stops.all() or not stops.any():
+        return StoppingSet.constant(half, bool(stops.all()))
+    if d == 1:
+        k = np.flatnonzero(stops[1:] != stops[:-1])
+        turned = stops[k][:, None]
+        goes, ends = np.where(turned, x[k + 1], x[k]), np.where(turned, x[k], x[k + 1])
+    else:
+        goes, ends = _opposite_pairs(x / half, stops, n)
+        goes, ends = goes * half, ends * half
+    for _ in range(50):
+        middle = 0.5 * (goes + ends)
+        stopped = labels(middle)[0][:, None]
+        goes, ends = np.where(stopped, goes, middle), np.where(stopped, middle, ends)
+    if d > 1:
+        kept = _spread(goes / half, n)
+        goes, ends = goes[kept], ends[kept]
+    states, owners = 0.5 * (goes + ends), labels(ends)[1]
+    normals = _normals(box, labels, states, rng)
+    anchors, known = (x, stops) if d > 1 else (x[:0], stops[:0])
+    return StoppingSet(half, states, normals, owners, anchors, known)
+
+
+def _opposite_pairs(z: Array, stops: NDArray[np.bool_], n: int) -> tuple[Array, Array]:
+    """4 n pairs of states with different labels, close to each other."""
+    goes, ends = z[~stops], z[stops]
+    far, at = KDTree(ends).query(goes)
+    near = np.argsort(far)[: 4 * n]
+    return goes[near], ends[np.asarray(at)[near]]
+
+
+def _spread(z: Array, n: int) -> NDArray[np.int64]:
+    """n of the states z, each in turn the farthest from those before."""
+    chosen, far = [0], np.linalg.norm(z - z[0], axis=1)
+    while len(chosen) < min(n, len(z)):
+        chosen.append(int(far.argmax()))
+        far = np.minimum(far, np.linalg.norm(z - z[chosen[-1]], axis=1))
+    return np.array(chosen)
+
+
+def _normals(
+    box: Box, labels: Labels, states: Array, rng: np.random.Generator
+) -> Array:
+    """Unit normals (n, d) of the scaled box, towards where one goes on."""
+    n, d = states.shape
+    moves = rng.standard_normal((DIRECTIONS, d))
+    moves *= BALL / np.linalg.norm(moves, axis=1)[:, None]
+    moves = np.concatenate([moves, -moves])
+    x = (states[:, None] + 0.5 * box.width * moves).reshape(-1, d)
+    inside = box.contains(x)
+    x = np.clip(x, np.asarray(box.low), np.asarray(box.high))
+    votes = np.where(labels(x)[0], -1.0, 1.0) * inside
+    normals = (votes.reshape(n, -1, 1) * moves).sum(1)
+    size = np.linalg.norm(normals, axis=1)[:, None]
+    return np.where(size > 0, normals / np.maximum(size, 1e-300), np.eye(d)[:1])
+
+
+def resampled(
+    payoffs: Payoffs, stopping: StoppingSet, n: int, rng: np.random.Generator
+) -> StoppingSet:
+    """The same set by n states evenly spread; those at the horizon are kept."""
+
+    def labels(x: Array) -> tuple[NDArray[np.bool_], Owners]:
+        return stopping.stops(x), stopping.owner_at(x)
+
+    found = sampled_surface(payoffs.box, labels, n, rng)
+    if not len(found.states):
+        return found
+    # The nearest normal is better than one counted from labels.
+    kept = stopping.normals[stopping.nearest(found.states)]
+    agree = (kept * found.normals).sum(1) > 0
+    found = replace(found, normals=np.where(agree[:, None], kept, found.normals))
+    pinned = is_pinned(payoffs, stopping)
+    return _joined(found, stopping.only(pinned)) if pinned.any() else found
+
+
+def is_pinned(payoffs: Payoffs, stopping: StoppingSet) -> NDArray[np.bool_]:
+    """States of the surface at the horizon, which do not move, (n,)."""
+    if not isinstance(payoffs.problem, TimedProblem):
+        return np.zeros(len(stopping.states), bool)
+    return stopping.states[:, -1] >= np.asarray(payoffs.box.high)[-1]
+
+
+def advanced(
+    payoffs: Payoffs, stopping: StoppingSet, model: ValueModel, reach: float
+) -> tuple[StoppingSet, Array, Array]:
+    """The surface moved into the valley of u, at most `reach` half widths.
+
+    Returns the set, by how far each of the old states moved (half widths), and the
+    depth of u there. States that leave the box, or pass through a piece of the other
+    kind, are dropped: their piece has gone.
+    """
+    box, half = payoffs.box, stopping.half
+    ways = _conormals(payoffs, stopping, model)
+    shift, depth = _valley(payoffs, stopping, model, ways, reach)
+    shift[is_pinned(payoffs, stopping)] = 0.0
+    moved = stopping.states + shift[:, None] * ways * half
+    turned = _turned(payoffs, stopping, model, moved)
+    kept = box.contains(moved) & ~_crossed(stopping, moved, reach)
+    kept &= ~_stray(moved / half, turned) | is_pinned(payoffs, stopping)
+    found = stopping.only(kept)
+    if kept.any():
+        found = found.moved(moved[kept], turned[kept])
+    return found, shift, depth
+
+
+def _stray(z: Array, normals: Array) -> NDArray[np.bool_]:
+    """States (n,) that lie off the planes of most of their neighbours."""
+    n, d = z.shape
+    if d == 1 or n <= 3 * NEAR * d:
+        return np.zeros(n, bool)
+    near = np.asarray(KDTree(z).query(z, NEAR * d + 1)[1])[:, 1:]
+    steps = z[:, None] - z[near]
+    off = np.abs((steps * normals[near]).sum(-1))
+    return np.median(off - STRAY * np.linalg.norm(steps, axis=-1), axis=1) > 0
+
+
+def _crossed(stopping: StoppingSet, moved: Array, reach: float) -> NDArray[np.bool_]:
+    """States (n,) that moved through a sheet of the surface that faces them.
+
+    The piece between the two sheets, where one stopped or went on, has vanished.
+    """
+    z, y, normals = (
+        stopping.states / stopping.half,
+        moved / stopping.half,
+        stopping.normals,
+    )
+    pairs = KDTree(z).query_pairs(2.5 * reach, output_type="ndarray")
+    i, j = pairs[(normals[pairs[:, 0]] * normals[pairs[:, 1]]).sum(1) < -0.3].T
+    crossed = np.zeros(len(z), bool)
+    for one, two in ((i, j), (j, i)):
+        before = ((z[one] - z[two]) * normals[two]).sum(1)
+        after = ((y[one] - y[two]) * normals[two]).sum(1)
+        gone = before * after < 0
+        crossed[one[gone]] = crossed[two[gone]] = True
+    return crossed
+
+
+def _conormals(payoffs: Payoffs, stopping: StoppingSet, model: ValueModel) -> Array:
+    """Unit vectors (n, d) along ``sigma sigma' n``: where noise crosses the surface."""
+    problem, y = replace(payoffs.problem, stop=None), stopping.states
+    a = greedy_policy(problem, model, y)
+    sigma = np.asarray(problem.diffusion_at(y, a)) / stopping.half[:, None]
+    ways = np.einsum("nik,njk,nj->ni", sigma, sigma, stopping.normals)
+    size = np.linalg.norm(ways, axis=1)[:, None]
+    still = size <= 1e-9 * (sigma**2).sum((1, 2))[:, None]
+    return np.where(still, 0.0, ways / np.where(still, 1.0, size))
+
+
+def _valley(
+    payoffs: Payoffs, stopping: StoppingSet, model: ValueModel, ways: Array,
+    reach: float,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Downhill along every way to the first minimum of u: where, and u there."""
+    box, y, half = payoffs.box, stopping.states, stopping.half
+    low, high = np.asarray(box.low), np.asarray(box.high)
+
+    def u(s: Array) -> Array:
+        x = y + s[:, None] * ways * half
+        found = payoffs.excess(model, np.clip(x, low, high), stopping.owners)
+        return np.where(box.contains(x), found, np.inf)
+
+    grid = np.linspace(-reach, reach, SEARCH)
+    table = np.stack([u(np.full(len(y), s)) for s in grid], -1)
+    rows, at = np.arange(len(y)), np.full(len(y), SEARCH // 2)
+    for _ in range(SEARCH):
+        left, right = np.maximum(at - 1, 0), np.minimum(at + 1, SEARCH - 1)
+        here, before, after = (table[rows, k] for k in (at, left, right))
+        down = np.where((before < here) & (before <= after), left, at)
+        at = np.where((after < here) & (after < before), right, down)
+    s = _golden(u, grid[np.maximum(at - 1, 0)], grid[np.minimum(at + 1, SEARCH - 1)])
+    depth = u(s)
+    return s, np.where(np.isfinite(depth), depth, 0.0)
+
+
+def _golden(u: Callable[[Array], Array], low: Array, high: Array) -> Array:
+    """Golden-section search on [low, high] (n,), to 1e-8 of its length."""
+    ratio = 0.5 * (np.sqrt(5.0) - 1.0)
+    for _ in range(40):
+        one, two = high - ratio * (high - low), low + ratio * (high - low)
+        less = u(one) < u(two)
+        low, high = np.where(less, low, one), np.where(less, two, high)
+    return 0.5 * (low + high)
+
+
+def _turned(
+    payoffs: Payoffs, stopping: StoppingSet, model: ValueModel, moved: Array
+) -> Array:
+    """Normals at the moved states: on the best surface ``hess u = k n n'``.
+
+    The old normal is kept where u does not bend that way, or bends elsewhere.
+    """
+    old, d = stopping.normals, stopping.states.shape[1]
+    if d == 1:
+        return old
+    half, owners = stopping.half, stopping.owners
+    box = payoffs.box
+    x = np.clip(moved, np.asarray(box.low), np.asarray(box.high))
+    _, hess = differences(lambda y: payoffs.excess(model, y, owners), box, x, 1e-3)
+    bends, axes = np.linalg.eigh(hess * half[:, None] * half)
+    top = axes[:, :, -1]
+    along = (top * old).sum(1)
+    good = (np.abs(along) > 0.7) & (bends[:, -1] > 0) & ~is_pinned(payoffs, stopping)
+    return np.where(good[:, None], top * np.sign(along)[:, None], old)
