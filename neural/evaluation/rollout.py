@@ -223,7 +223,9 @@ class Paths:
             ended = first_crossing(self.surfaces, problem.domain, move, rng)
             time = h.copy()
             time[ended.which], kick[ended.which] = ended.time, ended.kick
-        self._collect(on, kick, rate, payoff, time)
+        if self.model is not None and self.rollout.control_variate:
+            self.total[on] -= self.weight[on] * self._martingale(x, sigma, kick, time)
+        self._collect(on, rate, payoff, time)
         go_on = np.ones(len(on), bool)
         if ended is not None:
             self._end(on, ended)
@@ -253,13 +255,23 @@ class Paths:
         f = 0.5 * (f + np.asarray(problem.drift_at(ahead, b)))
         return f, 0.5 * (payoff + fade * np.asarray(problem.payoff_at(ahead, b)))
 
-    def _collect(
-        self, on: Indices, kick: Array, rate: Array, payoff: Array, time: Array
-    ) -> None:
-        """The payoff of `time` (m,), less the martingale of the noise `kick`."""
-        if self.model is not None and self.rollout.control_variate:
-            slope = self.model.gradient(self.x[on])
-            self.total[on] -= self.weight[on] * (slope * kick).sum(-1)
+    def _martingale(self, x: Array, sigma: Array, kick: Array, time: Array) -> Array:
+        """What V gains by the noise `kick` (m, d) of `time` (m,), of mean 0.
+
+        ``p . k``, and with an exit or a horizon ``(k' H k - tr(sigma' H sigma) h) / 2``
+        as well: there noise is large over few steps, and this is the next of it.
+        """
+        assert self.model is not None
+        gain = (self.model.gradient(x) * kick).sum(-1)
+        if self.problem.exit is None and not isinstance(self.problem, TimedProblem):
+            return gain
+        bend = self.model.hessian(x)
+        square = np.einsum("ni,nij,nj->n", kick, bend, kick)
+        mean = np.einsum("nik,nij,njk->n", sigma, bend, sigma)
+        return gain + 0.5 * (square - mean * time)
+
+    def _collect(self, on: Indices, rate: Array, payoff: Array, time: Array) -> None:
+        """The payoff of `time` (m,)."""
         if isinstance(self.rollout.stepper, Heun):
             gain = payoff * time
         else:
