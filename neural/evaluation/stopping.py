@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .least_squares import LeastSquares
 
 Array = NDArray[np.float64]
+State = tuple[StoppingSet, Policy]
 
 REACH = 0.1
 """Longest step of the surface, in half widths."""
@@ -66,48 +68,60 @@ def learn_stopping(
     """
     began, rng = time.perf_counter(), np.random.default_rng(seed)
     _refuse(problem)
-    given = problem
-    if problem.horizon is not None:
-        method = replace(method, regularisation=max(method.regularisation, TIMED))
+    given, timed = problem, problem.horizon is not None
+    if timed:
+        method = _steeper(method, problem.dimension + 1)
         problem = rooted(TimedProblem.of(problem))
     payoffs = Payoffs(problem)
     payoffs.check(payoffs.box.sample(rng, PROBES))
     full, small, scales = method.sizes(problem.dimension)
-    if given.horizon is not None and method.scales is None:
-        scales = tuple(STEEPER * scale for scale in scales)
     first = first_set(payoffs, _n_surface(small), rng)
-    running = payoffs.running_until(first)
     if first.everywhere:
         return _at_once(payoffs, first)
-    if isinstance(problem, TimedProblem):
-        policy, words = timed_start(given, running, start, rng)  # type: ignore[arg-type]
-    else:
-        policy, words = admissible_start(running, start, rng)
+    running = payoffs.running_until(first)
+    find = partial(timed_start, given) if timed else admissible_start
+    policy, words = find(running, start, rng)  # type: ignore[arg-type]
     trials: list[_Run] = []
     for scale, _ in bar_over(scales, scales, progress, "feature scale"):
-        good = min(trials, key=_badness, default=None)
-        at = (first, policy) if good is None else good.state
-        box = payoffs.box if good is None else box_around(problem, at[0])
-        basis = FeatureBasis.draw(box, small, scale, rng)
-        stage = "first" if good is None else "scale"
-        trials.append(_Run(method, payoffs, basis, seed, stage, *at).iterate(False))
+        run = _trial(method, payoffs, trials, (first, policy), scale, rng)
+        trials.append(replace(run, seed=seed).iterate(False))
     best = min(trials, key=_badness)
-    scale, middle = scales[trials.index(best)], time.perf_counter()
-    runs = list(trials)
+    scale, middle, runs = scales[trials.index(best)], time.perf_counter(), list(trials)
     if small != full and best.best is not None:
         stopping, policy = best.state
         spread = resampled(payoffs, stopping, _n_surface(full), rng)
-        box = box_around(problem, stopping)
-        basis = FeatureBasis.draw(box, full, scale, rng)
+        basis = FeatureBasis.draw(box_around(problem, stopping), full, scale, rng)
         last = _Run(method, payoffs, basis, seed, "full", spread, policy)
         runs.append(last.iterate(progress))
         best = min(best, last, key=_badness)
-    seconds = {
-        "scale selection": middle - began,
-        "iteration": time.perf_counter() - middle,
-    }
+    ended = time.perf_counter()
+    seconds = {"scale selection": middle - began, "iteration": ended - middle}
     history = [entry for run in runs for entry in run.history]
     return best.outcome(words, history, seconds, scale)
+
+
+def _steeper(method: LeastSquares, d: int) -> LeastSquares:
+    """Options for a corner of the data at the horizon, in d states with time."""
+    scales = method.scales
+    if scales is None:
+        scales = tuple(STEEPER * scale for scale in method.sizes(d)[2])
+    weight = max(method.regularisation, TIMED)
+    return replace(method, scales=scales, regularisation=weight)
+
+
+def _trial(
+    method: LeastSquares, payoffs: Payoffs, before: list[_Run], first: State,
+    scale: float, rng: np.random.Generator,
+) -> _Run:  # fmt: skip
+    """A run on the smaller basis, from the best state of those before it."""
+    small = method.sizes(payoffs.box.dimension)[1]
+    good = min(before, key=_badness, default=None)
+    at, box, stage = first, payoffs.box, "first"
+    if good is not None:
+        at, stage = good.state, "scale"
+        box = box_around(payoffs.problem, at[0])
+    basis = FeatureBasis.draw(box, small, scale, rng)
+    return _Run(method, payoffs, basis, 0, stage, *at)
 
 
 def _refuse(problem: ControlProblem) -> None:
