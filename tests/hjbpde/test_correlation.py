@@ -314,6 +314,21 @@ def test_upwind_values_converge_at_first_order_and_are_covered():
     assert min(covered for _, covered in found) >= 0.99
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_bars_cover_problems_drawn_at_random(seed, monkeypatch):
+    """Waves, correlation, deviations, faces and numbers of nodes: nothing is chosen."""
+    rng = np.random.default_rng(seed)
+    monkeypatch.setitem(WAVES, 2, 1.2 * rng.normal(size=(3, 2)))
+    rho, deviations = rng.uniform(-0.97, 0.97), np.exp(rng.uniform(-1.6, 0.2, 2))
+    faces = {
+        face: rule if rng.random() < 0.5 else hjb.Dirichlet(value)
+        for face, rule in slopes_at_faces(rng.uniform(0.0, 0.6)).items()
+    }
+    problem = problem_of(2, correlated(2, rho, deviations), faces)
+    _, covered = measured(hjb.solve(problem, tuple(rng.integers(33, 90, 2))))
+    assert covered >= 0.99
+
+
 @pytest.mark.parametrize("alpha", [0.0, 0.5])
 def test_faces_with_slopes_keep_second_order(alpha):
     """The mixed derivative on such a face is the tangential one of its data."""
