@@ -13,6 +13,7 @@ from hjbpde.errors import ProblemError
 from hjbpde.problem import ControlProblem
 from hjbpde.sets import Box
 
+from .stopping_payoff import Payoffs
 from .symptoms import Evidence, look
 
 Array = NDArray[np.float64]
@@ -97,7 +98,7 @@ def diagnose(learned: Any, *, seed: int = 0, show: bool = True) -> Diagnosis:
         )
     details = {} if report is None else report.details
     found = [*_of_status(report), *_of_gradients(details), *_of_steps(details)]
-    problem = getattr(learned, "problem", None)
+    problem = _followed(learned)
     if isinstance(problem, ControlProblem):
         region = getattr(learned, "region", None)
         if region is None:
@@ -112,6 +113,22 @@ def diagnose(learned: Any, *, seed: int = 0, show: bool = True) -> Diagnosis:
     if show:
         print(diagnosis)
     return diagnosis
+
+
+def _followed(learned: Any) -> ControlProblem | None:
+    """The problem whose paths the answer's rules can be followed along.
+
+    Where somebody stops it ends there; None where the rule moves in time, or stops
+    everywhere, because such paths cannot be simulated.
+    """
+    problem, stopping = getattr(learned, "problem", None), None
+    if isinstance(problem, ControlProblem):
+        stopping = getattr(learned, "stopping", None)
+    if problem is None or stopping is None:
+        return problem
+    if problem.horizon is not None or stopping.everywhere:
+        return None
+    return Payoffs(problem).running_until(stopping)
 
 
 def _of_status(report: Any) -> list[Finding]:

@@ -294,6 +294,11 @@ def test_stopped_paths_earn_the_value():
     assert np.isfinite(paths.ended).mean() > 0.95
 
 
+def test_diagnosis_follows_the_rule_for_stopping():
+    learned = neural.solve(perpetual_put()[0])
+    assert not neural.diagnose(learned, show=False).findings
+
+
 def test_solution_comes_back_bit_for_bit_with_its_problem(tmp_path):
     problem, _, _ = radial(2)
     small = neural.LeastSquares(features=80, scales=(1.0,))
