@@ -103,8 +103,9 @@ class Training:
                 box = self.problem.domain
                 assert box is not None
                 self.model, targets = first_guess(
-                    self.value_net, box, x, targets, self.ends
-                )
+                    self.value_net, box, x, targets, self.ends,
+                    noisy=self.problem.exit is not None,
+                )  # fmt: skip
             self._fit_value(x, targets)
             assert self.model is not None
             values = self.model.value(x)
