@@ -65,6 +65,9 @@ def bound(
     better = corrections.fourth[-1]
     grids = [s.grid for s in states][-len(corrections.fourth) :]
     highest = 2.0 if control_switches(states) else 4.0
+    if method.order == 4 and not all(face.fixed for face in fine.faces.faces):
+        # Slopes given on a face leave errors of order 3 and of either sign there.
+        highest = min(highest, 3.0)
     fourths = [c.V for c in corrections.fourth]
     limit = nested_estimate(fourths, grids, highest, unseen=2.0)
     if len(corrections.fourth) == 1:

@@ -16,6 +16,9 @@ from .state import GridState
 
 Array = NDArray[np.float64]
 LEVELS_FOR_BAR = 3
+ACCURACY = {2: 1e-3, 4: 1e-4}
+"""Where corrections stop, by the order returned. The fourth-order value is as good as
+its own iteration: next to faces with slopes the last steps tell less than they should."""
 
 
 @dataclass(eq=False)
@@ -28,13 +31,14 @@ class Corrections:
     notes: list[str] = field(default_factory=list)
 
     @classmethod
-    def on(cls, states: list[GridState]) -> Corrections:
-        """Correct the last grids; the finest to both orders."""
-        out = cls()
+    def on(cls, states: list[GridState], order: int) -> Corrections:
+        """Correct the last grids; the finest to both orders, `order` is returned."""
+        out, accuracy = cls(), ACCURACY[order]
         fine = states[-1]
         out.second = correct(fine, 2, fine.V, fine.a)
-        out.fourth = fourth_orders(states[:-1])
-        out.fourth.append(correct(fine, 4, out.second.V, out.second.a))
+        out.fourth = fourth_orders(states[:-1], accuracy)
+        fourth = correct(fine, 4, out.second.V, out.second.a, accuracy=accuracy)
+        out.fourth.append(fourth)
         out.accepted = out._accept(states)
         return out
 
@@ -115,10 +119,12 @@ def all_central(state: GridState) -> bool:
     return True
 
 
-def fourth_orders(states: list[GridState]) -> list[Correction]:
+def fourth_orders(
+    states: list[GridState], accuracy: float = ACCURACY[2]
+) -> list[Correction]:
     """Order-4 values on up to two grids below the finest, coarse to fine."""
     usable = [s for s in states if min(s.grid.shape) >= 7][-(LEVELS_FOR_BAR - 1) :]
-    found = [correct(s, 4, s.V, s.a) for s in usable]
+    found = [correct(s, 4, s.V, s.a, accuracy=accuracy) for s in usable]
     while found and not all(c.settled for c in found):
         found.pop(0)
     return found

@@ -83,7 +83,7 @@ def _finish(
     if fine.status != "not converged":
         if method.order > 1:
             with clock.phase("defect correction"):
-                corrections = Corrections.on(states)
+                corrections = Corrections.on(states, method.order)
                 value, a = corrections.pick(fine, method.order)
         elif method.richardson:
             value = corrections.extrapolate(states)

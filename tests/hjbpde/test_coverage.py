@@ -125,3 +125,53 @@ def test_merton_on_a_log_axis_meets_its_accuracy():
     inner = problem.domain.inner(0.75).contains(nodes)
     gap = np.abs(solution.control - problem.exact.control(nodes))[inner]
     assert gap.max() <= 1e-4
+
+
+def waves_between_slopes(seed, alpha):
+    """Three oblique waves V, the reward that makes rho V = r + L V, Robin faces."""
+    rng = np.random.default_rng(seed)
+    k, phase = rng.uniform(0.5, 1.3, (3, 2)), rng.uniform(0, 6, 3)
+    size = rng.uniform(0.3, 1, 3)
+
+    def value(x):
+        return np.sin(x @ k.T + phase) @ size
+
+    def gradient(x):
+        return (np.cos(x @ k.T + phase) * size) @ k
+
+    def drift(x, a):
+        return np.stack((0.4 * np.sin(x[..., 1]), -0.3 * np.sin(x[..., 0])), -1)
+
+    def reward(x, a):
+        lap = -(np.sin(x @ k.T + phase) * size) @ (k**2).sum(1)
+        return 0.3 * value(x) - (drift(x, a) * gradient(x)).sum(-1) - 0.18 * lap
+
+    def rule(axis, n):
+        def data(x):
+            return alpha * value(x) + n * gradient(x)[..., axis]
+
+        return hjb.Robin(alpha, 1.0, data)
+
+    faces = {(i, s): rule(i, n) for i in (0, 1) for s, n in (("low", -1), ("high", 1))}
+    problem = hjb.ControlProblem(
+        drift=drift,
+        diffusion=0.6,
+        reward=reward,
+        domain=hjb.Box([-1.5, -1.5], [1.5, 1.5]),
+        discount=0.3,
+        boundary=faces,
+    )
+    return problem, value
+
+
+@pytest.mark.parametrize(("seed", "alpha"), [(0, 0.2), (0, 1.0), (2, 0.2)])
+def test_order_four_is_covered_beside_faces_with_slopes(seed, alpha):
+    problem, value = waves_between_slopes(seed, alpha)
+    errors = []
+    for n in (17, 33, 65):
+        found = hjb.solve(problem, (n, n), hjb.PolicyIteration(order=4))
+        gap = np.abs(found.value - value(found.grid.nodes()))
+        assert (gap <= found.error_bar).mean() >= 0.99
+        errors.append(gap.max())
+    # Order 4 inside, 3 at the faces.
+    assert 3.0 < np.log2(errors[0] / errors[2]) / 2 < 5.0
