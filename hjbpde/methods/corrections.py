@@ -17,8 +17,8 @@ from .state import GridState
 Array = NDArray[np.float64]
 LEVELS_FOR_BAR = 3
 ACCURACY = {2: 1e-3, 4: 1e-4}
-"""Where corrections stop, by the order returned. The fourth-order value is as good as
-its own iteration: next to faces with slopes the last steps tell less than they should."""
+"""Where corrections stop, by the order returned. A fourth-order value is as good as its
+own iteration: beside faces with slopes the last steps tell less than they should."""
 
 
 @dataclass(eq=False)
