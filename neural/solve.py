@@ -35,10 +35,10 @@ def solve(
     Parameters
     ----------
     problem : ControlProblem
-        Discounted and stationary (V_t = 0); with ``LeastSquares`` and ``Residual``
-        also with a horizon, V(x, T) = g(x), and with an exit region, V = g on its
-        surface; with ``LeastSquares`` also with rights to stop,
-        min(rho V - V_t - max_a {...}, V - psi) = 0. A method's `takes` says it.
+        Discounted and stationary (V_t = 0); `PolicyIteration` also takes a horizon,
+        V(x, T) = g(x), and an exit region, V = g on its surface; with
+        ``LeastSquares`` also rights to stop, min(rho V - V_t - max_a {...}, V - psi)
+        = 0. A method's `takes` says it.
     method : PolicyIteration or QLearning, optional
         Default ``PolicyIteration(LeastSquares())``.
     region : Box, optional
