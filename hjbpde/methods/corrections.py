@@ -16,7 +16,7 @@ from .state import GridState
 
 Array = NDArray[np.float64]
 LEVELS_FOR_BAR = 3
-ACCURACY = {2: 1e-3, 4: 1e-4}
+ACCURACY = {2: 1e-3, 4: 1e-6}
 """Where corrections stop, by the order returned. A fourth-order value is as good as its
 own iteration: beside faces with slopes the last steps tell less than they should."""
 
