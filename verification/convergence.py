@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,7 @@ def convergence_study(
     *,
     progress: bool = False,
 ) -> Study:
-    """Solve on every shape and compare with one reference.
+    """Solve on every shape and compare with one reference, today with a horizon.
 
     Parameters
     ----------
@@ -118,16 +119,18 @@ def convergence_study(
     method : PolicyIteration, optional
     reference : Solution or callable x (..., d) -> (...), optional
         Default: the problem's exact value; without one, the finest solution, whose
-        own error bar is stated.
+        own error bar is stated. With a horizon: at t = 0.
 
     Raises
     ------
     ProblemError
         Fewer than two shapes, or an unusable reference.
     MethodMismatch
-        A problem with several values a state: a horizon, or modes.
+        A problem with several values a state (modes), or with impulses.
     """
-    problem.require_only("convergence_study", "exit", "stop", "average", "adversary")
+    problem.require_only(
+        "convergence_study", "exit", "stop", "average", "adversary", "horizon"
+    )
     assert problem.domain is not None
     shapes = list(shapes)
     if len(shapes) < 2:
@@ -138,11 +141,20 @@ def convergence_study(
     grids = [Grid(problem.domain, shape) for shape in shapes]
     labels = ["x".join(map(str, grid.shape)) for grid in grids]
     solved = [
-        hjb.solve(problem, grid, method)
+        _solved(problem, grid, method)
         for grid, _ in bar_over(grids, labels, progress, problem.name or "study")
     ]
     compared, truth, label, own = _reference_of(problem, solved, reference)
     return _study(problem, compared, truth, label, own)
+
+
+def _solved(problem: ControlProblem, grid: Grid, method: Any) -> GridSolution:
+    """The solution on one grid, of today where there is a horizon."""
+    if problem.horizon is None:
+        return hjb.solve(problem, grid, method)
+    solution = hjb.solve(problem, grid, method, times=[0.0])
+    assert isinstance(solution, hjb.TimedSolution)
+    return solution.at(0.0)
 
 
 def _reference_of(
@@ -150,7 +162,7 @@ def _reference_of(
 ) -> tuple[list[GridSolution], Any, str, Any]:
     if reference is None and problem.exact is not None:
         label = f"the exact value ({problem.exact.source})"
-        return solved, problem.exact.value, label, None
+        return solved, _today(problem, problem.exact.value), label, None
     if reference is None:
         finest = solved[-1]
         shape = "x".join(map(str, finest.grid.shape))
@@ -164,6 +176,13 @@ def _reference_of(
         f"convergence_study: reference is a {type(reference).__name__}; give a "
         "Solution, a function of points (..., d), or nothing."
     )
+
+
+def _today(problem: ControlProblem, value: Any) -> Any:
+    """The exact value at t = 0: a function of x alone, or of x and t."""
+    if problem.horizon is None or "t" not in signature(value).parameters:
+        return value
+    return lambda x: value(x, t=0.0)
 
 
 def _study(

@@ -68,3 +68,18 @@ def test_an_unusable_reference_is_refused() -> None:
 def test_several_values_a_state_are_refused():
     with pytest.raises(hjb.MethodMismatch, match="'modes'"):
         convergence_study(hjb.catalogue.get("consumption-saving"), SHAPES)
+
+
+def test_a_problem_with_a_horizon_is_studied_today():
+    """Second order in space, its time error being far below."""
+    problem = hjb.catalogue.get("reverse-diffusion")
+    method = hjb.Marching(order=2)
+    study = convergence_study(problem, [41, 81, 161], method)
+    assert np.all(np.abs(study.orders - 2.0) < 0.3), study.orders
+    assert (study.covered >= 0.99).all()
+
+
+def test_modes_are_refused():
+    problem = hjb.catalogue.get("consumption-saving")
+    with pytest.raises(hjb.MethodMismatch, match="modes"):
+        convergence_study(problem, [51, 101])
