@@ -9,8 +9,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from .faces import Faces
-from .jumps import Jumps
 from .kernels.selling import add_rates
+from .offsets import OffsetStencil
 
 Array = NDArray[np.float64]
 
@@ -20,11 +20,11 @@ class Correlation:
     """What correlated noise adds to the rows of one grid.
 
     axis : (d, N), the noise D' that is left to the axes
-    own : (d, N), the rest of D, carried by the jumps
+    own : (d, N), the rest of D, carried along the offsets
     rates : (N, N), rates to the nodes along the offsets
     lost : (N), what Robin faces take at the mirrored ends of arms
     slopes : for every face a matrix (N, nodes of the face): slopes to payoff
-    fourth : (N, N), what makes the jumps fourth order where both nodes either way exist
+    fourth : (N, N), what makes them fourth order where both nodes either way exist
     pairs : (pairs, N), the entries of D off its diagonal
     missing : (pairs, N), what of them is left out where offsets would be too long
     rough : (N), nodes with arms that meet a face, or with long ones near it
@@ -43,7 +43,7 @@ class Correlation:
 
     @classmethod
     def of(cls, faces: Faces, D: Array, pairs: Array) -> Correlation:
-        """The jumps for half the covariance: diagonal D (d, .), `pairs` (., .).
+        """The rates for half the covariance: diagonal D (d, .), `pairs` (., .).
 
         Raises
         ------
@@ -52,16 +52,16 @@ class Correlation:
         StabilityError
             Four correlated axes that are not diagonally dominant.
         """
-        parts = Jumps(faces, D, pairs)
+        parts = OffsetStencil(faces, D, pairs)
         axis, missing, reach = parts.build()
         return cls(
-            axis, parts.D - axis, parts.jumps.matrix(), parts.lost,
+            axis, parts.D - axis, parts.rates.matrix(), parts.lost,
             [entries.matrix() for entries in parts.slopes], parts.fourth.matrix(),
             parts.all_pairs, missing, parts.rough, reach,
         )  # fmt: skip
 
     def add_to(self, out: Array, V: Array, faces: Faces) -> None:
-        """out += jumps of V (N,) and payoff of the faces' slopes, less what is lost."""
+        """out += rates on V (N,) and payoff of the faces' slopes, less what is lost."""
         add_rates(self.rates.indptr, self.rates.indices, self.rates.data, V, out)
         out += self.payoff(faces) - self.lost * V
 
@@ -78,7 +78,7 @@ class Correlation:
     def note(self) -> str:
         """What the report says."""
         text = (
-            "noise correlated between axes: jumps along offsets of up to "
+            "noise correlated between axes: moves along offsets of up to "
             f"{self.reach} steps (7-point stencil where it is monotone, Selling's "
             "decomposition elsewhere)"
         )

@@ -23,12 +23,12 @@ from .closure import target_slopes
 from .faces import FaceNodes, Faces
 from .grid import Grid
 from .improvement import SmoothSlopes, greedy
-from .jumps import pairs_of
 from .kernels.differentiate import differentiate
 from .kernels.selling import add_rates
 from .methods.state import GridState
 from .mixing import Anderson
 from .multigrid import _around
+from .offsets import pairs_of
 from .weights import finite_difference_weights
 
 Array = NDArray[np.float64]

@@ -59,7 +59,7 @@ Noise = tuple[Array, Array | None]
 def check_free_pairs(one: Noise, two: Noise, x: Array, a: Array) -> None:
     """Refuse correlated noise that two controls, the second a (n, m), feel differently.
 
-    The jumps along offsets are those of one covariance a node.
+    The rates along offsets are those of one covariance a node.
     """
     if one[1] is None and two[1] is None:
         return

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .correlation import Correlation
 from .faces import Faces
-from .jumps import pairs_of
+from .offsets import pairs_of
 from .probe import Coefficients, evaluate, half_covariance
 from .problem import ControlProblem
 from .resting import resting_controls
@@ -38,7 +38,7 @@ class QuadraticTables:
     pairs: Array | None = None
     """Entries of half the covariance above its diagonal, (d (d - 1) / 2, N), if any."""
     noise: Correlation | None = None
-    """The pairs as jumps on the nodes; D is then what is left to the axes."""
+    """The pairs as moves along offsets; D is then what is left to the axes."""
 
     @property
     def n_controls(self) -> int:
@@ -67,14 +67,14 @@ class QuadraticTables:
                 return table
             return np.ascontiguousarray(table[..., nodes])
 
-        assert self.noise is None, "jumps belong to one grid"
+        assert self.noise is None, "offsets belong to one grid"
         names = ("f0", "B", "D", "r0", "r1", "R", "low", "high", "rho")
         pairs = None if self.pairs is None else part(self.pairs)
         fields = {name: part(getattr(self, name)) for name in names}
         return replace(self, **fields, pairs=pairs)
 
     def on(self, faces: Faces) -> QuadraticTables:
-        """The tables with their correlated noise as jumps on the nodes of a grid."""
+        """The tables with their correlated noise along the offsets of a grid."""
         if self.pairs is None:
             return self
         noise = Correlation.of(faces, self.D, self.pairs)
@@ -112,7 +112,7 @@ class GeneralTables:
     covariance: tuple[Array, Array] | None = None
     """D (d, N) and its pairs, whatever the control, where noise is correlated."""
     noise: Correlation | None = None
-    """The pairs as jumps on the nodes; D is then what is left to the axes."""
+    """The pairs as moves along offsets; D is then what is left to the axes."""
 
     @property
     def n_controls(self) -> int:
@@ -157,7 +157,7 @@ class GeneralTables:
             return table if table.shape[-1] == 1 else table[..., nodes]
 
         skip = None if self.skip is None else self.skip[nodes]
-        assert self.noise is None, "jumps belong to one grid"
+        assert self.noise is None, "offsets belong to one grid"
         low, high, rho = part(self.low), part(self.high), part(self.rho)
         both = None
         if self.covariance is not None:
@@ -170,7 +170,7 @@ class GeneralTables:
         return out
 
     def on(self, faces: Faces) -> GeneralTables:
-        """The tables with their correlated noise as jumps on the nodes of a grid."""
+        """The tables with their correlated noise along the offsets of a grid."""
         if self.covariance is None:
             return self
         noise = Correlation.of(faces, *self.covariance)

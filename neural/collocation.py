@@ -123,7 +123,7 @@ class Collocation:
         faces = [
             FaceTables(face, points, basis.at(points.x))
             for face in problem.faces
-            for points in [_face_points(problem, face, n_face, rng)]
+            for points in [face_points(problem, face, n_face, rng)]
         ]
         faces += _periodic_pairs(problem, basis, n_face, rng)
         if problem.exit is not None:
@@ -214,7 +214,7 @@ def regularised_solve(A: Array, b: Array, lam: float) -> Array:
     return solve_triangular(R[:n, :n], R[:n, n:]) / norms[:, None]
 
 
-def _face_points(
+def face_points(
     problem: ControlProblem, face: Face, n: int, rng: np.random.Generator
 ) -> FacePoints:
     """Points of a face where the process runs; with a horizon, at few times."""

@@ -11,6 +11,7 @@ from ..errors import ProblemError
 from ..grid import Grid
 from ..problem import ControlProblem, Exact
 from ..sets import Box
+from .parameters import require_positive
 
 
 def _roots(drift: float, sigma: float, discount: float) -> tuple[float, float]:
@@ -98,11 +99,7 @@ def optimal_dividends(
     bounded rates.
     """
     numbers = {"mu": mu, "sigma": sigma, "discount": discount, "max_rate": max_rate}
-    for name, number in numbers.items():
-        if not (np.isfinite(number) and number > 0):
-            raise ProblemError(
-                f"optimal-dividends: {name} must be positive, got {number!r}."
-            )
+    require_positive("optimal-dividends", **numbers)
     threshold, decay, exact = _answer(mu, sigma, discount, max_rate)
     if not high > threshold:
         raise ProblemError(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..boundary import StateConstraint
-from ..errors import ProblemError
 from ..grid import Grid
 from ..problem import ControlProblem, Exact
 from ..sets import Box
+from .parameters import require_positive
 
 
 def liquidation(
@@ -44,9 +44,7 @@ def liquidation(
         "risk_aversion": risk_aversion,
         "penalty": penalty,
     }
-    for name, number in numbers.items():
-        if not (np.isfinite(number) and number > 0):
-            raise ProblemError(f"liquidation: {name} must be positive, got {number!r}.")
+    require_positive("liquidation", **numbers)
     risk = risk_aversion * volatility**2
     kappa = float(np.sqrt(risk / impact))
     rest = impact * kappa

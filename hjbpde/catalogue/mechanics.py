@@ -12,12 +12,7 @@ from ..errors import ProblemError
 from ..grid import Grid
 from ..problem import ControlProblem
 from ..sets import Box
-
-
-def _positive(name: str, **numbers: float) -> None:
-    for label, number in numbers.items():
-        if not (np.isfinite(number) and number > 0):
-            raise ProblemError(f"{name}: {label} must be positive, got {number!r}.")
+from .parameters import require_positive
 
 
 def pendulum(
@@ -45,7 +40,7 @@ def pendulum(
     added here. No closed form: compare grids, schemes and simulated paths.
     """
     numbers = {"noise": noise, "discount": discount, "top_rate": top_rate}
-    _positive("pendulum", gravity=gravity, max_torque=max_torque, **numbers)
+    require_positive("pendulum", gravity=gravity, max_torque=max_torque, **numbers)
     if min(damping, rate_weight, effort) < 0:
         raise ProblemError(
             "pendulum: damping, rate_weight and effort must not be negative."
@@ -90,8 +85,8 @@ def van_der_pol(
     Source of the oscillator: van der Pol, Phil. Mag. 2 (1926) 978, with unit
     frequency. No closed form: compare grids, schemes and simulated paths.
     """
-    _positive("van-der-pol", noise=noise, discount=discount, effort=effort)
-    _positive("van-der-pol", width=half_widths[0], height=half_widths[1])
+    require_positive("van-der-pol", noise=noise, discount=discount, effort=effort)
+    require_positive("van-der-pol", width=half_widths[0], height=half_widths[1])
 
     def drift(x: Any, a: Any) -> Any:
         q, v = x[..., 0], x[..., 1]
@@ -138,8 +133,10 @@ def mountain_car(
     the greatest speed; the wall stops the car there, and noise and discount are added
     here. No closed form: compare grids, schemes and simulated paths.
     """
-    _positive("mountain-car", power=power, discount=discount, top_speed=top_speed)
-    _positive("mountain-car", noise_position=noise[0], noise_speed=noise[1])
+    require_positive(
+        "mountain-car", power=power, discount=discount, top_speed=top_speed
+    )
+    require_positive("mountain-car", noise_position=noise[0], noise_speed=noise[1])
     if not wall < goal or slip < 0:
         raise ProblemError(
             f"mountain-car: the wall must lie left of the goal and slip be >= 0; got "

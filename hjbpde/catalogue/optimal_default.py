@@ -12,6 +12,7 @@ from ..errors import ProblemError
 from ..grid import Grid
 from ..problem import ControlProblem, Exact
 from ..sets import Box
+from .parameters import require_positive
 
 
 def optimal_default(
@@ -46,11 +47,7 @@ def optimal_default(
         "coupon": coupon,
         "half_width": half_width,
     }
-    for name, number in numbers.items():
-        if not (np.isfinite(number) and number > 0):
-            raise ProblemError(
-                f"optimal-default: {name} must be positive, got {number!r}."
-            )
+    require_positive("optimal-default", **numbers)
     if not 0 <= tax < 1:
         raise ProblemError(f"optimal-default: tax must lie in [0, 1), got {tax!r}.")
     drift = rate - payout - 0.5 * sigma**2

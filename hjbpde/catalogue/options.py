@@ -8,16 +8,10 @@ import numpy as np
 from scipy.special import ndtr
 
 from ..arrays import namespace
-from ..errors import ProblemError
 from ..grid import Grid
 from ..problem import ControlProblem, Exact
 from ..sets import Box, Finite
-
-
-def _positive(name: str, **numbers: float) -> None:
-    for label, number in numbers.items():
-        if not (np.isfinite(number) and number > 0):
-            raise ProblemError(f"{name}: {label} must be positive, got {number!r}.")
+from .parameters import require_positive
 
 
 def _domain(strike: float, half_width: float) -> tuple[Box, float]:
@@ -50,7 +44,7 @@ def european_call(
     equation 13; default parameters and values of the BENCHOP project (von Sydow et
     al., Int. J. Comput. Math. 92 (2015) 2361, problem 1).
     """
-    _positive("european-call", strike=strike, maturity=maturity, sigma=sigma)
+    require_positive("european-call", strike=strike, maturity=maturity, sigma=sigma)
     domain, _ = _domain(strike, half_width)
 
     def value(x: Any, t: float = 0.0) -> Any:
@@ -89,7 +83,7 @@ def american_put(
     K = 100, T = 1, r = .05, sigma = .2 at S = 90, 100, 110, 120 gives 11.4928,
     6.0903, 2.9866 and 1.3672 to four digits.
     """
-    _positive("american-put", strike=strike, maturity=maturity, sigma=sigma)
+    require_positive("american-put", strike=strike, maturity=maturity, sigma=sigma)
     domain, _ = _domain(strike, half_width)
 
     def payoff(x: Any) -> Any:
@@ -122,7 +116,7 @@ def uncertain_volatility(
     Finance 2 (1995) 73; default parameters of Pooley, Forsyth and Vetzal, IMA J.
     Numer. Anal. 23 (2003) 241, section 5. No value is quoted: compare grids.
     """
-    _positive("uncertain-volatility", low_sigma=low_sigma, maturity=maturity)
+    require_positive("uncertain-volatility", low_sigma=low_sigma, maturity=maturity)
     one, two = strikes
     middle = 0.5 * (one + two)
     domain, _ = _domain(middle, half_width)

@@ -13,6 +13,7 @@ from ..errors import ProblemError
 from ..grid import Grid
 from ..problem import ControlProblem, Exact
 from ..sets import Box
+from .parameters import require_positive
 
 
 def reverse_diffusion(
@@ -49,11 +50,7 @@ def reverse_diffusion(
         Weights, means (K, d) and variances (K,) that do not fit or are not positive.
     """
     w, mu, s2 = _mixture(weights, means, variances)
-    for name, number in (("theta", theta), ("sigma", sigma), ("horizon", horizon)):
-        if not (np.isfinite(number) and number > 0):
-            raise ProblemError(
-                f"reverse-diffusion: {name} must be positive, got {number!r}."
-            )
+    require_positive("reverse-diffusion", theta=theta, sigma=sigma, horizon=horizon)
     d = mu.shape[1]
 
     def marginal(t: float) -> tuple[Any, Any]:

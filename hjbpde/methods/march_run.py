@@ -37,7 +37,6 @@ def run_marching(
     for one, _ in bar_over(grids, [g.shape for g in grids], progress, "march"):
         level, run, stepper = _in_time(problem, one, method, to_go, outputs)
         levels.append(level)
-        missed = _surface(stepper, level.best, outputs)
     spent = time.perf_counter() - start
     closure = _closure_error(problem, grids[0], method, to_go, outputs)
     nested = InSpace(levels)
@@ -45,6 +44,7 @@ def run_marching(
     cut = carried(closure, grids[0], grid)
     parts["truncation"] = float(np.max(cut[:, _inner(problem, grid)]))
     if problem.exit is not None:
+        missed = _surface(stepper, levels[-1].best, outputs)
         parts["exit surface"], bar = float(missed.max()), bar + missed
     opinion = nested.opinion(values)
     return TimedSolution(

@@ -20,12 +20,12 @@ from ..closure import target_slopes
 from ..errors import NotConverged
 from ..grid import Grid
 from ..improvement import MonotoneStencil, improve, no_control
-from ..jumps import evenly_spaced
 from ..kernels.tridiagonal import howard_sweep
 from ..kernels.upwind import monotone_residual
 from ..linear import Rows, largest
 from ..mixing import Anderson
 from ..multigrid import Transfer
+from ..offsets import evenly_spaced
 from ..schemes import Hybrid, Scheme
 from ..tabulate import QuadraticTables
 from .state import GridState

@@ -56,7 +56,7 @@ class GridState:
 
     @property
     def noise(self) -> Correlation | None:
-        """Jumps off the axes, where noise is correlated between them."""
+        """Moves off the axes, where noise is correlated between them."""
         return self.tables.noise
 
     @property

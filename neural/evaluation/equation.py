@@ -18,10 +18,11 @@ from ..collocation import (
     HELD_OUT_LEVELS,
     LEVELS,
     FaceTables,
+    face_points,
     face_rows,
     periodic_points,
 )
-from ..exit_region import exit_states, running, running_states
+from ..exit_region import exit_states, running_states
 from ..sampling import FacePoints, interior_points, on_levels
 from ..start import Policy
 from ..time_state import TimedProblem
@@ -58,7 +59,7 @@ class Equation:
         assert box is not None
         few = max(4, round(n ** (1.0 - 1.0 / box.dimension)))
         faces: list[tuple[FacePoints, Array | None, tuple[int, str]]] = [
-            (_face_points(problem, face, few, rng), None, face)
+            (face_points(problem, face, few, rng), None, face)
             for face, rule in problem.faces.items()
             if not isinstance(rule, Dirichlet)
         ]
@@ -153,16 +154,3 @@ def inner_states(
         assert problem.domain is not None
         return on_levels(problem.domain, x, levels)
     return x
-
-
-def _face_points(
-    problem: ControlProblem, face: tuple[int, str], n: int, rng: np.random.Generator
-) -> FacePoints:
-    """Points of a face where the process runs; with a horizon, at few times."""
-    box = problem.domain
-    assert box is not None
-    points = FacePoints.draw(box, face, n, rng)
-    x = points.x
-    if isinstance(problem, TimedProblem) and points.axis < problem.dimension - 1:
-        x = on_levels(box, x, LEVELS)
-    return FacePoints(points.axis, points.sign, x[running(problem, x)])

@@ -14,10 +14,10 @@ from scipy.special import ndtr
 
 import hjbpde as hjb
 from hjbpde.faces import Faces
-from hjbpde.jumps import pairs_of
 from hjbpde.kernels.selling import add_rates, decompose_nodes
 from hjbpde.mdp import policy_iteration
 from hjbpde.methods.state import make_state
+from hjbpde.offsets import pairs_of
 from hjbpde.tabulate import tabulate
 
 MONOTONE = hjb.PolicyIteration(order=1)

@@ -1,7 +1,6 @@
 """Killed runs go on from their file with the bits of runs never killed."""
 
 import dataclasses
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -13,23 +12,6 @@ from neural.checkpoint import Checkpoint, adam_arrays, set_adam
 from neural.evaluation import adam as adam_module
 from neural.evaluation.residual_run import ResidualRun
 from neural.score_targets import Stream
-
-
-@contextmanager
-def killed(monkeypatch, owner, name, calls):
-    """Within, the call of owner.name after `calls` others raises KeyboardInterrupt."""
-    whole, done = getattr(owner, name), []
-
-    def short(*arguments, **options):
-        if len(done) == calls:
-            raise KeyboardInterrupt
-        done.append(1)
-        return whole(*arguments, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, short)
-        with pytest.raises(KeyboardInterrupt):
-            yield
 
 
 def same(one, two):
@@ -75,12 +57,12 @@ def moving():
 @pytest.mark.parametrize("calls", [1, 3, 7])
 @pytest.mark.parametrize("direct", [True, False])
 def test_residual_killed_between_policies_and_levels_goes_on(
-    tmp_path, monkeypatch, calls, direct
+    tmp_path, killed, calls, direct
 ):
     schedule = neural.NoiseSchedule(levels=3)
     options = {"schedule": schedule, "direct": direct, "max_policies": 3}
     whole, path = residual(interval(), **options), tmp_path / "run"
-    with killed(monkeypatch, ResidualRun, "_record", calls):
+    with killed(ResidualRun, "_record", calls):
         residual(interval(), path, **options)
     assert path.exists() == (calls > 0)
     same(residual(interval(), path, **options), whole)
@@ -89,21 +71,21 @@ def test_residual_killed_between_policies_and_levels_goes_on(
 
 
 @pytest.mark.parametrize("calls", [50, 130, 240])
-def test_residual_killed_in_adam_goes_on(tmp_path, monkeypatch, calls):
+def test_residual_killed_in_adam_goes_on(tmp_path, killed, calls):
     options = {"adam_steps": 230, "max_policies": 2}
     problem = hjb.catalogue.get("manufactured", boundary=None)
     whole, path = residual(problem, **options), tmp_path / "run"
     owner, name = adam_module, "mean_square_residual"
     if calls > 230:
         owner, name, calls = ResidualRun, "_record", 0
-    with killed(monkeypatch, owner, name, calls):
+    with killed(owner, name, calls):
         residual(problem, path, **options)
     same(residual(problem, path, **options), whole)
 
 
-def test_residual_with_a_horizon_goes_on(tmp_path, monkeypatch):
+def test_residual_with_a_horizon_goes_on(tmp_path, killed):
     whole, path = residual(moving(), max_policies=3), tmp_path / "run"
-    with killed(monkeypatch, ResidualRun, "_record", 2):
+    with killed(ResidualRun, "_record", 2):
         residual(moving(), path, max_policies=3)
     same(residual(moving(), path, max_policies=3), whole)
 
@@ -189,9 +171,9 @@ def q_learning(form, path=None, seed=2, dt=0.05):
 
 @pytest.mark.parametrize("form", FORMS, ids=["first", "second", "td"])
 @pytest.mark.parametrize("calls", [1, 3])
-def test_q_networks_go_on_from_their_last_sweep(tmp_path, monkeypatch, form, calls):
+def test_q_networks_go_on_from_their_last_sweep(tmp_path, killed, form, calls):
     whole, path = q_learning(form), tmp_path / "run"
-    with killed(monkeypatch, neural.QNetworks, "rate", 2 * calls):
+    with killed(neural.QNetworks, "rate", 2 * calls):
         q_learning(form, path)
     assert path.exists()
     again = q_learning(form, path)
@@ -231,10 +213,10 @@ def score(path=None, pool=0, seed=1, problem=None, **options):
 
 @pytest.mark.parametrize("pool", [0, 5000])
 @pytest.mark.parametrize("calls", [31, 85])
-def test_score_training_goes_on(tmp_path, monkeypatch, pool, calls):
+def test_score_training_goes_on(tmp_path, killed, pool, calls):
     """Killed before and within the steps whose weights are averaged."""
     whole, path = score(pool=pool), tmp_path / "run"
-    with killed(monkeypatch, Stream, "next", calls):
+    with killed(Stream, "next", calls):
         score(path, pool)
     y = np.linspace(-3, 3, 40)[:, None]
     for _ in range(2):

@@ -154,25 +154,15 @@ def test_faces_that_paths_cannot_follow_are_a_mismatch():
         neural.solve(problem, neural.PolicyIteration(SHORT))
 
 
-def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path, killed):
     """Killed after the second policy of four: the same bits as never killed."""
     problem = hjb.catalogue.get("merton")
     path = tmp_path / "run"
     four = dataclasses.replace(SHORT, max_policies=4)
     whole = neural.solve(problem, neural.PolicyIteration(four), seed=3)
     kept = neural.PolicyIteration(dataclasses.replace(four, checkpoint=path))
-    step, done = Training.step, []
-
-    def killed(self):
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        done.append(1)
-        return step(self)
-
-    monkeypatch.setattr(Training, "step", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with killed(Training, "step", 2):
         neural.solve(problem, kept, seed=3)
-    monkeypatch.setattr(Training, "step", step)
     resumed = neural.solve(problem, kept, seed=3)
     x = resumed.region.sample(np.random.default_rng(0), 100)
     assert np.array_equal(resumed.value_at(x), whole.value_at(x))

@@ -204,23 +204,13 @@ def test_mean_exit_time_is_learned_without_discount(dimension):
     assert off < 5e-2 / dimension
 
 
-def test_interrupted_run_with_an_exit_goes_on_bit_for_bit(tmp_path, monkeypatch):
+def test_interrupted_run_with_an_exit_goes_on_bit_for_bit(tmp_path, killed):
     problem, path = hjb.catalogue.get("unit-ball", dimension=1), tmp_path / "run"
     three = dataclasses.replace(SHORT, max_policies=3)
     whole = neural.solve(problem, neural.PolicyIteration(three), seed=3)
     kept = neural.PolicyIteration(dataclasses.replace(three, checkpoint=path))
-    step, done = Training.step, []
-
-    def killed(self):
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        done.append(1)
-        return step(self)
-
-    monkeypatch.setattr(Training, "step", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with killed(Training, "step", 2):
         neural.solve(problem, kept, seed=3)
-    monkeypatch.setattr(Training, "step", step)
     resumed = neural.solve(problem, kept, seed=3)
     x = np.random.default_rng(0).uniform(-0.6, 0.6, (50, 1))
     assert np.array_equal(resumed.value_at(x), whole.value_at(x))

@@ -203,23 +203,13 @@ def test_horizon_and_exit_go_together():
     assert learned.value_at(end, t=0.2) == 0.0
 
 
-def test_interrupted_run_with_a_horizon_goes_on_bit_for_bit(tmp_path, monkeypatch):
+def test_interrupted_run_with_a_horizon_goes_on_bit_for_bit(tmp_path, killed):
     (problem, _), path = moving(), tmp_path / "run"
     three = dataclasses.replace(SHORT, max_policies=3)
     whole = neural.solve(problem, neural.PolicyIteration(three), seed=3)
     kept = neural.PolicyIteration(dataclasses.replace(three, checkpoint=path))
-    step, done = Training.step, []
-
-    def killed(self):
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        done.append(1)
-        return step(self)
-
-    monkeypatch.setattr(Training, "step", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with killed(Training, "step", 2):
         neural.solve(problem, kept, seed=3)
-    monkeypatch.setattr(Training, "step", step)
     resumed = neural.solve(problem, kept, seed=3)
     x = np.linspace(-1.5, 1.5, 50)[:, None]
     assert np.array_equal(resumed.value_at(x, t=0.4), whole.value_at(x, t=0.4))

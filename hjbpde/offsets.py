@@ -1,4 +1,4 @@
-"""Correlated noise on the nodes: jumps along integer offsets, ending on nodes.
+"""Correlated noise on the nodes: a Markov chain along integer offsets.
 
 At every node ``D = 1/2 sigma sigma'`` is split into noise along the axes, which the
 axis weights carry as ever, and noise along integer offsets e (kernels/selling.py):
@@ -79,8 +79,8 @@ class _Entries:
         return out
 
 
-class Jumps:
-    """Builds the jumps node by node, all nodes of one offset at a time."""
+class OffsetStencil:
+    """Builds the rates node by node, all nodes of one offset at a time."""
 
     def __init__(self, faces: Faces, D: Array, pairs: Array) -> None:
         self.faces, self.grid = faces, faces.grid
@@ -93,7 +93,7 @@ class Jumps:
         last = np.array([np.diff(x)[-1] for x in grid.axes])
         self.even_end = (last >= (1 - EVEN) * self.step) | np.array(grid.periodic)
         self.strides = np.array([int(np.prod(grid.shape[k + 1 :])) for k in range(d)])
-        self.jumps, self.fourth = _Entries((n, n)), _Entries((n, n))
+        self.rates, self.fourth = _Entries((n, n)), _Entries((n, n))
         self.lost, self.rough = np.zeros(n), np.zeros(n, bool)
         sizes = [n // grid.shape[face.axis] for face in faces.faces]
         self.slopes = [_Entries((n, size)) for size in sizes]
@@ -115,7 +115,7 @@ class Jumps:
         for k in range(len(weights)):
             nodes = np.flatnonzero(weights[k])
             if nodes.size:
-                self._jump(nodes, offsets[k][:, nodes], weights[k][nodes])
+                self._arm(nodes, offsets[k][:, nodes], weights[k][nodes])
         reach = int(np.max(np.abs(offsets) * (weights > 0)[:, None], initial=0))
         return axis, share * self.pairs, reach
 
@@ -125,7 +125,7 @@ class Jumps:
                 if pair.any() and not evenly_spaced(self.grid, axis):
                     raise ProblemError(
                         f"axis {axis} is unevenly spaced, but its noise is correlated "
-                        f"with that of axis {j if axis == i else i}: jumps along "
+                        f"with that of axis {j if axis == i else i}: moves along "
                         "diagonals would miss the nodes. Use equal steps there, or a "
                         "state in which the axis is stretched already (e.g. log x); on "
                         "periodic axes a number of nodes that halves evenly."
@@ -181,9 +181,9 @@ class Jumps:
             out[[i, j]] |= self.pairs[k] != 0.0
         return out
 
-    # --- jumps -----------------------------------------------------------------
+    # --- arms ------------------------------------------------------------------
 
-    def _jump(self, nodes: Indices, offset: Indices, weight: Array) -> None:
+    def _arm(self, nodes: Indices, offset: Indices, weight: Array) -> None:
         """Both arms of one offset a node: offset (d, m), weight (m,)."""
         index = np.stack(np.unravel_index(nodes, self.grid.shape))
         clean = self._lands_inside(index, offset) & self._lands_inside(index, -offset)
@@ -193,13 +193,13 @@ class Jumps:
         self.rough[nodes[clean & ~wide & long]] = True
         for sign in (1, -1):
             to = self._numbers(index + sign * offset)
-            self.jumps.add(nodes[clean], to[clean], weight[clean])
+            self.rates.add(nodes[clean], to[clean], weight[clean])
             self.fourth.add(nodes[wide], to[wide], weight[wide] / 3.0)
             far = self._numbers(index + 2 * sign * offset)
             self.fourth.add(nodes[wide], far[wide], -weight[wide] / 12.0)
         rest = np.flatnonzero(~clean)
         if rest.size:
-            self._cut_jump(nodes[rest], offset[:, rest], weight[rest])
+            self._cut_arm(nodes[rest], offset[:, rest], weight[rest])
 
     def _lands_inside(self, index: Indices, offset: Indices) -> NDArray[np.bool_]:
         """Whether an arm ends on a node, a whole number of regular steps away."""
@@ -221,7 +221,7 @@ class Jumps:
             flat += self.strides[k] * wrapped
         return flat
 
-    def _cut_jump(self, nodes: Indices, offset: Indices, weight: Array) -> None:
+    def _cut_arm(self, nodes: Indices, offset: Indices, weight: Array) -> None:
         """Arms that meet a face: cut there, or mirrored by its slope."""
         self.rough[nodes] = True
         x = self.grid.nodes_of(nodes).T
@@ -240,7 +240,7 @@ class Jumps:
                     low, width = self.grid.axes[k][0], self.grid.domain.width[k]
                     y[k] = low + (y[k] - low) % width
             for place, share in self._corners(y, range(len(y))):
-                self.jumps.add(nodes, self._numbers(place), rate * share)
+                self.rates.add(nodes, self._numbers(place), rate * share)
 
     def _length(self, x: Array, move: Array) -> Array:
         """The share of the arms x + move (d, m) up to where a face cuts them."""
@@ -318,7 +318,7 @@ class Jumps:
         return nodes[self.faces.slab(face, 0)].ravel()
 
     def _without_normal(self, face: FaceNodes) -> None:
-        """No jumps across the face from its own nodes: `_along_face` has them."""
+        """No arms across the face from its own nodes: `_along_face` has them."""
         for k, pair in enumerate(pairs_of(len(self.D))):
             if face.axis in pair:
                 self.pairs[k, self._slab(face)] = 0.0
@@ -368,7 +368,7 @@ class Jumps:
         drift = -weight * face.kappa
         for to, way, part in ((high, above, drift), (low, below, -drift)):
             rate = np.maximum(part, 0.0) / np.where(way > 0, way, np.inf)
-            self.jumps.add(slab, self._numbers(to), rate)
+            self.rates.add(slab, self._numbers(to), rate)
 
 
 def _has_slope(face: FaceNodes) -> bool:
