@@ -37,6 +37,7 @@ from .sets import Box, Finite
 from .simulate import Paths, simulate
 from .solution import GridSolution, load
 from .solve import default_method, evaluate, solve
+from .timed_moded_solution import TimedModedSolution
 from .timed_solution import TimedSolution
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "StoermerVerlet",
     "Stop",
     "Sweeping",
+    "TimedModedSolution",
     "TimedSolution",
     "Tube",
     "Upwind",

@@ -10,6 +10,7 @@ the guess's own error back into the guess.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,15 +45,20 @@ def layers(grid: Grid, face: FaceNodes) -> list[int]:
 
 def outward_slope(grid: Grid, face: FaceNodes, V: Array, depth: int) -> Array:
     """dV/dn on the layer `depth` nodes inside, by up to five points."""
-    x = grid.axes[face.axis]
-    n = x.size
+    n = grid.shape[face.axis]
     width = min(5, n)
     start = min(max(depth - width // 2, 0), n - width)
     index = [face.at(i, n) for i in range(start, start + width)]
-    at = x[face.at(depth, n)]
-    weights = finite_difference_weights(x[index], float(at), 1)
+    weights = _slope_weights(grid, face.axis, tuple(index), face.at(depth, n))
     total = np.tensordot(weights, V.take(index, axis=face.axis), (0, face.axis))
     return total if face.side == "high" else -total
+
+
+@lru_cache(maxsize=256)
+def _slope_weights(grid: Grid, axis: int, index: tuple[int, ...], at: int) -> Array:
+    """Weights of dV/dx at node `at` from the nodes `index`, asked for every step."""
+    x = grid.axes[axis]
+    return finite_difference_weights(x[list(index)], float(x[at]), 1)
 
 
 def continued(near: Array, far: Array, share: float, geometric: bool) -> Array:

@@ -14,6 +14,7 @@ class Exact:
     Parameters
     ----------
     value : callable, x (..., d) -> (...)
+        With a horizon also of ``t=``, with modes of ``mode=``.
     gradient : callable, x (..., d) -> (..., d), optional
     control : callable, x (..., d) -> (..., m), optional
     source : str

@@ -21,15 +21,30 @@ def keywords(function: Any) -> set[str]:
 
 
 def held(function: Any, **fixed: Any) -> Any:
-    """The function with those keywords fixed that it names; others are dropped."""
+    """The function with those keywords fixed that it names; others are dropped.
+
+    What it names beyond them can still be read off it, and held later.
+    """
     used = {name: v for name, v in fixed.items() if name in keywords(function)}
     if not used:
         return function
-    return lambda *arguments, **more: function(*arguments, **{**more, **used})
+
+    def rest(*arguments: Any, **more: Any) -> Any:
+        return function(*arguments, **{**more, **used})
+
+    named = inspect.signature(function)
+    left = [p for name, p in named.parameters.items() if name not in used]
+    rest.__dict__["__signature__"] = named.replace(parameters=left)
+    return rest
 
 
 def raised(rho: Any, rate: Any) -> Any:
-    """The discount rho + rate; either may be a number or a function of x."""
+    """The discount rho + rate; either may be a number or a function of x.
+
+    A rate of 0 leaves a discount that names the time as it is.
+    """
+    if not callable(rate) and rate == 0:
+        return rho
     if not callable(rho) and not callable(rate):
         return float(rho) + float(rate)
 

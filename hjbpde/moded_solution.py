@@ -187,7 +187,7 @@ def _mode(solution: ModedSolution, k: int) -> GridSolution:
         raise ProblemError(
             f"mode {k} does not exist; the modes are 0 to {solution.n_modes - 1}."
         )
-    stopping = solution.stopping
+    stopping, opinion = solution.stopping, solution.second_opinion
     return GridSolution(
         problem=None if solution.problem is None else _alone(solution, k),
         grid=solution.grid,
@@ -196,6 +196,7 @@ def _mode(solution: ModedSolution, k: int) -> GridSolution:
         error_bar=solution.error_bar[k],
         report=solution.report,
         scheme=solution.scheme,
+        second_opinion=None if opinion is None else opinion[k],
         artificial_axes=solution.artificial_axes,
         stopping=None if stopping is None else stopping[k],
     )

@@ -10,6 +10,7 @@ where they are coupled strongly, so anisotropy does not stop the smoother.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -38,8 +39,13 @@ STRONG = 0.2
 """An axis is coarsened when its mean weight is this share of the strongest."""
 
 
+@lru_cache(maxsize=64)
 def spacings(grid: Grid) -> tuple[Array, Array]:
-    """Distances to lower and upper neighbours by axis and index, (d, max n)."""
+    """Distances to lower and upper neighbours by axis and index, (d, max n).
+
+    Kept for the last grids asked for, since marching asks many times a step; shared,
+    so not to be written to.
+    """
     width = max(grid.shape)
     hm, hp = np.ones((grid.dimension, width)), np.ones((grid.dimension, width))
     for k, n in enumerate(grid.shape):

@@ -337,6 +337,10 @@ class GridSolution:
 
 def _kind_of(arrays: Mapping[str, Array]) -> tuple[type[GridSolution], dict[str, Any]]:
     """The class a saved solution has, and the fields that only it has."""
+    if "modes" in arrays and "times" in arrays:
+        from .timed_moded_solution import TimedModedSolution
+
+        return TimedModedSolution, {"times": arrays["times"]}
     if "modes" in arrays:
         from .moded_solution import ModedSolution
 

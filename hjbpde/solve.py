@@ -35,7 +35,7 @@ MAX_DIMENSION = 4
 Method = PolicyIteration | Marching | Sweeping | ExplicitMarching
 TAKES: dict[type, frozenset[str]] = {
     PolicyIteration: frozenset({"exit", "stop", "modes", "average", "impulse"}),
-    Marching: frozenset({"horizon", "exit", "stop"}),
+    Marching: frozenset({"horizon", "exit", "stop", "modes"}),
     Sweeping: frozenset({"exit"}),
     ExplicitMarching: frozenset({"horizon", "stop", "adversary"}),
 }
@@ -110,7 +110,8 @@ def solve(
     -------
     GridSolution
         With a horizon a TimedSolution, which adds the times; with modes a
-        ModedSolution, which adds the modes; with impulses an ImpulseSolution.
+        ModedSolution, which adds the modes, or with both a TimedModedSolution; with
+        impulses an ImpulseSolution.
 
     Raises
     ------

@@ -35,9 +35,12 @@ class TimedSolution(GridSolution):
 
     def at(self, t: float) -> GridSolution:
         """The solution at time t, linear between the times kept."""
+        return self._snapshot(t, GridSolution)
+
+    def _snapshot(self, t: float, kind: type[GridSolution]) -> GridSolution:
         t = float(t)
         if t not in self._snapshots:
-            self._snapshots[t] = _snapshot(self, t)
+            self._snapshots[t] = _snapshot(self, t, kind)
         return self._snapshots[t]
 
     def value_at(self, x: Any, t: float = 0.0) -> Array:
@@ -107,7 +110,9 @@ def _place(times: Array, t: float) -> tuple[int, float]:
     return right, (t - times[right - 1]) / (times[right] - times[right - 1])
 
 
-def _snapshot(solution: TimedSolution, t: float) -> GridSolution:
+def _snapshot(
+    solution: TimedSolution, t: float, kind: type[GridSolution]
+) -> GridSolution:
     times = solution.times
     if not times[0] <= t <= times[-1]:
         raise ProblemError(
@@ -122,7 +127,7 @@ def _snapshot(solution: TimedSolution, t: float) -> GridSolution:
     inside = 0.0 < share < 1.0
     bends = 0.5 * np.abs(solution.value[right] - solution.value[right - 1])
     problem, opinion = solution.problem, solution.second_opinion
-    return GridSolution(
+    return kind(
         problem=None if problem is None else problem.slice_at(t, 1.0),
         grid=solution.grid,
         value=between(solution.value),

@@ -21,6 +21,7 @@ from .optimal_default import optimal_default
 from .options import american_put, european_call, uncertain_volatility
 from .quadrotor import quadrotor
 from .reachability import air3d, dubins_car, hamilton_jacobi, harmonic_oscillator
+from .regime_switching import regime_switching_call
 from .reverse_diffusion import reverse_diffusion
 from .unit_ball import unit_ball
 
@@ -47,6 +48,7 @@ _BUILDERS: dict[str, Callable[..., ControlProblem]] = {
     "hamilton-jacobi": hamilton_jacobi,
     "harmonic-oscillator": harmonic_oscillator,
     "reverse-diffusion": reverse_diffusion,
+    "regime-switching-call": regime_switching_call,
     "air3d": air3d,
     "dubins-car": dubins_car,
     "quadrotor": quadrotor,

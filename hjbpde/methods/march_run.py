@@ -7,15 +7,18 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from ..error_bar import SAFETY, neighbour_maximum
 from ..exit_surface import surface_miss
 from ..grid import Grid
 from ..problem import ControlProblem
 from ..progress import bar_over
 from ..report import Report
+from ..timed_moded_solution import TimedModedSolution
 from ..timed_solution import TimedSolution
 from .corrections import all_central
-from .marching import Marching, Run, Stepper, halved, march, romberg, time_grid
-from .marching_bar import InSpace, InTime, carried
+from .marching import Marches, Marching, Run, Stepper, halved, march, romberg, time_grid
+from .marching_bar import InSpace, InTime
+from .moded_marching import stepper_of
 from .policy_iteration import nested_grids
 from .state import set_obstacles
 
@@ -29,32 +32,38 @@ def run_marching(
     outputs: Array,
     progress: bool = False,
 ) -> TimedSolution:
-    """March on up to three nested grids and on halved time grids; bound the error."""
+    """March on up to three nested grids and on halved time grids; bound the error.
+
+    Returns
+    -------
+    TimedSolution, or TimedModedSolution where the problem has modes.
+    """
     start = time.perf_counter()
     grids = nested_grids(grid)[-3:]
     to_go = time_grid(float(problem.horizon or 0.0), outputs, method.steps)
     levels: list[InTime] = []
     for one, _ in bar_over(grids, [g.shape for g in grids], progress, "march"):
-        level, run, stepper = _in_time(problem, one, method, to_go, outputs)
+        level, runs, stepper = _in_time(problem, one, method, to_go, outputs)
         levels.append(level)
     spent = time.perf_counter() - start
-    closure = _closure_error(problem, grids[0], method, to_go, outputs)
     nested = InSpace(levels)
     values, bar, parts = nested.answer(method.order)
-    cut = carried(closure, grids[0], grid)
+    cut = _closure_error(problem, grid, method, to_go, outputs, runs[0])
     parts["truncation"] = float(np.max(cut[:, _inner(problem, grid)]))
     if problem.exit is not None:
         missed = _surface(stepper, levels[-1].best, outputs)
         parts["exit surface"], bar = float(missed.max()), bar + missed
-    opinion = nested.opinion(values)
-    return TimedSolution(
+    opinion, shape = nested.opinion(values), runs[-1].values.shape
+    bar = bar + cut + 8 * np.finfo(float).eps * float(np.max(np.abs(values)))
+    kind = TimedSolution if problem.modes is None else TimedModedSolution
+    return kind(
         problem=problem,
         grid=grid,
         times=outputs,
-        value=problem.sign * values,
-        control=run.controls,
-        error_bar=bar + cut + 8 * np.finfo(float).eps * float(np.max(np.abs(values))),
-        stopping=run.stops if problem.stops else None,
+        value=problem.sign * values.reshape(shape),
+        control=runs[-1].controls,
+        error_bar=bar.reshape(shape),
+        stopping=runs[-1].stops if problem.stops else None,
         report=Report(
             status="converged",
             method=method.name,
@@ -65,46 +74,51 @@ def run_marching(
             details={"grids": [list(g.shape) for g in grids], "steps": len(to_go) - 1},
         ),
         scheme=method.scheme,
-        second_opinion=None if opinion is None else problem.sign * opinion,
+        second_opinion=(
+            None if opinion is None else problem.sign * opinion.reshape(shape)
+        ),
         artificial_axes=problem.artificial_axes,
     )
 
 
 def _in_time(
     problem: ControlProblem, grid: Grid, method: Marching, to_go: Array, outputs: Array
-) -> tuple[InTime, Run, Stepper]:
-    """Values extrapolated in the step, the last run and its stepper."""
+) -> tuple[InTime, list[Run], Marches]:
+    """Values extrapolated in the step, the runs behind them and the last stepper."""
     runs: list[Run] = []
     times = to_go
     # One step size alone says nothing about its error: a second one judges it.
     for level in range(max(method.levels, 2)):
         times = times if level == 0 else halved(times)
-        stepper = Stepper.of(problem, grid, method.scheme)
+        stepper = stepper_of(problem, grid, method.scheme)
         runs.append(march(stepper, times, outputs))
-    values = [run.values for run in runs]
+    values = [run.values.reshape(-1, *grid.shape) for run in runs]
     best, before, earlier = romberg(values, 2 if problem.stops else method.levels - 1)
     if method.levels == 1:
         best, before, earlier = values[0], 2.0 * values[1] - values[0], None
     if problem.stops:
         best = _on_the_right_side(stepper, best, outputs)
-    _remember(stepper)
-    central = stepper.state.under is None or all_central(stepper.state)
-    level = InTime(grid, best, before, earlier, central, bool(problem.stops))
-    return level, runs[-1], stepper
+    for part in stepper.parts:
+        _remember(part)
+    central = all(all_central(part.state) for part in stepper.parts)
+    several, may_stop = len(stepper.parts), bool(problem.stops)
+    level = InTime(grid, best, before, earlier, central, may_stop, several)
+    return level, runs, stepper
 
 
-def _on_the_right_side(stepper: Stepper, values: Array, outputs: Array) -> Array:
+def _on_the_right_side(stepper: Marches, values: Array, outputs: Array) -> Array:
     """Extrapolated values (T, *shape) moved back to every stopping payoff passed."""
-    state, problem = stepper.state, stepper.problem
-    last, found = state.V, values.copy()
-    for V, t in zip(found[::-1], outputs[::-1], strict=True):
-        if problem.data_depend_on_time:
-            set_obstacles(problem.at_time(float(t)), state)
-        if state.least is not None:
-            np.maximum(V, state.least, out=V)
-        if state.most is not None:
-            np.minimum(V, state.most, out=V)
-    state.V = last
+    several, found = len(stepper.parts), values.copy()
+    for k, part in enumerate(stepper.parts):
+        state, problem, last = part.state, part.problem, part.state.V
+        for V, t in zip(found[k::several][::-1], outputs[::-1], strict=True):
+            if problem.data_depend_on_time:
+                set_obstacles(problem.at_time(float(t)), state)
+            if state.least is not None:
+                np.maximum(V, state.least, out=V)
+            if state.most is not None:
+                np.minimum(V, state.most, out=V)
+        state.V = last
     return found
 
 
@@ -113,18 +127,21 @@ def _remember(stepper: Stepper) -> None:
     stepper.state.under = stepper.state.tables.under(stepper.state.a)
 
 
-def _surface(stepper: Stepper, values: Array, outputs: Array) -> Array:
+def _surface(stepper: Marches, values: Array, outputs: Array) -> Array:
     """What exit nodes beyond the surface cost at every output, (T, 1, ...).
 
-    Felt at all earlier times; at the horizon itself V is the terminal value.
+    Felt at all earlier times, in all modes; at the horizon V is the terminal value.
     """
-    problem, state = stepper.problem, stepper.state
+    several = len(stepper.parts)
     found = [
-        surface_miss(problem.at_time(float(t)), state, V)
-        for t, V in zip(outputs[:-1], values[:-1], strict=True)
+        max(
+            surface_miss(part.problem.at_time(float(t)), part.state, values[row + k])
+            for k, part in enumerate(stepper.parts)
+        )
+        for row, t in zip(range(0, len(values), several), outputs[:-1], strict=False)
     ]
     until = np.maximum.accumulate([0.0, *found[::-1]])[::-1]
-    return until.reshape(-1, *(1,) * stepper.grid.dimension)
+    return np.repeat(until, several).reshape(-1, *(1,) * stepper.grid.dimension)
 
 
 def _closure_error(
@@ -133,18 +150,19 @@ def _closure_error(
     method: Marching,
     to_go: Array,
     outputs: Array,
+    closed: Run,
 ) -> Array:
-    """How far another closure of artificial faces moves V on the coarsest grid.
+    """How far another closure of artificial faces moves V: rows as in `InTime`.
 
-    Slopes held where the terminal data have them, against slopes continued.
+    Slopes held where the terminal data have them, against slopes continued; on the
+    grid itself, since coarse grids continue slopes that are wrong for other reasons.
     """
+    values = closed.values.reshape(-1, *grid.shape)
     if not any(problem.artificial_axes):
-        return np.zeros((len(outputs), *grid.shape))
-    stepper = Stepper.of(problem, grid, method.scheme, closed=False)
-    run = march(stepper, to_go, outputs)
-    other = Stepper.of(problem, grid, method.scheme)
-    same = march(other, to_go, outputs)
-    return np.abs(run.values - same.values)
+        return np.zeros_like(values)
+    held = march(stepper_of(problem, grid, method.scheme, False), to_go, outputs)
+    moved = np.abs(held.values.reshape(values.shape) - values)
+    return SAFETY * np.stack([neighbour_maximum(one, grid) for one in moved])
 
 
 def _inner(problem: ControlProblem, grid: Grid) -> NDArray[np.bool_]:

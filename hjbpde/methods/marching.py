@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,8 +133,28 @@ class Stepper:
         base = None if problem.depends_on_time else state.tables
         return cls(problem, grid, scheme.code, state, base, closed)
 
+    @property
+    def parts(self) -> list[Stepper]:
+        """Itself: there is one mode."""
+        return [self]
+
+    @property
+    def value(self) -> Array:
+        """V (*shape) where the march has come to, maximised."""
+        return self.state.V
+
     def step(self, t: float, dt: float) -> None:
         """From V(t + dt) to V(t)."""
+        self.prepare(t, dt)
+        state = self.state
+        if fits_fused(state):
+            iterate_fused(state, STEP_TOLERANCE, 100, 0)
+        else:
+            iterate(state, 1e-9, 100, slope_updates=0)
+        self.check(t, dt)
+
+    def prepare(self, t: float, dt: float) -> None:
+        """Set the state up as the stationary problem of the step to t."""
         state, rate = self.state, 1.0 / dt
         tables = self.base
         if tables is None:
@@ -152,11 +172,16 @@ class Stepper:
             slopes = target_slopes(state.faces, state.V, choose=True)
             state.faces.set_slopes(slopes)
         state.bounds.clear()
-        fast = fits_fused(state)
-        if fast:
-            iterate_fused(state, STEP_TOLERANCE, 100, 0)
-        else:
-            iterate(state, 1e-9, 100, slope_updates=0)
+
+    def check(self, t: float, dt: float) -> None:
+        """Refuse what a step to t did not solve.
+
+        Raises
+        ------
+        NotConverged
+            Naming the time, the step and the grid.
+        """
+        state = self.state
         if not np.isfinite(state.V).all() or state.status == "not converged":
             raise NotConverged(
                 f"the step at t = {t:.6g} (dt = {dt:.3g}) on the grid "
@@ -186,21 +211,57 @@ class Stepper:
             state.a = greedy_everywhere(state)
         return np.ascontiguousarray(self.state.a.T.reshape(*self.grid.shape, m))
 
+    def stopped(self) -> NDArray[np.bool_]:
+        """Nodes (*shape) where somebody stops."""
+        return self.state.stopped_nodes()
+
+
+class Marches(Protocol):
+    """What is marched: one state, or the states of all modes together."""
+
+    problem: ControlProblem
+    grid: Grid
+
+    @property
+    def parts(self) -> list[Stepper]:
+        """One stepper a mode."""
+        ...
+
+    @property
+    def value(self) -> Array:
+        """V (*shape), maximised; with modes (K, *shape), and so on below."""
+        ...
+
+    def step(self, t: float, dt: float) -> None:
+        """From V(t + dt) to V(t)."""
+        ...
+
+    def control(self) -> Array:
+        """The control of the last step, (*shape, m)."""
+        ...
+
+    def stopped(self) -> NDArray[np.bool_]:
+        """Where somebody stops, (*shape)."""
+        ...
+
 
 @dataclass(frozen=True)
 class Run:
-    """Values (T, *shape), maximised, and controls and stops at the output times."""
+    """Values (T, *shape), maximised, and controls and stops at the output times.
+
+    With modes (T, K, *shape), here and below.
+    """
 
     values: Array
     controls: Array
     stops: NDArray[np.bool_]
 
 
-def march(stepper: Stepper, to_go: Array, outputs: Array) -> Run:
+def march(stepper: Marches, to_go: Array, outputs: Array) -> Run:
     """March through the times to go; keep what belongs to `outputs`."""
     horizon = _end(stepper.problem)
     wanted = {float(round(t, 12)): i for i, t in enumerate(horizon - outputs)}
-    shape, m = stepper.grid.shape, stepper.problem.n_controls
+    shape, m = stepper.value.shape, stepper.problem.n_controls
     values = np.empty((len(outputs), *shape))
     controls = np.zeros((len(outputs), *shape, m))
     stops = np.zeros((len(outputs), *shape), bool)
@@ -209,9 +270,9 @@ def march(stepper: Stepper, to_go: Array, outputs: Array) -> Run:
             stepper.step(horizon - time, time - to_go[j - 1])
         at = wanted.get(float(round(time, 12)))
         if at is not None:
-            values[at] = stepper.state.V
+            values[at] = stepper.value
             controls[at] = stepper.control()
-            stops[at] = stepper.state.stopped_nodes()
+            stops[at] = stepper.stopped()
     return Run(values, controls, stops)
 
 

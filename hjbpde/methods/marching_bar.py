@@ -39,7 +39,7 @@ class InTime:
 
     `before` and `earlier` are what `best` is compared with; earlier is None where no
     trend can be seen. `is_central`: every weight of the scheme was. `may_stop`:
-    somebody may stop.
+    somebody may stop. With K modes there are K rows a time, (T K, *shape).
     """
 
     grid: Grid
@@ -48,6 +48,12 @@ class InTime:
     earlier: Array | None
     is_central: bool
     may_stop: bool = False
+    modes: int = 1
+
+    @property
+    def ends(self) -> Array:
+        """The terminal values, (modes, *shape)."""
+        return self.best[-self.modes :]
 
     def bar(self, smooth: bool) -> Array:
         """The part of the bar that the time steps answer for, (T, *shape)."""
@@ -109,8 +115,8 @@ class InSpace:
             return False
         misses = []
         for coarse, fine in pairwise(self.levels):
-            ends = carried(coarse.best[-1:], coarse.grid, fine.grid)
-            misses.append(float(np.max(np.abs(ends - fine.best[-1:]))))
+            ends = carried(coarse.ends, coarse.grid, fine.grid)
+            misses.append(float(np.max(np.abs(ends - fine.ends))))
         return misses[0] >= SMOOTH * misses[1]
 
     def _rest(self, step: Array, size: Array) -> Array:

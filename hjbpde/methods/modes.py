@@ -105,13 +105,13 @@ class Effort:
 
 
 def iterate_modes(
-    moded: ModedState, method: PolicyIteration, options: RunOptions, effort: Effort
+    moded: ModedState, max_policies: int, options: RunOptions, effort: Effort
 ) -> None:
     """Policies of all modes until the residual bound is small, in place."""
     closings = [Closing(state, effort.slope_updates) for state in moded.states]
     exact = moded.grid.dimension == 1 and not moded.grid.periodic[0]
     stalled = 0
-    for n in range(method.max_policies):
+    for n in range(max_policies):
         first = n == 0
         residuals, rows = moded.residuals(
             effort.scan and first, effort.settled and first
@@ -183,7 +183,7 @@ def solve_moded(
         quick = settle_concave(moded, options.tolerance)
         effort = Effort(4 if found else 30, scan and not quick, last, quick)
         if last or not quick:
-            iterate_modes(moded, method, options, effort)
+            iterate_modes(moded, method.max_policies, options, effort)
         found.append(moded)
     return found
 

@@ -1,0 +1,79 @@
+"""Implicit marching of problems that switch between modes.
+
+Every step is the stationary problem of all modes at once: mode k gains ``sum_j q_kj
+(V_j - V_k)`` at the new time, so that the step stays monotone whatever the rates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..grid import Grid
+from ..problem import ControlProblem
+from ..schemes import Scheme
+from .marching import Marches, Stepper
+from .moded_state import ModedState
+from .modes import Effort, iterate_modes
+from .nested import RunOptions
+
+Array = NDArray[np.float64]
+EFFORT = Effort(slope_updates=0, scan=True)
+OPTIONS = RunOptions.of(tolerance=1e-9)
+MAX_POLICIES = 100
+
+
+@dataclass(eq=False)
+class ModedStepper:
+    """All modes on one grid, one implicit step at a time."""
+
+    problem: ControlProblem
+    grid: Grid
+    parts: list[Stepper]
+    moded: ModedState
+
+    @classmethod
+    def of(
+        cls, problem: ControlProblem, grid: Grid, scheme: Scheme, closed: bool = True
+    ) -> ModedStepper:
+        """At the horizon, every mode with its terminal value."""
+        alone = [problem.in_mode(k) for k in range(problem.modes.n)]
+        parts = [Stepper.of(one, grid, scheme, closed) for one in alone]
+        states = [part.state for part in parts]
+        rates = problem.modes.at(grid.nodes().reshape(grid.size, -1))
+        moded = ModedState(states, [state.tables for state in states], rates, 1.0)
+        return cls(problem, grid, parts, moded)
+
+    @property
+    def value(self) -> Array:
+        """V (K, *shape), maximised."""
+        return np.stack([state.V for state in self.moded.states])
+
+    def step(self, t: float, dt: float) -> None:
+        """From V(t + dt) to V(t) in all modes."""
+        for part in self.parts:
+            part.prepare(t, dt)
+        self.moded.plain = [state.tables for state in self.moded.states]
+        self.moded.rho = min(float(np.min(one.rho)) for one in self.moded.plain)
+        self.moded.bounds.clear()
+        iterate_modes(self.moded, MAX_POLICIES, OPTIONS, EFFORT)
+        for part in self.parts:
+            part.check(t, dt)
+
+    def control(self) -> Array:
+        """The last step's controls, (K, *shape, m)."""
+        return np.stack([part.control() for part in self.parts])
+
+    def stopped(self) -> NDArray[np.bool_]:
+        """Where somebody stops, (K, *shape)."""
+        return np.stack([part.stopped() for part in self.parts])
+
+
+def stepper_of(
+    problem: ControlProblem, grid: Grid, scheme: Scheme, closed: bool = True
+) -> Marches:
+    """What marches a problem: one state, or all modes together."""
+    kind = Stepper if problem.modes is None else ModedStepper
+    return kind.of(problem, grid, scheme, closed)
