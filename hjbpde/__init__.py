@@ -19,9 +19,10 @@ from .errors import (
     StabilityError,
 )
 from .events import Exit, Impulse, Modes, Stop
-from .game_solution import GameSolution
+from .game_solution import GameSolution, StationaryGameSolution
 from .grid import Grid
 from .impulse_solution import ImpulseSolution
+from .loading import load
 from .methods.explicit import ExplicitMarching, Tube
 from .methods.hamiltonians import Godunov, LaxFriedrichs
 from .methods.marching import Marching
@@ -35,7 +36,7 @@ from .report import Report
 from .schemes import Hybrid, Upwind
 from .sets import Box, Finite
 from .simulate import Paths, simulate
-from .solution import GridSolution, load
+from .solution import GridSolution
 from .solve import default_method, evaluate, solve
 from .timed_moded_solution import TimedModedSolution
 from .timed_solution import TimedSolution
@@ -81,6 +82,7 @@ __all__ = [
     "Solution",
     "StabilityError",
     "StateConstraint",
+    "StationaryGameSolution",
     "StoermerVerlet",
     "Stop",
     "Sweeping",

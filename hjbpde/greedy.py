@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ProblemError
+from .game_tables import game_tables_at
 from .improvement import SmoothSlopes, greedy, initial_policy
 from .probe import control_range, fit_quadratic
 from .problem import ControlProblem
-from .sets import Box
+from .sets import Box, Finite
 from .tabulate import GeneralTables, QuadraticTables, Tables
 
 Array = NDArray[np.float64]
@@ -54,6 +55,29 @@ def greedy_control(
         a = np.ascontiguousarray(start.T, dtype=float).copy()
     greedy(tables, slopes, a, scan=start is None)
     return np.ascontiguousarray(a.T)
+
+
+def greedy_pair(
+    problem: ControlProblem, x: Array, p: Array, hess: Array | None, start: Array
+) -> Array:
+    """Both players' controls at x (n, d), a answered by b; as `greedy_control`.
+
+    start (n, m + mb) is improved on; finite sets are met.
+    """
+    n, d = x.shape
+    q = np.zeros((d, n)) if hess is None else np.einsum("nii->in", hess)
+    slopes = SmoothSlopes(problem.sign * p.T, problem.sign * np.asarray(q))
+    tables = game_tables_at(problem, x)
+    m, parts = problem.n_controls, []
+    for controls, part in (
+        (problem.controls, start[:, :m]),
+        (problem.adversary, start[:, m:]),
+    ):
+        finite = isinstance(controls, Finite)
+        parts.append(controls.clip(part) if finite else part)
+    u = np.ascontiguousarray(np.concatenate(parts, axis=-1).T)
+    greedy(tables, slopes, u)
+    return np.ascontiguousarray(u.T)
 
 
 def tables_at(problem: ControlProblem, x: Array) -> Tables:

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from .errors import ProblemError
 from .faces import Faces
+from .game_improvement import greedy_game, improve_game
+from .game_tables import GameTables
 from .grid import Grid
 from .kernels.coupled import improve_coupled, smooth_coupled
 from .kernels.upwind import HYBRID, improve_separable
@@ -25,6 +27,7 @@ from .multigrid import spacings
 from .newton import newton_moves
 from .probe import Coefficients, describe_point
 from .sets import Finite
+from .table_checks import no_control
 from .tabulate import BLOCK, GeneralTables, QuadraticTables, Tables
 
 Array = NDArray[np.float64]
@@ -159,8 +162,10 @@ class SmoothSlopes:
         return [(self.p[:, nodes], self.q[:, nodes])]
 
 
-def initial_policy(tables: Tables, n: int) -> Array:
+def initial_policy(tables: Tables | GameTables, n: int) -> Array:
     """A control (m, n) to start from: inside the set, near 0 where 0 is in it."""
+    if isinstance(tables, GameTables):
+        tables = tables.joint
     if isinstance(tables, GeneralTables) and isinstance(
         tables.problem.controls, Finite
     ):
@@ -174,7 +179,7 @@ def initial_policy(tables: Tables, n: int) -> Array:
 
 
 def improve(
-    tables: Tables,
+    tables: Tables | GameTables,
     stencil: MonotoneStencil,
     a: Array,
     scan: bool = True,
@@ -193,12 +198,14 @@ def improve(
         noise = tables.constant_noise
         stencil.noiseless = noise is not None and not noise.any()
         return _search(tables, stencil, a, scan, polish)
+    shape: NDArray[np.int64] = np.array(stencil.grid.shape, np.int64)
+    common = (stencil.scheme, stencil.padded.ravel(), shape, *stencil.spacing)
+    if isinstance(tables, GameTables):
+        return improve_game(tables, stencil, common, a)
     axis_of = tables.axis_of()
     d, n = tables.f0.shape
     f, r = np.empty((d, n)), np.empty(n)
-    shape = np.array(stencil.grid.shape, np.int64)
     boxes = (tables.low, tables.high)
-    common = (stencil.scheme, stencil.padded.ravel(), shape, *stencil.spacing)
     if axis_of is not None:
         b = _gains(tables, axis_of)
         diagonal = np.ascontiguousarray(np.einsum("iin->in", tables.R))
@@ -221,21 +228,13 @@ def _gains(tables: QuadraticTables, axis_of: NDArray[np.int64]) -> Array:
     return np.ascontiguousarray(np.stack(columns))
 
 
-def no_control(grid: Grid, node: int) -> ProblemError:
-    """The error of a node whose face admits no control."""
-    x, place = grid.nodes_of(np.array([node]))[0], np.unravel_index(node, grid.shape)
-    return ProblemError(
-        f"node {tuple(map(int, place))} at x = {x} lies on a face that "
-        "admits only inward drift (StateConstraint or Extrapolate), and no control "
-        "gives it one without noise across the face. Change the rule, the control "
-        "set, or the face."
-    )
-
-
 def greedy(
-    tables: Tables, slopes: SmoothSlopes, a: Array, scan: bool = False
+    tables: Tables | GameTables, slopes: SmoothSlopes, a: Array, scan: bool = False
 ) -> Coefficients:
     """The maximiser of r + f . p + D . q, written into a (m, n)."""
+    if isinstance(tables, GameTables):
+        greedy_game(tables, slopes, slopes.p, a)
+        return tables.under(a)
     if isinstance(tables, GeneralTables):
         return _search(tables, slopes, a, scan)
     if _is_diagonal(tables.R):

@@ -238,11 +238,12 @@ def random_control(low: Array, high: Array, rng: np.random.Generator) -> Array:
 
 
 def probe(
-    problem: ControlProblem, grid: Grid, seed: int = 0
+    problem: ControlProblem, grid: Grid, seed: int = 0, opposed: int = 0
 ) -> tuple[Structure, QuadraticFit | None]:
     """Check the functions on a sample of nodes and find their structure.
 
-    With a control box also the coefficients found on that sample.
+    With a control box also the coefficients found on that sample. The last `opposed`
+    controls minimise.
 
     Raises
     ------
@@ -266,7 +267,7 @@ def probe(
         return Structure(True, True, True), None
     if isinstance(controls, Finite):
         return Structure(False, False, False, "finite control set"), None
-    fit = fit_quadratic(problem, x, low, high, rng)
+    fit = fit_quadratic(problem, x, low, high, rng, opposed=opposed)
     return fit.structure, fit
 
 
@@ -277,10 +278,12 @@ def fit_quadratic(
     high: Array,
     rng: np.random.Generator,
     skip: NDArray[np.bool_] | None = None,
+    opposed: int = 0,
 ) -> QuadraticFit:
     """Coefficients by differences in a, checked at one random admissible control.
 
-    x (n, d), low and high (m, n). Exact for affine drift and quadratic payoff.
+    x (n, d), low and high (m, n). Exact for affine drift and quadratic payoff. The
+    last `opposed` controls minimise: the payoff must be convex in them.
     """
     m, n = low.shape
     base, step = base_and_step(low, high)
@@ -321,7 +324,23 @@ def fit_quadratic(
     fit = QuadraticFit(
         Structure(True, True, True), f0, B, here.D, r0, r1, R, here.pairs
     )
-    return _checked(fit, at, random_control(low, high, rng), size, here)
+    found = _checked(fit, at, random_control(low, high, rng), size, here)
+    if not found.structure.quadratic_payoff or bends_well(found.R, opposed):
+        return found
+    notes = [text for text in (found.structure.note, "payoff not concave in a") if text]
+    structure = replace(found.structure, quadratic_payoff=False, note=", ".join(notes))
+    return replace(found, structure=structure)
+
+
+def bends_well(R: Array, opposed: int = 0) -> bool:
+    """Whether R (m, m, n) is positive semidefinite, and negative where opposed."""
+    cut = len(R) - opposed
+    for own in (R[:cut, :cut], -R[cut:, cut:]):
+        if len(own) and (np.einsum("iin->in", own) < 0).any():
+            return False
+        if len(own) > 1 and (np.linalg.eigvalsh(own.transpose(2, 0, 1)) < -1e-12).any():
+            return False
+    return True
 
 
 def _checked(
@@ -340,20 +359,14 @@ def _checked(
     gap = np.abs(r - truth.r)
     quadratic = bool((gap <= 1e-9 * (size + np.abs(truth.r))).all())
     free = bool(same_noise((here.D, here.pairs), (truth.D, truth.pairs)).all())
-    diagonal = np.einsum("iin->in", fit.R)
-    definite = bool((diagonal >= 0).all())
-    if definite and fit.R.shape[0] > 1:
-        definite = bool((np.linalg.eigvalsh(fit.R.transpose(2, 0, 1)) > -1e-12).all())
     notes = []
     if not affine:
         notes.append("drift not affine in a")
     if not quadratic:
         notes.append("payoff not quadratic in a")
-    elif not definite:
-        notes.append("payoff not concave in a")
     if not free:
         notes.append("noise depends on a")
-    structure = Structure(affine, quadratic and definite, free, ", ".join(notes))
+    structure = Structure(affine, quadratic, free, ", ".join(notes))
     return replace(fit, structure=structure)
 
 

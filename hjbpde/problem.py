@@ -161,6 +161,14 @@ class ControlProblem:
                     f"'{field}' names t, but the problem has no horizon: "
                     "time-dependent data need horizon=T and terminal=g."
                 )
+        if self.adversary is not None and not any(
+            "b" in keywords(getattr(self, field)) for field in _OF_TIME
+        ):
+            self._fail(
+                "'adversary' is given, but no function names b: it could do nothing. "
+                "Let drift, diffusion or the payoff take b by keyword, f(x, a, b), or "
+                "leave adversary out."
+            )
         diffusion = self.diffusion
         if diffusion is not None and not callable(diffusion):
             array = np.asarray(diffusion, dtype=float)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,10 +24,10 @@ from .mdp import MDP
 from .methods.state import GridState, make_state
 from .problem import ControlProblem
 from .report import Report
-from .schemes import Hybrid, Scheme, Upwind
+from .schemes import Scheme
 from .sets import Box
 from .simulate import Paths, simulate
-from .storage import read_arrays, write_arrays
+from .storage import write_arrays
 from .tabulate import fixed_policy_tables
 
 Array = NDArray[np.float64]
@@ -333,72 +332,3 @@ class GridSolution:
     def __repr__(self) -> str:
         name = self.problem.name if self.problem is not None else "loaded"
         return f"GridSolution({name!r}, shape={self.grid.shape})\n{self.report}"
-
-
-def _kind_of(arrays: Mapping[str, Array]) -> tuple[type[GridSolution], dict[str, Any]]:
-    """The class a saved solution has, and the fields that only it has."""
-    if "modes" in arrays and "times" in arrays:
-        from .timed_moded_solution import TimedModedSolution
-
-        return TimedModedSolution, {"times": arrays["times"]}
-    if "modes" in arrays:
-        from .moded_solution import ModedSolution
-
-        return ModedSolution, {}
-    if "target" in arrays:
-        from .impulse_solution import ImpulseSolution
-
-        return ImpulseSolution, {"target": arrays["target"]}
-    if "times" not in arrays:
-        return GridSolution, {}
-    timed: dict[str, Any] = {"times": arrays["times"]}
-    if "adversary_control" in arrays:
-        from .game_solution import GameSolution
-
-        timed["adversary_control"] = arrays["adversary_control"]
-        return GameSolution, {**timed, "isaacs_gap": float(arrays["isaacs_gap"])}
-    from .timed_solution import TimedSolution
-
-    return TimedSolution, timed
-
-
-def load(path: str | Path, problem: ControlProblem | None = None) -> GridSolution:
-    """A solution from `GridSolution.save`; with `problem`, all of its methods.
-
-    Raises
-    ------
-    ProblemError
-        A truncated or foreign file, or a problem of another domain.
-    """
-    arrays, header = read_arrays(path, LABEL)
-    periodic: list[bool] = header["periodic"]
-    domain = Box(arrays["low"], arrays["high"], periodic)
-    axes = [arrays[f"axis{k}"] for k in range(len(periodic))]
-    grid = Grid.from_axes(axes, domain)
-    if problem is not None:
-        assert problem.domain is not None
-        if not (
-            problem.dimension == grid.dimension
-            and np.array_equal(problem.domain.low, domain.low)
-            and np.array_equal(problem.domain.high, domain.high)
-        ):
-            raise ProblemError(
-                f"load: {path} was solved on {domain}, the problem given lives on "
-                f"{problem.domain}."
-            )
-    scheme = {"Upwind": Upwind, "Hybrid": Hybrid}.get(header["scheme"], Hybrid)()
-    kind, more = _kind_of(arrays)
-    return kind(
-        **more,
-        problem=problem,
-        grid=grid,
-        value=arrays["value"],
-        control=arrays["control"],
-        error_bar=arrays["error_bar"],
-        report=Report.from_dict(header["report"]),
-        scheme=scheme,
-        second_opinion=arrays.get("second_opinion"),
-        artificial_axes=tuple(header["artificial_axes"]),
-        stopping=arrays.get("stopping"),
-        average=header.get("average"),
-    )

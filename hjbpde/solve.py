@@ -23,6 +23,7 @@ from .methods.modes_run import run_modes
 from .methods.nested import RunOptions
 from .methods.policy_iteration import PolicyIteration
 from .methods.run import run, run_fixed
+from .methods.stationary_game import run_game
 from .methods.sweep_run import check_sweepable, run_sweeping, sweepable
 from .methods.sweeping import Sweeping
 from .problem import ControlProblem
@@ -34,8 +35,10 @@ MAX_DIMENSION = 4
 
 Method = PolicyIteration | Marching | Sweeping | ExplicitMarching
 TAKES: dict[type, frozenset[str]] = {
-    PolicyIteration: frozenset({"exit", "stop", "modes", "average", "impulse"}),
-    Marching: frozenset({"horizon", "exit", "stop", "modes"}),
+    PolicyIteration: frozenset(
+        {"exit", "stop", "modes", "average", "impulse", "adversary"}
+    ),
+    Marching: frozenset({"horizon", "exit", "stop", "modes", "adversary"}),
     Sweeping: frozenset({"exit"}),
     ExplicitMarching: frozenset({"horizon", "stop", "adversary"}),
 }
@@ -46,6 +49,8 @@ NEEDS: dict[type, frozenset[str]] = {
     ExplicitMarching: frozenset({"horizon"}),
 }
 """Special fields without which a method makes no sense."""
+ALONE = frozenset({"modes", "average", "impulse"})
+"""Special fields that no method takes together with an adversary."""
 
 
 def default_method(problem: ControlProblem, grid: Grid) -> Method:
@@ -55,8 +60,8 @@ def default_method(problem: ControlProblem, grid: Grid) -> Method:
     explicit marching where there is no noise (`marches_explicitly`), implicit marching
     elsewhere, else policy iteration, both with the hybrid
     scheme; order 2 for policy iteration, order 1 where the process may be ended
-    inside the domain (the value is kinked there), with modes and for averages;
-    extrapolated with modes and no noise.
+    inside the domain (the value is kinked there), with modes, with an adversary and
+    for averages; extrapolated with modes and no noise.
     """
     if marches_explicitly(problem, grid):
         return ExplicitMarching()
@@ -111,7 +116,8 @@ def solve(
     GridSolution
         With a horizon a TimedSolution, which adds the times; with modes a
         ModedSolution, which adds the modes, or with both a TimedModedSolution; with
-        impulses an ImpulseSolution.
+        impulses an ImpulseSolution; with an adversary a GameSolution, without a horizon
+        a StationaryGameSolution.
 
     Raises
     ------
@@ -144,6 +150,7 @@ def solve(
     runner = run if problem.modes is None else run_modes
     runner = run_average if problem.average else runner
     runner = runner if problem.impulse is None else run_impulse
+    runner = runner if problem.adversary is None else run_game
     return _returned(runner(problem, grid, method, options), strict)
 
 
@@ -273,7 +280,8 @@ def check_fit(problem: ControlProblem, grid: Grid, method: Any) -> None:
         raise MethodMismatch(
             f"PolicyIteration: order is {method.order}; use 1, 2 or 4."
         )
-    if isinstance(method, PolicyIteration) and method.order > 1 and problem.special:
+    rough = problem.special - {"adversary"}
+    if isinstance(method, PolicyIteration) and method.order > 1 and rough:
         raise MethodMismatch(
             f"PolicyIteration: order {method.order} needs a smooth value; where the "
             "process may end inside the domain (exit, stop), with modes or impulses "
@@ -292,13 +300,16 @@ def check_fit(problem: ControlProblem, grid: Grid, method: Any) -> None:
 
 
 def _fits(kind: type, problem: ControlProblem) -> bool:
-    needed = NEEDS.get(kind, frozenset())
-    return problem.special <= TAKES[kind] and needed <= problem.special
+    needed, special = NEEDS.get(kind, frozenset()), problem.special
+    if "adversary" in special and special & ALONE:
+        return False
+    return special <= TAKES[kind] and needed <= special
 
 
 def bytes_needed(grid: Grid, problem: ControlProblem) -> float:
     """Memory of tables, rows, hierarchy and mixing, an upper estimate."""
     d, m = problem.dimension, problem.n_controls
+    m += 0 if problem.adversary is None else problem.adversary.dimension
     tables = 2 * d + d * m + 3 * m + 4
     rows = 4 * d + 8
     work = 2 * d + 18

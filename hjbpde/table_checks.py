@@ -1,4 +1,4 @@
-"""What tables must satisfy before any work is spent on them."""
+"""What tables must satisfy, before any work is spent on them where that can be told."""
 
 from __future__ import annotations
 
@@ -18,17 +18,24 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
-def check_bounded(tables: QuadraticTables, x: Array) -> None:
-    """Refuse an infinite control whose cost does not grow."""
-    diagonal = np.einsum("iin->in", tables.R)
+def check_bounded(tables: QuadraticTables, x: Array, opposed: int = 0) -> None:
+    """Refuse an infinite control whose cost does not grow.
+
+    The last `opposed` controls are an adversary's.
+    """
+    m = tables.n_controls
+    sense = np.where(np.arange(m) < m - opposed, 1.0, -1.0)[:, None]
     open_side = ~(np.isfinite(tables.low) & np.isfinite(tables.high))
-    bad = np.argwhere(open_side & (diagonal <= 0))
+    bad = np.argwhere(open_side & (sense * np.einsum("iin->in", tables.R) <= 0))
     if bad.size:
         i, n = bad[0]
+        own = i if i < m - opposed else i - (m - opposed)
+        who, best = ("", "maximum") if own == i else ("the adversary's ", "minimum")
         raise ProblemError(
-            f"control {i} is unbounded but the payoff is not strictly concave in it "
-            f"near x = {x[min(n, len(x) - 1)]}: the maximum is infinite. Give finite "
-            "bounds or a quadratic control cost."
+            f"{who}control {own} is unbounded but the payoff is not strictly "
+            f"{'concave' if own == i else 'convex'} in it near "
+            f"x = {x[min(n, len(x) - 1)]}: the {best} is infinite. Give finite bounds "
+            "or a quadratic control cost."
         )
 
 
@@ -72,3 +79,14 @@ def check_free_pairs(one: Noise, two: Noise, x: Array, a: Array) -> None:
             "on the state (and on time) only; let the control act on noise that is "
             "independent between axes, or rotate the state so that it is."
         )
+
+
+def no_control(grid: Grid, node: int) -> ProblemError:
+    """The error of a node whose face admits no control."""
+    x, place = grid.nodes_of(np.array([node]))[0], np.unravel_index(node, grid.shape)
+    return ProblemError(
+        f"node {tuple(map(int, place))} at x = {x} lies on a face that "
+        "admits only inward drift (StateConstraint or Extrapolate), and no control "
+        "gives it one without noise across the face. Change the rule, the control "
+        "set, or the face."
+    )

@@ -41,16 +41,18 @@ Array = NDArray[np.float64]
 
 
 def tabulate(
-    problem: ControlProblem, grid: Grid, faces: Faces, seed: int = 0
+    problem: ControlProblem, grid: Grid, faces: Faces, seed: int = 0, opposed: int = 0
 ) -> Tables:
     """Tables of the problem on every node, closed-form where the structure holds.
+
+    The last `opposed` controls minimise what the others maximise.
 
     Raises
     ------
     ProblemError
         As `probe.evaluate`; an infinite control box without closed form.
     """
-    structure, sample = probe(problem, grid, seed)
+    structure, sample = probe(problem, grid, seed, opposed)
     x = grid.nodes().reshape(-1, grid.dimension)
     skip = None if faces.fixed_mask is None else faces.fixed_mask.ravel()
     if structure.closed_form:
@@ -59,14 +61,14 @@ def tabulate(
         if sample is not None and isinstance(problem.controls, Box):
             tables = _constant_coefficients(problem, x, skip, sample, rng)
         if tables is None:
-            tables, note = _quadratic(problem, x, skip, rng)
+            tables, note = _quadratic(problem, x, skip, rng, opposed)
         if tables is not None:
-            check_bounded(tables, x)
+            check_bounded(tables, x, opposed)
             check_noiseless(grid, faces, tables.D)
             return tables
     else:
         note = structure.note
-    return _general(problem, x, skip, note)
+    return general_tables(problem, x, skip, note)
 
 
 def _constant_coefficients(
@@ -135,6 +137,7 @@ def _quadratic(
     x: Array,
     skip: NDArray[np.bool_] | None,
     rng: np.random.Generator,
+    opposed: int = 0,
 ) -> tuple[QuadraticTables | None, str]:
     n, d, m = len(x), x.shape[1], problem.n_controls
     shapes = ((d,), (d, m), (d,), (), (m,), (m, m), (m,), (m,), ())
@@ -147,7 +150,7 @@ def _quadratic(
             low, high = control_range(problem, x[cut])
         else:
             low = high = np.zeros((0, len(x[cut])))
-        fit = fit_quadratic(problem, x[cut], low, high, rng, hidden)
+        fit = fit_quadratic(problem, x[cut], low, high, rng, hidden, opposed)
         if not fit.structure.closed_form:
             return None, f"{fit.structure.note} near x = {x[cut][0]}"
         rho = discount_of(problem, x[cut])
@@ -183,9 +186,10 @@ def _shared(table: Array, keep: NDArray[np.bool_] | None) -> Array:
     return table
 
 
-def _general(
+def general_tables(
     problem: ControlProblem, x: Array, skip: NDArray[np.bool_] | None, note: str
 ) -> GeneralTables:
+    """Tables that keep the functions, for controls searched node by node."""
     n, m = len(x), problem.n_controls
     low = high = np.zeros((m, 1))
     if isinstance(problem.controls, Box):

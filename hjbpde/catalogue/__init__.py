@@ -23,11 +23,13 @@ from .quadrotor import quadrotor
 from .reachability import air3d, dubins_car, hamilton_jacobi, harmonic_oscillator
 from .regime_switching import regime_switching_call
 from .reverse_diffusion import reverse_diffusion
+from .robust_lqr import robust_lqr
 from .unit_ball import unit_ball
 
 _BUILDERS: dict[str, Callable[..., ControlProblem]] = {
     "lqr": lqr,
     "merton": merton,
+    "robust-lqr": robust_lqr,
     "manufactured": manufactured,
     "american-put": american_put,
     "european-call": european_call,

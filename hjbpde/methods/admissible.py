@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import NotConverged
 from ..face_response import solve_roughly
+from ..game_tables import GameTables
 from ..linear import Rows, SparseLU
 from ..sets import Finite
 from ..tabulate import GeneralTables
@@ -35,6 +36,8 @@ def may_lose_inverse(state: GridState) -> bool:
 def constant_controls(state: GridState) -> list[Array]:
     """A few constant controls (m,) spread over the control set."""
     tables = state.tables
+    if isinstance(tables, GameTables):
+        tables = tables.joint
     if isinstance(tables, GeneralTables):
         controls = tables.problem.controls
         if isinstance(controls, Finite):

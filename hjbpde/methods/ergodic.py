@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ..boundary import Dirichlet, Robin
 from ..errors import ProblemError
 from ..faces import Faces
+from ..game_tables import GameTables
 from ..grid import Grid
 from ..interpolation import Interpolant
 from ..linear import Rows
@@ -183,6 +184,7 @@ def _check_faces(problem: ControlProblem) -> None:
 def _first(faces: Faces, tables: Tables, scheme: int) -> AverageState:
     """The coarsest grid, from the problem discounted at the rate of mixing."""
     state = make_state(faces, tables, scheme)
+    assert not isinstance(state.tables, GameTables)
     tables = state.tables
     rate = mixing_rate(state)
     state.tables = with_discount(tables, rate)
@@ -205,4 +207,5 @@ def _finer(
     V = cubically_prolonged(coarse.V, grid)
     a = prolonged_policy(coarse.a, coarse.grid, grid)
     state = make_state(faces, tables, scheme, V, a)
+    assert not isinstance(state.tables, GameTables)
     return AverageState(state, state.tables, before.average, mixing_rate(state))

@@ -7,18 +7,16 @@ payoff a diagonal quadratic, extrema are closed-form and their order does not ma
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import namespace
 from ..errors import MemoryBudgetError, MethodMismatch
 from ..faces import Faces
 from ..grid import Grid
-from ..held import keywords
+from ..players import one_player
 from ..probe import evaluate
 from ..problem import ControlProblem
 from ..sets import Box, ControlSet, Finite
@@ -65,12 +63,13 @@ def game_of(problem: ControlProblem, grid: Grid) -> Game:
 def _at(
     problem: ControlProblem, grid: Grid, t: float
 ) -> tuple[AffineHamiltonian | SampledHamiltonian, Array, str]:
-    joint = one_player(problem.slice_at(t, 1.0), problem.adversary)
+    joint = one_player(problem.slice_at(t, 1.0))
     faces = Faces.of(replace(joint, boundary=None), grid)
     joint = replace(joint, boundary=None)
     sets = [s for s in (problem.controls, problem.adversary) if s is not None]
     if all(isinstance(s, Box) for s in sets):
-        tables = tabulate(joint, grid, faces)
+        opposed = 0 if problem.adversary is None else problem.adversary.dimension
+        tables = tabulate(joint, grid, faces, opposed=opposed)
         _refuse_noise(getattr(tables, "D", np.zeros(1)))
         if isinstance(tables, QuadraticTables) and _is_diagonal(tables.R):
             check = "extrema over the controls closed-form"
@@ -79,54 +78,6 @@ def _at(
     na, nb = sampled.f.shape[:2]
     check = f"extrema over {na} x {nb} samples of the controls"
     return sampled, rho, check
-
-
-def one_player(problem: ControlProblem, adversary: ControlSet | None) -> ControlProblem:
-    """The problem with a and b side by side as the control of one player."""
-    if adversary is None:
-        return problem
-    m = problem.n_controls
-
-    def beside(function: Any) -> Any:
-        if not callable(function):
-            return function
-        knows = "b" in keywords(function)
-
-        def both(x: Any, u: Any) -> Any:
-            a, b = u[..., :m], u[..., m:]
-            return function(x, a, b=b) if knows else function(x, a)
-
-        return both
-
-    fields = ("drift", "diffusion", "reward", "cost")
-    changed = {name: beside(getattr(problem, name)) for name in fields}
-    joint = joined(problem.controls, adversary)
-    return replace(
-        problem, **changed, controls=joint, adversary=None, best_control=None
-    )
-
-
-def joined(one: ControlSet | None, two: ControlSet) -> ControlSet | None:
-    """The product of two boxes; None where one of the sets is finite."""
-    if one is None:
-        return two
-    if not (isinstance(one, Box) and isinstance(two, Box)):
-        return None
-    if not one.varies and not two.varies:
-        low = np.r_[np.asarray(one.low), np.asarray(two.low)]
-        return Box(low, np.r_[np.asarray(one.high), np.asarray(two.high)])
-
-    def side(which: int) -> Callable[[Any], Any]:
-        def bound(x: Any) -> Any:
-            xp, parts = namespace(x), []
-            for box in (one, two):
-                wide = (*tuple(x.shape[:-1]), box.dimension)
-                parts.append(xp.broadcast_to(box.bounds_at(x)[which], wide))
-            return xp.concat(parts, axis=-1)
-
-        return bound
-
-    return Box(side(0), side(1))
 
 
 def _affine(tables: QuadraticTables, m: int) -> AffineHamiltonian:

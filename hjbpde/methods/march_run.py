@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..error_bar import SAFETY, neighbour_maximum
 from ..exit_surface import surface_miss
+from ..game_solution import GameSolution
+from ..game_tables import GameTables
 from ..grid import Grid
 from ..problem import ControlProblem
 from ..progress import bar_over
@@ -19,8 +22,9 @@ from .corrections import all_central
 from .marching import Marches, Marching, Run, Stepper, halved, march, romberg, time_grid
 from .marching_bar import InSpace, InTime
 from .moded_marching import stepper_of
-from .policy_iteration import nested_grids
+from .policy_iteration import EPS, nested_grids
 from .state import set_obstacles
+from .stationary_game import check_game_faces, gap_of
 
 Array = NDArray[np.float64]
 
@@ -36,8 +40,11 @@ def run_marching(
 
     Returns
     -------
-    TimedSolution, or TimedModedSolution where the problem has modes.
+    TimedSolution; TimedModedSolution where the problem has modes, GameSolution where
+    it has an adversary.
     """
+    if problem.adversary is not None:
+        check_game_faces(problem)
     start = time.perf_counter()
     grids = nested_grids(grid)[-3:]
     to_go = time_grid(float(problem.horizon or 0.0), outputs, method.steps)
@@ -54,31 +61,54 @@ def run_marching(
         missed = _surface(stepper, levels[-1].best, outputs)
         parts["exit surface"], bar = float(missed.max()), bar + missed
     opinion, shape = nested.opinion(values), runs[-1].values.shape
-    bar = bar + cut + 8 * np.finfo(float).eps * float(np.max(np.abs(values)))
-    kind = TimedSolution if problem.modes is None else TimedModedSolution
-    return kind(
-        problem=problem,
-        grid=grid,
-        times=outputs,
-        value=problem.sign * values.reshape(shape),
-        control=runs[-1].controls,
-        error_bar=bar.reshape(shape),
-        stopping=runs[-1].stops if problem.stops else None,
-        report=Report(
-            status="converged",
-            method=method.name,
-            iterations=len(to_go) * (2 ** max(method.levels, 2) - 1),
-            seconds={"march": spent},
-            checks=("every step's residual or change measured",),
-            error_parts=parts,
-            details={"grids": [list(g.shape) for g in grids], "steps": len(to_go) - 1},
-        ),
-        scheme=method.scheme,
-        second_opinion=(
+    bar = bar + cut + 8 * EPS * float(np.max(np.abs(values)))
+    fields: dict[str, Any] = {
+        "problem": problem,
+        "grid": grid,
+        "times": outputs,
+        "value": problem.sign * values.reshape(shape),
+        "control": runs[-1].controls,
+        "error_bar": bar.reshape(shape),
+        "stopping": runs[-1].stops if problem.stops else None,
+        "report": _report(method, len(to_go), spent, parts, grids),
+        "scheme": method.scheme,
+        "second_opinion": (
             None if opinion is None else problem.sign * opinion.reshape(shape)
         ),
-        artificial_axes=problem.artificial_axes,
+        "artificial_axes": problem.artificial_axes,
+    }
+    if problem.adversary is not None:
+        return GameSolution(**{**fields, **_players(stepper.parts[0], runs[-1])})
+    kind = TimedSolution if problem.modes is None else TimedModedSolution
+    return kind(**fields)
+
+
+def _report(
+    method: Marching, times: int, spent: float, parts: dict[str, float],
+    grids: list[Grid],
+) -> Report:  # fmt: skip
+    return Report(
+        status="converged",
+        method=method.name,
+        iterations=times * (2 ** max(method.levels, 2) - 1),
+        seconds={"march": spent},
+        checks=("every step's residual or change measured",),
+        error_parts=parts,
+        details={"grids": [list(g.shape) for g in grids], "steps": times - 1},
     )
+
+
+def _players(stepper: Stepper, run: Run) -> dict[str, Any]:
+    """Both players' controls in time, and what their order is worth at t = 0."""
+    m, tables, grid = stepper.problem.n_controls, stepper.state.tables, stepper.grid
+    assert isinstance(tables, GameTables)
+    u = np.ascontiguousarray(run.controls[0].reshape(grid.size, -1).T)
+    now = stepper.problem.slice_at(0.0, 1.0)
+    return {
+        "control": np.ascontiguousarray(run.controls[..., :m]),
+        "adversary_control": np.ascontiguousarray(run.controls[..., m:]),
+        "isaacs_gap": gap_of(now, grid, tables, run.values[0], u),
+    }
 
 
 def _in_time(

@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 from ..closure import target_slopes
 from ..errors import NotConverged, ProblemError
 from ..faces import Faces
+from ..game_tables import GameTables, tables_of
 from ..grid import Grid
 from ..problem import ControlProblem
 from ..schemes import Hybrid, Scheme
-from ..tabulate import GeneralTables, Tables, tabulate
+from ..tabulate import GeneralTables, QuadraticTables, Tables
 from .face_controls import complete_ends, greedy_everywhere
+from .game_iteration import play
 from .policy_iteration import fits_fused, iterate, iterate_fused
-from .state import GridState, make_state, set_obstacles
+from .state import GridState, make_state, on_nodes, set_obstacles
 
 Array = NDArray[np.float64]
 STEP_TOLERANCE = 1e-11
@@ -111,7 +113,7 @@ class Stepper:
     grid: Grid
     scheme: int
     state: GridState
-    base: Tables | None
+    base: Tables | GameTables | None
     closed: bool = True
 
     @classmethod
@@ -121,7 +123,7 @@ class Stepper:
         """At the horizon, with the terminal value."""
         last = problem.slice_at(_end(problem), 1.0)
         faces = Faces.of(last, grid)
-        tables = tabulate(last, grid, faces)
+        tables = tables_of(last, grid, faces)
         nodes = grid.nodes()
         terminal = problem.sign * np.asarray(problem.terminal_at(nodes), float)
         if not np.isfinite(terminal).all():
@@ -149,6 +151,8 @@ class Stepper:
         state = self.state
         if fits_fused(state):
             iterate_fused(state, STEP_TOLERANCE, 100, 0)
+        elif isinstance(state.tables, GameTables):
+            play(state, 1e-9, 100, np.inf, 0)
         else:
             iterate(state, 1e-9, 100, slope_updates=0)
         self.check(t, dt)
@@ -159,15 +163,12 @@ class Stepper:
         tables = self.base
         if tables is None:
             now = self.problem.slice_at(t, 1.0)
-            tables = tabulate(now, self.grid, state.faces).on(state.faces)
+            tables = tables_of(now, self.grid, state.faces).on(state.faces)
         source = rate * state.V.ravel()
         if self.problem.data_depend_on_time:
             self._renew(t)
         rho = tables.rho - 1.0 + rate
-        if isinstance(tables, GeneralTables):
-            state.tables = replace(tables, rho=rho, source=source)
-        else:
-            state.tables = replace(tables, rho=rho, r0=tables.r0 + source)
+        state.tables = _stepped(tables, rho, source)
         if self.closed and state.faces.artificial:
             slopes = target_slopes(state.faces, state.V, choose=True)
             state.faces.set_slopes(slopes)
@@ -200,8 +201,11 @@ class Stepper:
         set_obstacles(now, self.state)
 
     def control(self) -> Array:
-        """The last step's control, (*shape, m); before any, that of the terminal V."""
-        m, state = self.problem.n_controls, self.state
+        """The last step's control, (*shape, m); before any, that of the terminal V.
+
+        An adversary's controls follow the controller's.
+        """
+        state = self.state
         if state.bounds:
             complete_ends(state)
         else:
@@ -209,11 +213,22 @@ class Stepper:
                 slopes = target_slopes(state.faces, state.V, choose=True)
                 state.faces.set_slopes(slopes)
             state.a = greedy_everywhere(state)
-        return np.ascontiguousarray(self.state.a.T.reshape(*self.grid.shape, m))
+        return on_nodes(self.grid, state.a)
 
     def stopped(self) -> NDArray[np.bool_]:
         """Nodes (*shape) where somebody stops."""
         return self.state.stopped_nodes()
+
+
+def _stepped(
+    tables: Tables | GameTables, rho: Array, source: Array
+) -> Tables | GameTables:
+    """The tables of one step: discounted by rho, with a payoff (N,) added."""
+    if isinstance(tables, GeneralTables):
+        return replace(tables, rho=rho, source=source)
+    if isinstance(tables, QuadraticTables):
+        return replace(tables, rho=rho, r0=tables.r0 + source)
+    return replace(tables, joint=_stepped(tables.joint, rho, source))
 
 
 class Marches(Protocol):
@@ -261,7 +276,7 @@ def march(stepper: Marches, to_go: Array, outputs: Array) -> Run:
     """March through the times to go; keep what belongs to `outputs`."""
     horizon = _end(stepper.problem)
     wanted = {float(round(t, 12)): i for i, t in enumerate(horizon - outputs)}
-    shape, m = stepper.value.shape, stepper.problem.n_controls
+    shape, m = stepper.value.shape, len(stepper.parts[0].state.a)
     values = np.empty((len(outputs), *shape))
     controls = np.zeros((len(outputs), *shape, m))
     stops = np.zeros((len(outputs), *shape), bool)

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..game_tables import GameTables
 from ..grid import Grid
 from ..problem import ControlProblem
 from ..schemes import Scheme
+from ..tables import Tables
 from .marching import Marches, Stepper
 from .moded_state import ModedState
 from .modes import Effort, iterate_modes
 from .nested import RunOptions
+from .state import GridState
 
 Array = NDArray[np.float64]
 EFFORT = Effort(slope_updates=0, scan=True)
@@ -43,7 +46,7 @@ class ModedStepper:
         parts = [Stepper.of(one, grid, scheme, closed) for one in alone]
         states = [part.state for part in parts]
         rates = problem.modes.at(grid.nodes().reshape(grid.size, -1))
-        moded = ModedState(states, [state.tables for state in states], rates, 1.0)
+        moded = ModedState(states, _plain(states), rates, 1.0)
         return cls(problem, grid, parts, moded)
 
     @property
@@ -55,7 +58,7 @@ class ModedStepper:
         """From V(t + dt) to V(t) in all modes."""
         for part in self.parts:
             part.prepare(t, dt)
-        self.moded.plain = [state.tables for state in self.moded.states]
+        self.moded.plain = _plain(self.moded.states)
         self.moded.rho = min(float(np.min(one.rho)) for one in self.moded.plain)
         self.moded.bounds.clear()
         iterate_modes(self.moded, MAX_POLICIES, OPTIONS, EFFORT)
@@ -69,6 +72,12 @@ class ModedStepper:
     def stopped(self) -> NDArray[np.bool_]:
         """Where somebody stops, (K, *shape)."""
         return np.stack([part.stopped() for part in self.parts])
+
+
+def _plain(states: list[GridState]) -> list[Tables]:
+    """The tables of all modes; none of them is a game's."""
+    found = [state.tables for state in states]
+    return [tables for tables in found if not isinstance(tables, GameTables)]
 
 
 def stepper_of(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..checkpoint import Checkpoint
 from ..errors import ProblemError
 from ..faces import FaceNodes, Faces
+from ..game_tables import GameTables
 from ..grid import Grid
 from ..problem import ControlProblem
 from ..progress import bar_over
@@ -82,7 +83,7 @@ class RunOptions:
 def solve_nested(
     problem: ControlProblem,
     grid: Grid,
-    tables: Tables,
+    tables: Tables | GameTables,
     method: PolicyIteration,
     options: RunOptions,
     settled: Callable[..., None] | None = None,
@@ -92,7 +93,8 @@ def solve_nested(
     One grid is solved by `settled`, which is called like `settle`, the default.
     """
     least = CLOSABLE if any(rule is None for rule in problem.faces.values()) else 5
-    grids, nested = nested_grids(grid, least, tables.correlated_axes), [tables]
+    grids = nested_grids(grid, least, tables.correlated_axes)
+    nested: list[Tables | GameTables] = [tables]
     for finer in reversed(grids[1:]):
         nested.insert(0, nested[0].taken(kept_nodes(finer)))
     states: list[GridState] = []
@@ -130,7 +132,7 @@ def solve_nested(
 def _reaching(
     states: list[GridState],
     grids: list[Grid],
-    nested: list[Tables],
+    nested: list[Tables | GameTables],
     problem: ControlProblem,
     method: PolicyIteration,
 ) -> list[GridState]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..closure import target_slopes
 from ..errors import NotConverged
 from ..grid import Grid
-from ..improvement import MonotoneStencil, improve, no_control
+from ..improvement import MonotoneStencil, improve
 from ..kernels.tridiagonal import howard_sweep
 from ..kernels.upwind import monotone_residual
 from ..linear import Rows, largest
@@ -27,6 +27,7 @@ from ..mixing import Anderson
 from ..multigrid import Transfer
 from ..offsets import evenly_spaced
 from ..schemes import Hybrid, Scheme
+from ..table_checks import no_control
 from ..tabulate import QuadraticTables
 from .state import GridState
 
@@ -118,22 +119,18 @@ def iterate(
     deadline: float = np.inf,
     slope_updates: int = 4,
     after: Callable[[GridState], None] | None = None,
+    patience: int = 25,
 ) -> None:
     """Policies until the residual bound is below tolerance * scale, in place.
 
-    Ends with status "converged", "stagnated" (round-off floor) or "not converged".
+    Gives up after `patience` policies that do not halve the bound. Ends with status
+    "converged", "stagnated" (round-off floor) or "not converged".
     """
     exact = state.grid.dimension == 1 and not state.grid.periodic[0]
     closing = Closing(state, slope_updates)
     stalled, sharper = 0, 0.004
     for n in range(max_policies):
-        state.faces.set_fixed(state.V)
-        residual, rows = residual_of(state, scan=n == 0)
-        bound = largest(residual) / state.rho_min
-        if closing.due(bound / state.scale):
-            closing.update()
-            residual, rows = residual_of(state, scan=False)
-            bound = largest(residual) / state.rho_min
+        residual, rows, bound = closing.residual(scan=n == 0)
         if not np.isfinite(bound):
             _fail_non_finite(state, residual)
         best = min(state.bounds[-6:], default=np.inf) if n else np.inf
@@ -145,7 +142,7 @@ def iterate(
         if stalled >= 3 and bound <= 20 * round_off_floor(state, rows):
             state.status = "stagnated"
             return
-        if stalled >= 25 or time.monotonic() > deadline:
+        if stalled >= patience or time.monotonic() > deadline:
             break
         # Far from the answer a policy is not worth an accurate evaluation; where
         # controls tie, the slopes of what evaluation leaves decide between them.
@@ -188,6 +185,18 @@ class Closing:
     def due(self, relative: float) -> bool:
         """Whether a value with this relative residual or change may be continued."""
         return self.left > 0 and relative <= self.settled
+
+    def residual(self, scan: bool) -> tuple[Array, Rows, float]:
+        """`residual_of` with its bound, after the slopes were continued where due."""
+        state = self.state
+        state.faces.set_fixed(state.V)
+        residual, rows = residual_of(state, scan)
+        bound = largest(residual) / state.rho_min
+        if self.due(bound / state.scale):
+            self.update()
+            residual, rows = residual_of(state, scan=False)
+            bound = largest(residual) / state.rho_min
+        return residual, rows, bound
 
     def update(self) -> None:
         """Continue the slopes once; the last time when they hardly change."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from ..error_bar import ErrorBar, neighbour_maximum
 from ..exit_surface import surface_miss
 from ..faces import Faces
+from ..game_tables import GameTables
 from ..grid import Grid
 from ..problem import ControlProblem
 from ..report import Report
@@ -23,7 +25,7 @@ from .corrections import Corrections
 from .face_controls import complete_ends
 from .nested import RunOptions, solve_nested
 from .policy_iteration import PolicyIteration, cubically_prolonged
-from .state import GridState
+from .state import GridState, on_nodes
 
 Array = NDArray[np.float64]
 
@@ -52,7 +54,8 @@ def run(
     clock = Clock()
     with clock.phase("tabulate"):
         tables = tabulate(problem, grid, Faces.of(problem, grid))
-    return _finish(problem, grid, tables, method, options, clock, None)
+    fields, a = solved_fields(problem, grid, tables, method, options, clock)
+    return GridSolution(**fields, control=on_nodes(grid, a))
 
 
 def run_fixed(
@@ -63,20 +66,25 @@ def run_fixed(
     with clock.phase("tabulate"):
         faces = Faces.of(problem, grid)
         tables = fixed_policy_tables(problem, grid, faces, a)
-    return _finish(problem, grid, tables, method, RunOptions.of(), clock, a)
+    fields, _ = solved_fields(problem, grid, tables, method, RunOptions.of(), clock)
+    return GridSolution(**fields, control=on_nodes(grid, a.T))
 
 
-def _finish(
+def solved_fields(
     problem: ControlProblem,
     grid: Grid,
-    tables: Tables,
+    tables: Tables | GameTables,
     method: PolicyIteration,
     options: RunOptions,
     clock: Clock,
-    fixed: Array | None,
-) -> GridSolution:
+    settled: Callable[..., None] | None = None,
+) -> tuple[dict[str, Any], Array]:
+    """Nested grids, corrections and bar: a solution's fields and its policy (m, N).
+
+    One grid is solved by `settled`, see `solve_nested`.
+    """
     with clock.phase("solve"):
-        states = solve_nested(problem, grid, tables, method, options)
+        states = solve_nested(problem, grid, tables, method, options, settled)
     fine = states[-1]
     complete_ends(fine)
     value, a, corrections = fine.V, fine.a, Corrections()
@@ -93,20 +101,18 @@ def _finish(
     else:
         unknown = np.full(grid.shape, np.inf)
         bar = ErrorBar(unknown, {}, None, ("no bar: the iteration did not converge",))
-    m = problem.n_controls
-    control = (a.T if fixed is None else fixed).reshape(*grid.shape, m)
-    return GridSolution(
-        problem=problem,
-        grid=grid,
-        value=problem.sign * value,
-        control=np.ascontiguousarray(control),
-        error_bar=bar.total,
-        report=report_of(problem, states, method, clock, corrections, bar),
-        scheme=method.scheme,
-        second_opinion=_opinion(problem, states, corrections),
-        artificial_axes=problem.artificial_axes,
-        stopping=fine.stopped_nodes() if problem.stops else None,
-    )
+    fields = {
+        "problem": problem,
+        "grid": grid,
+        "value": problem.sign * value,
+        "error_bar": bar.total,
+        "report": report_of(problem, states, method, clock, corrections, bar),
+        "scheme": method.scheme,
+        "second_opinion": _opinion(problem, states, corrections),
+        "artificial_axes": problem.artificial_axes,
+        "stopping": fine.stopped_nodes() if problem.stops else None,
+    }
+    return fields, a
 
 
 def with_surface(bar: ErrorBar, problem: ControlProblem, fine: GridState) -> ErrorBar:
@@ -158,6 +164,8 @@ def report_of(
     note = fine.tables.note
     if isinstance(fine.tables, GeneralTables) and note:
         checks.append(f"controls searched at every node ({note})")
+    if isinstance(fine.tables, GameTables):
+        checks.append(note)
     fallbacks = [text for s in states for text in s.ladder.fallbacks]
     return Report(
         status=fine.status,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..correlation import Correlation
 from ..errors import ProblemError
 from ..faces import Faces
+from ..game_tables import GameTables
 from ..grid import Grid
 from ..improvement import initial_policy
 from ..kernels.upwind import assemble
@@ -28,7 +29,7 @@ class GridState:
 
     grid: Grid
     faces: Faces
-    tables: Tables
+    tables: Tables | GameTables
     scheme: int
     V: Array
     a: Array
@@ -141,6 +142,11 @@ class GridState:
         return rows, rhs
 
 
+def on_nodes(grid: Grid, a: Array) -> Array:
+    """A policy (m, N) as an array (*shape, m)."""
+    return np.ascontiguousarray(a.T.reshape(*grid.shape, len(a)))
+
+
 def set_obstacles(problem: ControlProblem, state: GridState) -> None:
     """psi of every right to stop on the nodes, and V moved to its right side."""
     nodes = state.grid.nodes()
@@ -171,7 +177,7 @@ def set_obstacles(problem: ControlProblem, state: GridState) -> None:
 
 def make_state(
     problem_faces: Faces,
-    tables: Tables,
+    tables: Tables | GameTables,
     scheme: int,
     V: Array | None = None,
     a: Array | None = None,

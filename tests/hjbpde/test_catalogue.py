@@ -44,7 +44,7 @@ def test_unknown_name_suggests_the_nearest():
 
 def test_names_are_listed_and_every_one_can_be_built():
     names = hjb.catalogue.names()
-    assert {"lqr", "merton", "manufactured"} <= set(names)
+    assert {"lqr", "merton", "manufactured", "robust-lqr"} <= set(names)
     for name in names:
         problem = hjb.catalogue.get(name)
         assert problem.name == name
