@@ -395,14 +395,22 @@ def test_corrections_of_a_smooth_game_are_covered_and_better(order):
 
 
 def covered(seeds, dimension, n):
-    """Coverage and median bar/error of random games, boxes and finite sets."""
+    """Coverage and median bar/error of random games, boxes and finite sets.
+
+    The project's targets: 3 where the Hamiltonian is smooth but for bounds, 10 where a
+    finite set kinks it at every switch; over all games the median is held to 3.
+    """
+    ratios = []
     for seed in seeds:
-        problem = rebuilt(seed, dimension, finite=seed % 2 == 1, noise=(0.15, 0.7))
+        finite = seed % 2 == 1
+        problem = rebuilt(seed, dimension, finite, noise=(0.15, 0.7))
         error, coverage, ratio, solution = judged(problem, n)
+        ratios.append(ratio)
         assert coverage >= 0.99, seed
-        assert ratio <= (3 if dimension < 3 else 4), seed
+        assert ratio <= (10 if finite else 3 if dimension < 3 else 4), seed
         assert solution.report.iterations <= 40, seed
         assert error < 1.0, seed
+    assert np.median(ratios) <= 3
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
