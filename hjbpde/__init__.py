@@ -34,6 +34,7 @@ from .problem import ControlProblem, Exact
 from .protocol import Solution
 from .report import Report
 from .schemes import Hybrid, Upwind
+from .semi_lagrangian.method import SemiLagrangian
 from .sets import Box, Finite
 from .simulate import Paths, simulate
 from .solution import GridSolution
@@ -79,6 +80,7 @@ __all__ = [
     "Reflecting",
     "Report",
     "Robin",
+    "SemiLagrangian",
     "Solution",
     "StabilityError",
     "StateConstraint",

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
 from .closure import slope_error
-from .face_response import FaceResponse
+from .face_response import FaceResponse, SlopeResponse
+from .faces import Faces
 from .grid import Grid
 from .methods.policy_iteration import prolonged
 from .methods.state import GridState
@@ -139,10 +140,14 @@ def truncation_bar(state: GridState, V: Array) -> Array:
     what the continuation of slopes misses where V is known, at layers inside, plus
     what z itself makes the continuation miss: a geometric series, summed to its tail.
     """
-    grid, faces = state.grid, state.faces
-    if not faces.artificial or state.under is None:
-        return np.zeros(grid.shape)
-    response = FaceResponse(state)
+    if not state.faces.artificial or state.under is None:
+        return np.zeros(state.grid.shape)
+    return closure_bar(FaceResponse(state), state.faces, V)
+
+
+def closure_bar(response: SlopeResponse, faces: Faces, V: Array) -> Array:
+    """The same for any scheme that tells what errors of the slopes do to its V."""
+    grid = faces.grid
     miss = [_line_maximum(slope_error(grid, face, V)) for face in faces.artificial]
     total = part = response.to(miss)
     share = 0.0

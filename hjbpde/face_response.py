@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .closure import target_slopes
+from .faces import Faces
 from .grid import Grid
 from .linear import Rows, ladder_for
 from .methods.state import GridState
@@ -15,6 +16,14 @@ from .methods.state import GridState
 Array = NDArray[np.float64]
 MOST_FEEDBACK = 0.9
 """Largest feedback of a face on its own slope that is left undamped."""
+
+
+class SlopeResponse(Protocol):
+    """What errors of the outward slopes do to V, and V to the continued slopes."""
+
+    def to(self, slopes: list[Any]) -> Array: ...
+
+    def returned(self, V: Array, z: Array) -> list[Array]: ...
 
 
 class FaceResponse:
@@ -53,14 +62,19 @@ class FaceResponse:
 
     def returned(self, V: Array, z: Array) -> list[Array]:
         """The change of the continued slopes when V moves by z, absolute."""
-        size = 1e-4 * (float(np.max(np.abs(V))) or 1.0)
-        size /= max(float(np.max(np.abs(z))), 1e-300)
-        before = target_slopes(self.state.faces, V, choose=False)
-        after = target_slopes(self.state.faces, V + size * z, choose=False)
-        return [
-            np.abs(np.asarray(b) - np.asarray(a)) / size
-            for a, b in zip(before, after, strict=True)
-        ]
+        return slopes_returned(self.state.faces, V, z)
+
+
+def slopes_returned(faces: Faces, V: Array, z: Array) -> list[Array]:
+    """How far the continued slopes move when V moves by z, absolute."""
+    size = 1e-4 * (float(np.max(np.abs(V))) or 1.0)
+    size /= max(float(np.max(np.abs(z))), 1e-300)
+    before = target_slopes(faces, V, choose=False)
+    after = target_slopes(faces, V + size * z, choose=False)
+    return [
+        np.abs(np.asarray(b) - np.asarray(a)) / size
+        for a, b in zip(before, after, strict=True)
+    ]
 
 
 def _feedback(state: GridState) -> list[Array]:

@@ -137,6 +137,43 @@ def evaluate(
     return Coefficients(np.ascontiguousarray(f.T), D, r, pairs)
 
 
+@dataclass(frozen=True)
+class Motion:
+    """What moves and pays at n points: f (n, d), sigma (n, d, k) and r (n)."""
+
+    f: Array
+    sigma: Array
+    r: Array
+
+
+def motion(
+    problem: ControlProblem,
+    x: Array,
+    a: Array,
+    skip: NDArray[np.bool_] | None = None,
+) -> Motion:
+    """Drift, the columns of the noise and payoff at x (n, d) under a (n, m).
+
+    Unlike `evaluate` it keeps the columns, so noise may be correlated and depend on
+    the control. Points in `skip` may be non-finite and are set to 0.
+
+    Raises
+    ------
+    ProblemError
+        As `evaluate`.
+    """
+    field = "reward" if problem.reward is not None else "cost"
+    f = _call("drift", problem.drift_at, x, a)
+    r = problem.sign * _call(field, problem.payoff_at, x, a)
+    sigma = _call("diffusion", problem.diffusion_at, x, a)
+    for name, out in (("drift", f), (field, r), ("diffusion", sigma)):
+        _finite(name, out, x, a, skip)
+    if skip is not None:
+        f, r = np.where(skip[:, None], 0.0, f), np.where(skip, 0.0, r)
+        sigma = np.where(skip[:, None, None], 0.0, sigma)
+    return Motion(f, sigma, r)
+
+
 def half_covariance(
     problem: ControlProblem, x: Array, a: Array, skip: NDArray[np.bool_] | None
 ) -> tuple[Array, Array | None]:

@@ -28,12 +28,15 @@ from .methods.sweep_run import check_sweepable, run_sweeping, sweepable
 from .methods.sweeping import Sweeping
 from .problem import ControlProblem
 from .schemes import Hybrid, Upwind
+from .semi_lagrangian.method import MAX_DIMENSION as MOST_STEPPING
+from .semi_lagrangian.method import SemiLagrangian, check_steps
+from .semi_lagrangian.run import run_semi_lagrangian
 from .solution import GridSolution
 
 MAX_DIMENSION = 4
 
 
-Method = PolicyIteration | Marching | Sweeping | ExplicitMarching
+Method = PolicyIteration | Marching | Sweeping | ExplicitMarching | SemiLagrangian
 TAKES: dict[type, frozenset[str]] = {
     PolicyIteration: frozenset(
         {"exit", "stop", "modes", "average", "impulse", "adversary"}
@@ -41,6 +44,7 @@ TAKES: dict[type, frozenset[str]] = {
     Marching: frozenset({"horizon", "exit", "stop", "modes", "adversary"}),
     Sweeping: frozenset({"exit"}),
     ExplicitMarching: frozenset({"horizon", "stop", "adversary"}),
+    SemiLagrangian: frozenset(),
 }
 """Special fields of a problem that a method takes."""
 NEEDS: dict[type, frozenset[str]] = {
@@ -135,6 +139,9 @@ def solve(
     if isinstance(method, Sweeping):
         method = method if tolerance is None else replace(method, tolerance=tolerance)
         return _returned(run_sweeping(problem, grid, method), strict)
+    if isinstance(method, SemiLagrangian):
+        method = method if tolerance is None else replace(method, tolerance=tolerance)
+        return _returned(run_semi_lagrangian(problem, grid, method, progress), strict)
     if isinstance(method, Marching | ExplicitMarching):
         outputs = output_times(problem, times)
         if isinstance(method, Marching):
@@ -260,8 +267,8 @@ def check_fit(problem: ControlProblem, grid: Grid, method: Any) -> None:
             f"solve: hjb.{type(method).__name__} does not fit the special fields of "
             f"this problem ({fields}); {names} does."
         )
-    explicit = isinstance(method, ExplicitMarching)
-    limit = MOST_EXPLICIT if explicit else MAX_DIMENSION
+    limits = {ExplicitMarching: MOST_EXPLICIT, SemiLagrangian: MOST_STEPPING}
+    limit = limits.get(type(method), MAX_DIMENSION)
     if problem.dimension > limit:
         raise MethodMismatch(
             f"{type(method).__name__} on a grid takes 1 to {limit} dimensions, the "
@@ -269,6 +276,9 @@ def check_fit(problem: ControlProblem, grid: Grid, method: Any) -> None:
         )
     if isinstance(method, Sweeping):
         check_sweepable(problem, grid)
+        return
+    if isinstance(method, SemiLagrangian):
+        check_steps(problem, grid)
         return
     if isinstance(method, ExplicitMarching):
         return

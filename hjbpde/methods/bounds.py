@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -153,8 +155,11 @@ def free_boundary_part(state: GridState) -> float:
     return worst / 8.0
 
 
-def region_mask(state: GridState) -> NDArray[np.bool_]:
-    """Nodes of the region the answer is for, see `GridSolution.region`."""
+def region_mask(state: Any) -> NDArray[np.bool_]:
+    """Nodes of the region the answer is for, see `GridSolution.region`.
+
+    `state` is anything with a grid and its faces.
+    """
     grid = state.grid
     artificial = tuple(
         any(face.axis == k for face in state.faces.artificial)

@@ -1,0 +1,1 @@
+"""Semi-Lagrangian schemes: values read where the process is a step later."""

@@ -1,0 +1,241 @@
+"""One step ahead: where the process is after a time delta, and what was paid.
+
+    Q(x, a) = phi r(m, a) + exp(-rho delta) mean_b V(x_b)
+    x_b = x + delta f(m, a) +- sqrt(k delta) sigma_j(m, a),  m = x + delta f(x, a) / 2
+
+with phi = (1 - exp(-rho delta)) / rho, k columns sigma_j of noise and 2 k branches,
+equally likely (Camilli and Falcone, RAIRO M2AN 29 (1995) 97): mean and covariance of
+the step are those of the process up to O(delta^2). Without noise the midpoint makes one
+step exact to O(delta^3).
+
+Where a branch would leave through a face that carries data (or may not be crossed) the
+whole step of that node is shortened until it ends there. Through a face with a slope p
+the value beyond is ``V(mirrored) + 2 d p`` at distance d.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from ..faces import FaceNodes, Faces
+from ..probe import Motion, discount_of, motion
+from ..problem import ControlProblem
+from .lattice import Lattice
+
+Array = NDArray[np.float64]
+STILL = 1e-9
+"""Share of the step below which a shortened step counts as no step at all."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What a step from n nodes reads: ``gain + decay * mean(V(points))``.
+
+    points (n, branches, d); gain (n,) is -inf where the control is inadmissible. Where
+    Robin rules tie slopes to values, `tied` lists (rows, points, weights) to add.
+    """
+
+    gain: Array
+    decay: Array
+    points: Array
+    tied: list[tuple[NDArray[np.intp], Array, Array]]
+
+    def value(self, V: Array, lattice: Lattice) -> Array:
+        """The discounted payoff of the step and what follows it, (n,)."""
+        n, branches, d = self.points.shape
+        after = lattice.read(V, self.points.reshape(-1, d)).reshape(n, branches)
+        after = after.mean(axis=1)
+        for rows, points, weights in self.tied:
+            after = after + np.bincount(rows, weights * lattice.read(V, points), n)
+        return self.gain + self.decay * after
+
+    def matrix(self, lattice: Lattice, size: int) -> sp.csr_matrix:
+        """The rows (n, size) of ``decay * mean(V(points))``."""
+        n, branches, d = self.points.shape
+        index, weight = lattice.stencils(self.points.reshape(-1, d))
+        weight *= np.repeat(self.decay / branches, branches)[:, None]
+        start = np.arange(n + 1) * (branches * lattice.corners)
+        out = sp.csr_matrix((weight.ravel(), index.ravel(), start), shape=(n, size))
+        for rows, points, weights in self.tied:
+            index, part = lattice.stencils(points)
+            part *= (weights * self.decay[rows])[:, None]
+            at = np.repeat(rows, lattice.corners)
+            out = out + sp.csr_matrix((part.ravel(), (at, index.ravel())), out.shape)
+        out.sum_duplicates()
+        return out
+
+
+class Lookahead:
+    """Steps of one problem on one grid.
+
+    Parameters
+    ----------
+    delta : float
+        Length of a step.
+    width : {2, 4}
+        Nodes an axis that a reading takes.
+    midpoint : bool
+        Whether drift, noise and payoff are taken half a step ahead.
+    columns : list of int
+        Columns of the diffusion that are not 0 everywhere.
+    """
+
+    def __init__(
+        self,
+        problem: ControlProblem,
+        faces: Faces,
+        delta: float,
+        width: int,
+        midpoint: bool,
+        columns: list[int],
+    ) -> None:
+        self.problem, self.faces, self.grid = problem, faces, faces.grid
+        self.delta, self.midpoint, self.columns = delta, midpoint, columns
+        self.lattice = Lattice.of(self.grid, width)
+        fixed = faces.fixed_mask
+        free = np.ones(self.grid.size, bool) if fixed is None else ~fixed.ravel()
+        self.free = np.flatnonzero(free)
+        self.x = self.grid.nodes_of(self.free)
+        self.low = np.asarray(self.grid.domain.low, float)
+        self.high = np.asarray(self.grid.domain.high, float)
+        self.walls = [f for f in faces.faces if f.fixed or f.inward_only]
+        self.sloped = [f for f in faces.faces if not (f.fixed or f.inward_only)]
+
+    def step(self, a: Array, nodes: NDArray[np.intp] | slice | None = None) -> Step:
+        """The step from free nodes (all by default) under controls a (n, m)."""
+        x = self.x if nodes is None else self.x[nodes]
+        here = self._motion(x, a)
+        time = self._until_wall(x, here, np.full(len(x), self.delta))
+        if self.midpoint:
+            middle = x + 0.5 * time[:, None] * here.f
+            middle = self._inside(middle)
+            ahead = self._held(x, here, self._motion(middle, a))
+            time = self._until_wall(x, ahead, time)
+        else:
+            middle, ahead = x, here
+        return self._landed(x, ahead, time, discount_of(self.problem, middle))
+
+    def motion_under(self, a: Array) -> Motion:
+        """Drift, active columns of the noise and payoff of a policy on free nodes."""
+        return self._motion(self.x, a)
+
+    def _motion(self, x: Array, a: Array) -> Motion:
+        found = motion(self.problem, x, a)
+        return Motion(found.f, found.sigma[:, :, self.columns], found.r)
+
+    def _inside(self, x: Array) -> Array:
+        wrapped = self.grid.domain.wrap(x)
+        return np.where(self.grid.periodic, wrapped, np.clip(x, self.low, self.high))
+
+    def _outward(self, face: FaceNodes, x: Array, v: Array) -> tuple[Array, Array]:
+        """Distance to a face and the outward component of v (n, d)."""
+        k = face.axis
+        if face.side == "high":
+            return self.high[k] - x[:, k], v[:, k]
+        return x[:, k] - self.low[k], -v[:, k]
+
+    def _held(self, x: Array, here: Motion, ahead: Motion) -> Motion:
+        """On a wall, the motion half a step ahead without what would cross it."""
+        f, sigma = ahead.f.copy(), ahead.sigma.copy()
+        for face in self.walls:
+            distance, speed = self._outward(face, x, here.f)
+            on, k = distance <= 0.0, face.axis
+            sigma[on, k] = here.sigma[on, k]
+            stays = on & (speed <= 0.0)
+            inward = np.minimum if face.side == "high" else np.maximum
+            f[stays, k] = inward(f[stays, k], 0.0)
+        return Motion(f, sigma, ahead.r)
+
+    def _until_wall(self, x: Array, go: Motion, time: Array) -> Array:
+        """The step shortened so that every branch ends on this side of the walls.
+
+        With u = sqrt(t): ``v u^2 + s u <= distance``, the smaller root.
+        """
+        k = max(len(self.columns), 1)
+        for face in self.walls:
+            distance, v = self._outward(face, x, go.f)
+            distance = np.maximum(distance, 0.0)
+            s = np.sqrt(k) * np.abs(go.sigma[:, face.axis]).max(axis=1, initial=0.0)
+            under = s * s + 4.0 * v * distance
+            bottom = s + np.sqrt(np.maximum(under, 0.0))
+            bound = (under > 0.0) & (bottom > 0.0) & ((v > 0.0) | (s > 0.0))
+            # Straight inwards from the wall itself there is nothing to reach.
+            bound &= ~((distance == 0.0) & (v <= 0.0) & (s == 0.0))
+            u = 2.0 * distance / np.where(bound, bottom, 1.0)
+            time = np.where(bound, np.minimum(time, u * u), time)
+        return time
+
+    def _landed(self, x: Array, go: Motion, time: Array, rho: Array) -> Step:
+        n, d = x.shape
+        lost = time <= STILL * self.delta
+        rate = rho * time
+        decay = np.exp(-rate)
+        paid = np.where(
+            rate > 1e-12, -np.expm1(-rate) / np.where(rho > 0, rho, 1), time
+        )
+        gain = np.where(lost, -np.inf, paid * go.r)
+        centre, extra = x + time[:, None] * go.f, np.zeros(n)
+        tied: list[tuple[NDArray[np.intp], Array, Array]] = []
+        for face in self.sloped:
+            if not face.artificial:
+                extra += self._clamp(face, centre, tied)
+        k = len(self.columns)
+        if k:
+            arms = np.sqrt(k * time)[:, None, None] * go.sigma.transpose(0, 2, 1)
+            points = np.concatenate(
+                [centre[:, None] + arms, centre[:, None] - arms], axis=1
+            )
+        else:
+            points = centre[:, None].copy()
+        for face in self.sloped:
+            extra += self._mirror(face, points, tied)
+        flat = points.reshape(-1, d)
+        np.clip(flat, *self._limits, out=flat)
+        return Step(gain + decay * extra, decay, points, tied)
+
+    @property
+    def _limits(self) -> tuple[Array, Array]:
+        open_ended = np.asarray(self.grid.periodic)
+        low = np.where(open_ended, -np.inf, self.low)
+        return low, np.where(open_ended, np.inf, self.high)
+
+    def _clamp(self, face: FaceNodes, centre: Array, tied: list) -> Array:
+        """Drift through a true face with a slope slides along it."""
+        distance, _ = self._outward(face, centre, centre)
+        over = np.maximum(-distance, 0.0)
+        centre[:, face.axis] += over if face.side == "low" else -over
+        return self._sloped(face, centre, over, np.arange(len(centre)), tied)
+
+    def _mirror(self, face: FaceNodes, points: Array, tied: list) -> Array:
+        """Branches beyond a face with a slope are mirrored; what that adds, (n,)."""
+        n, branches, d = points.shape
+        flat = points.reshape(-1, d)
+        distance, _ = self._outward(face, flat, flat)
+        out = np.flatnonzero(distance < 0.0)
+        if not out.size:
+            return np.zeros(n)
+        over, k = -distance[out], face.axis
+        at = flat[out]
+        at[:, k] = self.low[k] if face.side == "low" else self.high[k]
+        flat[out, k] += 2.0 * over if face.side == "low" else -2.0 * over
+        added = self._sloped(face, at, 2.0 * over / branches, out // branches, tied)
+        return np.bincount(out // branches, added, n)
+
+    def _sloped(
+        self, face: FaceNodes, at: Array, reach: Array, rows: Array, tied: list
+    ) -> Array:
+        """``reach * p`` at points `at` of the face; values it is tied to are noted."""
+        if face.kappa != 0.0:
+            far = reach > 0.0
+            tied.append((rows[far], at[far], -reach[far] * face.kappa))
+        slope = np.asarray(face.slope, float)
+        if not slope.any():
+            return np.zeros(len(at))
+        if slope.size > 1:
+            rest = np.delete(at, face.axis, axis=1)
+            slope = self.lattice.without(face.axis).read(slope, rest)
+        return reach * slope

@@ -1,0 +1,122 @@
+"""The semi-Lagrangian method: its options, and what it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ..boundary import Extrapolate, Robin
+from ..errors import MethodMismatch, ProblemError
+from ..grid import Grid
+from ..problem import ControlProblem
+
+MAX_DIMENSION = 3
+LEAST_NODES = 5
+
+
+@dataclass(frozen=True)
+class SemiLagrangian:
+    """Dynamic programming over steps that may cross cells, 1 to 3 dimensions.
+
+    ``V(x) = max_a { int_0^delta e^{-rho s} r ds + e^{-rho delta} E I[V](X_delta) }``
+    with I the interpolation between nodes, the drift followed by Runge and Kutta's
+    midpoint and the noise as branches along the columns of sigma. An opinion that
+    shares nothing with finite differences but the nodes; the noise may be correlated
+    between axes and depend on the control as well.
+
+    Linear readings are monotone, of order 1 in h; cubic ones are of order 2 where V is
+    smooth: steps are ~ h without noise, ~ h^2 where noise rules (Camilli and Falcone,
+    RAIRO M2AN 29 (1995) 97; Debrabant and Jakobsen, Math. Comp. 82 (2013) 1433;
+    Falcone and Ferretti, Semi-Lagrangian Approximation Schemes, SIAM 2013).
+
+    Parameters
+    ----------
+    interpolation : {"linear", "cubic"}
+        Multilinear, or tensor-product cubic through four nodes an axis.
+    feet : {"rk2", "euler"}
+        How the drift is followed; "euler" is of order 1 in the step.
+    step : float, optional
+        Length delta of a step on the finest grid, in units of time; by default the
+        errors of steps and readings are balanced. Coarser grids take longer ones.
+    tolerance : float
+        Change of V between policies, relative to sup|V|, that ends the iteration.
+    max_policies : int
+        Policies on one grid before giving up.
+
+    Raises
+    ------
+    ProblemError
+        Options out of range.
+    """
+
+    interpolation: Literal["linear", "cubic"] = "cubic"
+    feet: Literal["rk2", "euler"] = "rk2"
+    step: float | None = None
+    tolerance: float = 1e-9
+    max_policies: int = 100
+
+    def __post_init__(self) -> None:
+        if self.interpolation not in ("linear", "cubic"):
+            raise ProblemError(
+                f"SemiLagrangian: interpolation = {self.interpolation!r}; give "
+                "'linear' or 'cubic'."
+            )
+        if self.feet not in ("rk2", "euler"):
+            raise ProblemError(
+                f"SemiLagrangian: feet = {self.feet!r}; give 'rk2' or 'euler'."
+            )
+        if self.step is not None and not 0 < self.step < np.inf:
+            raise ProblemError(
+                f"SemiLagrangian: step = {self.step!r}; give a time > 0, or None."
+            )
+        if not 0 < self.tolerance < 1 or self.max_policies < 1:
+            raise ProblemError(
+                f"SemiLagrangian: tolerance = {self.tolerance!r} and max_policies = "
+                f"{self.max_policies!r}; give a share of sup|V| and a number >= 1."
+            )
+
+    @property
+    def width(self) -> int:
+        """Nodes an axis that one reading takes."""
+        return 2 if self.interpolation == "linear" else 4
+
+    @property
+    def order(self) -> int:
+        """Order in h where V is smooth."""
+        return 1 if self.interpolation == "linear" or self.feet == "euler" else 2
+
+    @property
+    def name(self) -> str:
+        """The method in words."""
+        return f"semi-Lagrangian, {self.interpolation} readings, {self.feet} feet"
+
+
+def check_steps(problem: ControlProblem, grid: Grid) -> None:
+    """Refuse what no step can be taken in.
+
+    Raises
+    ------
+    MethodMismatch
+        A rule that says nothing about values beyond its face, or feeds value back
+        there so that several values solve the problem; too few nodes.
+    """
+    for face, rule in problem.faces.items():
+        if isinstance(rule, Robin) and rule.alpha / rule.beta < 0:
+            raise MethodMismatch(
+                f"SemiLagrangian: Robin on face {face} has alpha / beta < 0 and feeds "
+                "value back, so that several values solve the problem; give Dirichlet "
+                "data there, or use hjb.PolicyIteration, which starts from below."
+            )
+        if isinstance(rule, Extrapolate):
+            raise MethodMismatch(
+                f"SemiLagrangian: Extrapolate() on face {face} says nothing about the "
+                "value where a long step ends; use Dirichlet, Robin, Reflecting, "
+                "StateConstraint or no rule."
+            )
+    if min(grid.shape) < LEAST_NODES:
+        raise MethodMismatch(
+            f"SemiLagrangian: the grid {grid.shape} has fewer than {LEAST_NODES} "
+            "nodes on an axis."
+        )

@@ -1,0 +1,240 @@
+"""The best control of every node, by looking one step ahead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ProblemError
+from ..faces import Faces
+from ..interpolation import Interpolant
+from ..probe import base_and_step, control_range
+from ..problem import ControlProblem
+from ..sets import Finite
+from ..tabulate import QuadraticTables, tabulate
+from .lookahead import Lookahead
+
+Array = NDArray[np.float64]
+SAMPLES = {1: 17, 2: 5, 3: 4}
+"""Samples an entry of a control box, by the number of entries."""
+SHRINK = 0.2
+"""What a search around a control narrows to where the best was not at its ends."""
+
+
+@dataclass(eq=False)
+class Search:
+    """The control set of the free nodes of one grid, and how it is searched.
+
+    Finite sets are tried point by point. A box is sampled where it is finite, and the
+    best candidate refined by parabolas, one entry after the other.
+    """
+
+    look: Lookahead
+    low: Array
+    high: Array
+    tables: QuadraticTables | None
+
+    @classmethod
+    def of(cls, look: Lookahead, seed: int = 0) -> Search:
+        """The search on the nodes of `look`.
+
+        Raises
+        ------
+        ProblemError
+            An infinite box without closed form and without best_control.
+        """
+        problem, m = look.problem, look.problem.n_controls
+        n, tables = len(look.x), None
+        low = high = np.zeros((n, m))
+        if problem.controls is not None and not isinstance(problem.controls, Finite):
+            low, high = (side.T for side in control_range(problem, look.x))
+            endless = not (np.isfinite(low).all() and np.isfinite(high).all())
+            if endless and problem.best_control is None:
+                tables = _closed_form(problem, look.faces, look.free, seed)
+        return cls(look, low, high, tables)
+
+    @property
+    def _finite_set(self) -> Array | None:
+        controls = self.look.problem.controls
+        return np.asarray(controls.points) if isinstance(controls, Finite) else None
+
+    def start(self) -> Array:
+        """A first admissible policy (n, m): a middle control, not a greedy one.
+
+        The value of a policy is a value; greedy controls of a guess far below the data
+        on the walls would all run there, and some would stay with that.
+        """
+        points = self._finite_set
+        if points is not None:
+            return np.repeat(points[:1], len(self.look.x), axis=0)
+        return np.ascontiguousarray(base_and_step(self.low, self.high)[0])
+
+    def improve(self, V: Array, a: Array, wide: bool) -> tuple[Array, Array]:
+        """Better controls (n, m) and what they are worth, (n,).
+
+        `wide` tries every sample of a box; otherwise the neighbourhood of a.
+        """
+        best, worth = a.copy(), self._worth(V, a)
+        if self.look.problem.n_controls == 0:
+            return best, worth
+        points = self._finite_set
+        if points is not None:
+            for point in points:
+                self._try(V, np.broadcast_to(point, a.shape), best, worth)
+            return best, worth
+        for guess in self._guesses(V) if wide or self.tables is not None else []:
+            self._try(V, guess, best, worth)
+        spread = self.high - self.low
+        finite = np.isfinite(spread)
+        if wide:
+            for sample in [*self._shifted(best), *self._samples(best)]:
+                self._try(V, sample, best, worth)
+        m = a.shape[1]
+        width = np.where(finite, spread, 1.0 + np.abs(best))
+        share = 1.0 / (SAMPLES.get(m, 3) - 1) if wide else 0.02
+        self._refine(V, best, worth, share * width)
+        return best, worth
+
+    def _shifted(self, a: Array) -> list[Array]:
+        """The controls of the neighbours along every axis, admissible here."""
+        grid, free = self.look.grid, self.look.free
+        whole = np.zeros((grid.size, a.shape[1]))
+        whole[free] = a
+        whole = whole.reshape(*grid.shape, -1)
+        known = np.zeros(grid.size, bool)
+        known[free] = True
+        known = known.reshape(grid.shape)
+        found = []
+        for axis, turn in product(range(grid.dimension), (1, -1)):
+            moved = np.roll(whole, turn, axis).reshape(grid.size, -1)[free]
+            there = np.roll(known, turn, axis).ravel()[free]
+            moved = np.where(there[:, None], moved, a)
+            found.append(np.clip(moved, self.low, self.high))
+        return found
+
+    def _samples(self, a: Array) -> list[Array]:
+        """Controls (n, m) on a lattice in the box, cut where it is infinite.
+
+        There the controls in use anywhere, with as much room again, take its place:
+        beside a wall, leaving and staying are two maxima far apart.
+        """
+        m = self.low.shape[1]
+        room = np.ptp(a, axis=0) + 1e-3 * (1.0 + np.abs(a).max(axis=0))
+        least, most = a.min(axis=0) - 0.5 * room, a.max(axis=0) + 0.5 * room
+        low = np.where(np.isfinite(self.low), self.low, np.minimum(least, self.high))
+        high = np.where(np.isfinite(self.high), self.high, np.maximum(most, self.low))
+        shares = np.linspace(0.0, 1.0, SAMPLES.get(m, 3))
+        return [
+            low + np.array(share) * (high - low) for share in product(shares, repeat=m)
+        ]
+
+    def _guesses(self, V: Array) -> list[Array]:
+        """Controls that the gradient suggests: closed form, or the user's own."""
+        problem, look = self.look.problem, self.look
+        if self.tables is None and problem.best_control is None:
+            return []
+        field = Interpolant(look.grid, V.reshape(look.grid.shape))
+        p = field.gradient(look.x)
+        if self.tables is not None:
+            return [np.clip(_greedy(self.tables, p), self.low, self.high)]
+        hess = _hessian(field, look, p)
+        sign = problem.sign
+        best: Any = problem.best_control
+        found = np.asarray(best(look.x, sign * p, sign * hess), float)
+        found = np.broadcast_to(found, self.low.shape)
+        return [np.clip(np.where(np.isfinite(found), found, 0.0), self.low, self.high)]
+
+    def _worth(self, V: Array, a: Array, nodes: Any = None) -> Array:
+        return self.look.step(a, nodes).value(V, self.look.lattice)
+
+    def _try(self, V: Array, a: Array, best: Array, worth: Array) -> None:
+        """Keep a where it is worth more, in place."""
+        found = self._worth(V, a)
+        better = found > worth
+        best[better], worth[better] = a[better], found[better]
+
+    def _refine(self, V: Array, best: Array, worth: Array, step: Array) -> None:
+        """Parabolas through three controls, narrower round by round, in place."""
+        size = float(np.max(np.abs(V))) or 1.0
+        for _ in range(6):
+            before = worth.copy()
+            for i in range(best.shape[1]):
+                centre, middle = best.copy(), worth.copy()
+                ends, values = [], []
+                for side in (-1.0, 1.0):
+                    a = centre.copy()
+                    a[:, i] = np.clip(
+                        a[:, i] + side * step[:, i], self.low[:, i], self.high[:, i]
+                    )
+                    found = self._worth(V, a)
+                    ends.append(a[:, i] - centre[:, i])
+                    values.append(found)
+                    better = found > worth
+                    best[better], worth[better] = a[better], found[better]
+                at_end = best[:, i] != centre[:, i]
+                a = centre.copy()
+                move = _vertex(ends, [v - middle for v in values], step[:, i])
+                a[:, i] = np.clip(a[:, i] + move, self.low[:, i], self.high[:, i])
+                self._try(V, a, best, worth)
+                step[:, i] *= np.where(at_end, 1.0, SHRINK)
+            if np.max(worth - before) <= 1e-12 * size:
+                break
+
+
+def _vertex(ends: list[Array], gains: list[Array], step: Array) -> Array:
+    """Where the parabola through (0, 0) and both ends is highest; 0 where nowhere."""
+    (s, t), (g, h) = ends, gains
+    apart = s * t * (s - t)
+    safe = np.where(apart == 0.0, 1.0, apart)
+    with np.errstate(invalid="ignore", over="ignore"):
+        bend = (g * t - h * s) / safe
+        slope = (h * s * s - g * t * t) / safe
+        curved = (apart != 0.0) & (bend < 0.0) & np.isfinite(bend) & np.isfinite(slope)
+        move = -0.5 * slope / np.where(curved, bend, 1.0)
+    return np.where(curved, np.clip(move, -4.0 * step, 4.0 * step), 0.0)
+
+
+def _closed_form(
+    problem: ControlProblem, faces: Faces, free: NDArray[np.intp], seed: int
+) -> QuadraticTables:
+    tables = tabulate(problem, faces.grid, faces, seed)
+    if not isinstance(tables, QuadraticTables):
+        raise ProblemError(
+            f"SemiLagrangian: the control box is infinite, but no closed form holds "
+            f"({tables.note}): give finite bounds, or best_control(x, p, hess)."
+        )
+    return tables.taken(free)
+
+
+def _greedy(tables: QuadraticTables, p: Array) -> Array:
+    """argmax of ``r1 . a - a' R a / 2 + p . B a``, (n, m), without bounds."""
+    n = len(p)
+    B = np.broadcast_to(tables.B, (*tables.B.shape[:2], n))
+    R = np.broadcast_to(tables.R, (*tables.R.shape[:2], n)).transpose(2, 0, 1)
+    pull = tables.r1 + np.einsum("nd,dmn->mn", p, B)
+    # Entries that cost nothing have finite bounds, which clip them.
+    R = (
+        R
+        + 1e-9 * np.eye(R.shape[1]) * (1.0 + np.abs(R).max(axis=(1, 2)))[:, None, None]
+    )
+    return np.linalg.solve(R, pull.T[..., None])[..., 0]
+
+
+def _hessian(field: Interpolant, look: Lookahead, p: Array) -> Array:
+    """Second derivatives (n, d, d) by differences of the gradient over a cell."""
+    d = look.grid.dimension
+    out = np.zeros((len(p), d, d))
+    for k, axis in enumerate(look.grid.axes):
+        h = float(np.min(np.diff(axis)))
+        ends = []
+        for side in (-1.0, 1.0):
+            x = look.x.copy()
+            x[:, k] += side * h
+            ends.append(look._inside(x))
+        apart = np.maximum(ends[1][:, k] - ends[0][:, k], h)
+        out[:, k] = (field.gradient(ends[1]) - field.gradient(ends[0])) / apart[:, None]
+    return 0.5 * (out + out.transpose(0, 2, 1))
