@@ -105,14 +105,14 @@ class Lookahead:
         self.walls = [f for f in faces.faces if f.fixed or f.inward_only]
         self.sloped = [f for f in faces.faces if not (f.fixed or f.inward_only)]
 
-    def step(self, a: Array, nodes: NDArray[np.intp] | slice | None = None) -> Step:
-        """The step from free nodes (all by default) under controls a (n, m)."""
-        x = self.x if nodes is None else self.x[nodes]
+    def step(self, a: Array) -> Step:
+        """The step from every free node under controls a (n, m)."""
+        x = self.x
         here = self._motion(x, a)
         time = self._until_wall(x, here, np.full(len(x), self.delta))
         if self.midpoint:
             middle = x + 0.5 * time[:, None] * here.f
-            middle = self._inside(middle)
+            middle = self.inside(middle)
             ahead = self._held(x, here, self._motion(middle, a))
             time = self._until_wall(x, ahead, time)
         else:
@@ -127,7 +127,8 @@ class Lookahead:
         found = motion(self.problem, x, a)
         return Motion(found.f, found.sigma[:, :, self.columns], found.r)
 
-    def _inside(self, x: Array) -> Array:
+    def inside(self, x: Array) -> Array:
+        """The nearest points of the domain, periodic coordinates wrapped."""
         wrapped = self.grid.domain.wrap(x)
         return np.where(self.grid.periodic, wrapped, np.clip(x, self.low, self.high))
 

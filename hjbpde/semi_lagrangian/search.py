@@ -141,15 +141,15 @@ class Search:
         p = field.gradient(look.x)
         if self.tables is not None:
             return [np.clip(_greedy(self.tables, p), self.low, self.high)]
-        hess = _hessian(field, look, p)
+        hess = _hessian(field, look)
         sign = problem.sign
         best: Any = problem.best_control
         found = np.asarray(best(look.x, sign * p, sign * hess), float)
         found = np.broadcast_to(found, self.low.shape)
         return [np.clip(np.where(np.isfinite(found), found, 0.0), self.low, self.high)]
 
-    def _worth(self, V: Array, a: Array, nodes: Any = None) -> Array:
-        return self.look.step(a, nodes).value(V, self.look.lattice)
+    def _worth(self, V: Array, a: Array) -> Array:
+        return self.look.step(a).value(V, self.look.lattice)
 
     def _try(self, V: Array, a: Array, best: Array, worth: Array) -> None:
         """Keep a where it is worth more, in place."""
@@ -177,20 +177,28 @@ class Search:
                     best[better], worth[better] = a[better], found[better]
                 at_end = best[:, i] != centre[:, i]
                 a = centre.copy()
-                move = _vertex(ends, [v - middle for v in values], step[:, i])
+                move = _vertex(ends, values, middle, step[:, i])
                 a[:, i] = np.clip(a[:, i] + move, self.low[:, i], self.high[:, i])
                 self._try(V, a, best, worth)
                 step[:, i] *= np.where(at_end, 1.0, SHRINK)
-            if np.max(worth - before) <= 1e-12 * size:
+            with np.errstate(invalid="ignore"):
+                gained = np.where(worth > before, worth - before, 0.0)
+            if np.max(gained) <= 1e-12 * size:
                 break
 
 
-def _vertex(ends: list[Array], gains: list[Array], step: Array) -> Array:
-    """Where the parabola through (0, 0) and both ends is highest; 0 where nowhere."""
-    (s, t), (g, h) = ends, gains
+def _vertex(
+    ends: list[Array], values: list[Array], middle: Array, step: Array
+) -> Array:
+    """Where the parabola through both ends and the middle, at 0, is highest.
+
+    0 where it is not curved downwards, or somebody is inadmissible (-inf).
+    """
+    s, t = ends
     apart = s * t * (s - t)
     safe = np.where(apart == 0.0, 1.0, apart)
     with np.errstate(invalid="ignore", over="ignore"):
+        g, h = (value - middle for value in values)
         bend = (g * t - h * s) / safe
         slope = (h * s * s - g * t * t) / safe
         curved = (apart != 0.0) & (bend < 0.0) & np.isfinite(bend) & np.isfinite(slope)
@@ -224,17 +232,17 @@ def _greedy(tables: QuadraticTables, p: Array) -> Array:
     return np.linalg.solve(R, pull.T[..., None])[..., 0]
 
 
-def _hessian(field: Interpolant, look: Lookahead, p: Array) -> Array:
+def _hessian(field: Interpolant, look: Lookahead) -> Array:
     """Second derivatives (n, d, d) by differences of the gradient over a cell."""
     d = look.grid.dimension
-    out = np.zeros((len(p), d, d))
+    out = np.zeros((len(look.x), d, d))
     for k, axis in enumerate(look.grid.axes):
         h = float(np.min(np.diff(axis)))
         ends = []
         for side in (-1.0, 1.0):
             x = look.x.copy()
             x[:, k] += side * h
-            ends.append(look._inside(x))
+            ends.append(look.inside(x))
         apart = np.maximum(ends[1][:, k] - ends[0][:, k], h)
         out[:, k] = (field.gradient(ends[1]) - field.gradient(ends[0])) / apart[:, None]
     return 0.5 * (out + out.transpose(0, 2, 1))
