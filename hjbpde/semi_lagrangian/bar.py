@@ -66,7 +66,7 @@ def bound(levels: list[Level], order: int) -> ErrorBar:
     if fine.faces.fixed_mask is not None:
         part = np.where(fine.faces.fixed_mask, 0.0, part)
     cut, inner = truncation(fine), region_mask(fine)
-    rounding = 64 * np.finfo(float).eps * fine.scale / fine.least_loss
+    rounding = float(64 * np.finfo(float).eps * fine.scale / fine.least_loss)
     parts = {
         "discretisation": float(np.max(part[inner])),
         "truncation": float(np.max(cut[inner])),

@@ -30,6 +30,9 @@ Array = NDArray[np.float64]
 STILL = 1e-9
 """Share of the step below which a shortened step counts as no step at all."""
 
+RESTING = 1e-12
+"""Share of the fastest drift that counts as none on a wall."""
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
@@ -146,7 +149,8 @@ class Lookahead:
             distance, speed = self._outward(face, x, here.f)
             on, k = distance <= 0.0, face.axis
             sigma[on, k] = here.sigma[on, k]
-            stays = on & (speed <= 0.0)
+            slack = RESTING * float(np.max(np.abs(speed), initial=0.0))
+            stays = on & (speed <= slack)
             inward = np.minimum if face.side == "high" else np.maximum
             f[stays, k] = inward(f[stays, k], 0.0)
         return Motion(f, sigma, ahead.r)
@@ -160,14 +164,16 @@ class Lookahead:
         for face in self.walls:
             distance, v = self._outward(face, x, go.f)
             distance = np.maximum(distance, 0.0)
+            # A control that just rests on the wall may miss by its rounding.
+            slack = RESTING * float(np.max(np.abs(v), initial=0.0))
+            v = np.where((distance == 0.0) & (v <= slack), np.minimum(v, 0.0), v)
             s = np.sqrt(k) * np.abs(go.sigma[:, face.axis]).max(axis=1, initial=0.0)
             under = s * s + 4.0 * v * distance
+            crosses = (under >= 0.0) & ((v > 0.0) | (s > 0.0))
             bottom = s + np.sqrt(np.maximum(under, 0.0))
-            bound = (under > 0.0) & (bottom > 0.0) & ((v > 0.0) | (s > 0.0))
-            # Straight inwards from the wall itself there is nothing to reach.
-            bound &= ~((distance == 0.0) & (v <= 0.0) & (s == 0.0))
-            u = 2.0 * distance / np.where(bound, bottom, 1.0)
-            time = np.where(bound, np.minimum(time, u * u), time)
+            # From the wall itself outwards there is no way at all: u = 0.
+            u = 2.0 * distance / np.where(bottom > 0.0, bottom, 1.0)
+            time = np.where(crosses, np.minimum(time, u * u), time)
         return time
 
     def _landed(self, x: Array, go: Motion, time: Array, rho: Array) -> Step:

@@ -14,6 +14,7 @@ from ..faces import Faces
 from ..interpolation import Interpolant
 from ..probe import base_and_step, control_range
 from ..problem import ControlProblem
+from ..resting import resting_controls
 from ..sets import Finite
 from ..tabulate import QuadraticTables, tabulate
 from .lookahead import Lookahead
@@ -37,6 +38,7 @@ class Search:
     low: Array
     high: Array
     tables: QuadraticTables | None
+    rests: list[Array]
 
     @classmethod
     def of(cls, look: Lookahead, seed: int = 0) -> Search:
@@ -55,7 +57,12 @@ class Search:
             endless = not (np.isfinite(low).all() and np.isfinite(high).all())
             if endless and problem.best_control is None:
                 tables = _closed_form(problem, look.faces, look.free, seed)
-        return cls(look, low, high, tables)
+        rests: list[Array] = []
+        if m == 1 and any(face.inward_only for face in look.walls):
+            # On a wall the best is often what just holds the state there.
+            found = resting_controls(problem, look.x, low[:, 0], high[:, 0])
+            rests = [rest.T for rest in found]
+        return cls(look, low, high, tables, rests)
 
     @property
     def _finite_set(self) -> Array | None:
@@ -88,6 +95,8 @@ class Search:
             return best, worth
         for guess in self._guesses(V) if wide or self.tables is not None else []:
             self._try(V, guess, best, worth)
+        for rest in self.rests:
+            self._try(V, np.where(np.isnan(rest), best, rest), best, worth)
         spread = self.high - self.low
         finite = np.isfinite(spread)
         if wide:

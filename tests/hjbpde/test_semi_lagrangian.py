@@ -360,6 +360,8 @@ SMALL = {
     "lqr": ({}, 101),
     "manufactured": ({"boundary": None}, 101),
     "merton": ({"boundary": "exact"}, 101),
+    "growth": ({}, 101),
+    "optimal-dividends": ({}, 101),
     "pendulum": ({}, (40, 41)),
     "van-der-pol": ({}, (41, 41)),
     "mountain-car": ({}, (57, 41)),
@@ -367,10 +369,20 @@ SMALL = {
 """Parameters and shapes of an opinion in seconds; other problems as they come."""
 
 
+@pytest.mark.parametrize("name", ["growth", "lqr", "optimal-dividends"])
+def test_it_agrees_with_finite_differences_on_the_line(name):
+    assert_agreement(name)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", hjb.catalogue.names())
-def test_it_agrees_with_finite_differences_within_both_bars(name):
+def test_it_agrees_with_finite_differences_over_the_catalogue(name):
     """What the method does not take is skipped with its own reason in sight."""
+    assert_agreement(name)
+
+
+def assert_agreement(name):
+    """Both values lie within the sum of their bars at 99 % of the nodes."""
     options, shape = SMALL.get(name, ({}, None))
     problem = hjb.catalogue.get(name, **options)
     try:
