@@ -97,7 +97,7 @@ def solve(
     problem : ControlProblem
     grid : Grid, int or shape, optional
         Default: the problem's suggested grid.
-    method : PolicyIteration, Marching, ExplicitMarching or Sweeping, optional
+    method : PolicyIteration, Marching, ExplicitMarching, Sweeping or SemiLagrangian
         Default: ``default_method(problem, grid)``.
     times : sequence of float, optional
         Calendar times to keep with a horizon; default 33, equally spaced.
