@@ -78,7 +78,7 @@ class Level:
             assert self.faces.fixed_values is not None
             rhs[mask.ravel()] = self.faces.fixed_values[mask]
         rhs[self.look.free] = step.gain
-        return (sp.identity(n, format="csr") - pick @ inner).tocsr(), rhs
+        return sp.csr_matrix(sp.identity(n, format="csr") - pick @ inner), rhs
 
 
 def solve_rows(rows: sp.csr_matrix, rhs: Array, start: Array) -> tuple[Array, str]:
@@ -94,7 +94,7 @@ def solve_rows(rows: sp.csr_matrix, rhs: Array, start: Array) -> tuple[Array, st
     def left(x: Array) -> float:
         return float(np.max(np.abs(rhs - rows @ x))) if np.isfinite(x).all() else np.inf
 
-    n = rows.shape[0]
+    n = rhs.size
     enough = DIRECT_PLANE if rows.nnz < 24 * n else DIRECT
     if n > enough:
         x, best = start, left(start)

@@ -67,7 +67,8 @@ class Step:
             index, part = lattice.stencils(points)
             part *= (weights * self.decay[rows])[:, None]
             at = np.repeat(rows, lattice.corners)
-            out = out + sp.csr_matrix((part.ravel(), (at, index.ravel())), out.shape)
+            more = sp.csr_matrix((part.ravel(), (at, index.ravel())), shape=(n, size))
+            out = sp.csr_matrix(out + more)
         out.sum_duplicates()
         return out
 
@@ -230,10 +231,15 @@ class Lookahead:
         at[:, k] = self.low[k] if face.side == "low" else self.high[k]
         flat[out, k] += 2.0 * over if face.side == "low" else -2.0 * over
         added = self._sloped(face, at, 2.0 * over / branches, out // branches, tied)
-        return np.bincount(out // branches, added, n)
+        return np.asarray(np.bincount(out // branches, added, n), float)
 
     def _sloped(
-        self, face: FaceNodes, at: Array, reach: Array, rows: Array, tied: list
+        self,
+        face: FaceNodes,
+        at: Array,
+        reach: Array,
+        rows: NDArray[np.intp],
+        tied: list,
     ) -> Array:
         """``reach * p`` at points `at` of the face; values it is tied to are noted."""
         if face.kappa != 0.0:

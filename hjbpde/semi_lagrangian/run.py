@@ -178,5 +178,5 @@ def everywhere(level: Level, a: Array) -> Array:
     out = out.reshape(*grid.shape, -1)
     if mask is None or not mask.any():
         return out
-    nearest = distance_transform_edt(mask, return_distances=False, return_indices=True)
-    return out[tuple(nearest)]
+    found = distance_transform_edt(mask, return_distances=False, return_indices=True)
+    return out[tuple(np.asarray(found))]
