@@ -80,12 +80,17 @@ def greedy_pair(
     return np.ascontiguousarray(u.T)
 
 
-def tables_at(problem: ControlProblem, x: Array) -> Tables:
-    """Tables at scattered points x (n, d), closed-form where that holds."""
+def tables_at(
+    problem: ControlProblem, x: Array, bounds: tuple[Array, Array] | None = None
+) -> Tables:
+    """Tables at scattered points x (n, d), closed-form where that holds.
+
+    `bounds`, low and high (m, n), take the place of the control box.
+    """
     rho, one = np.ones(1), np.zeros((problem.n_controls, 1))
     if not isinstance(problem.controls, Box):
         return GeneralTables(problem, x, one, one, rho, None)
-    low, high = control_range(problem, x)
+    low, high = control_range(problem, x) if bounds is None else bounds
     low, high = np.ascontiguousarray(low), np.ascontiguousarray(high)
     fit = fit_quadratic(problem, x, low, high, np.random.default_rng(0))
     if fit.structure.closed_form:

@@ -16,7 +16,14 @@ from .closing import payoff_slopes
 from .collocation import Collocation, FaceTables, PolicyFit
 from .exit_region import running
 from .features import FeatureBasis
-from .start import Policy, checked_start, constant_starts, linear_start
+from .start import (
+    ConstantPolicy,
+    Policy,
+    checked_start,
+    constant_starts,
+    held_inside,
+    linear_start,
+)
 from .time_state import TimedProblem, by_time
 
 Array = NDArray[np.float64]
@@ -37,7 +44,7 @@ def admissible_start(
     """
     judge = _Judge(problem, rng)
     if start is not None:
-        policy = checked_start(problem, start)
+        policy = held_inside(problem, checked_start(problem, start))
         reason = judge.refusal(policy)
         if reason:
             raise ProblemError(
@@ -48,16 +55,18 @@ def admissible_start(
             )
         return policy, "given, admissible"
     linear = linear_start(problem)
+    linear = None if linear is None else held_inside(problem, linear)
     if linear is not None and not judge.refusal(linear):
         return linear, "Riccati feedback of the linearisation at the box centre"
-    best, best_value = None, -np.inf
-    for policy in constant_starts(problem):
+    best, best_policy, best_value = None, None, -np.inf
+    for constant in constant_starts(problem):
+        policy = held_inside(problem, constant)
         if judge.refusal(policy):
             continue
         value = judge.mean_value(policy)
         if value > best_value:
-            best, best_value = policy, value
-    if best is None:
+            best, best_policy, best_value = constant, policy, value
+    if best is None or best_policy is None:
         hint = ""
         if problem.exit is not None:
             hint = (
@@ -71,7 +80,7 @@ def admissible_start(
             f"admissible policy x (n, d) -> (n, m).{hint}"
         )
     control = np.array2string(best.control, precision=4, separator=", ")
-    return best, f"the best admissible constant control tried, a = {control}"
+    return best_policy, f"the best admissible constant control tried, a = {control}"
 
 
 def timed_start(
@@ -95,16 +104,20 @@ def timed_start(
     assert given.horizon is not None
     if start is not None:
         of_state = by_time(lambda t: held(start, t=t), "t" in keywords(start))
-        return checked_start(problem, of_state), "given"
+        return held_inside(problem, checked_start(problem, of_state)), "given"
     half_way = given.slice_at(0.5 * given.horizon, 1.0 / given.horizon)
     linear = linear_start(half_way)
     if linear is not None:
         words = "Riccati feedback of the linearisation at the box centre, half-way"
-        return by_time(lambda t: linear, False), words
+        return held_inside(problem, by_time(lambda t: linear, False)), words
     judge = _Judge(problem, rng)
-    best = max(constant_starts(problem), key=judge.mean_value)
+
+    def value(constant: ConstantPolicy) -> float:
+        return judge.mean_value(held_inside(problem, constant))
+
+    best = max(constant_starts(problem), key=value)
     control = np.array2string(best.control, precision=4, separator=", ")
-    return best, f"the best constant control tried, a = {control}"
+    return held_inside(problem, best), f"the best constant control tried, a = {control}"
 
 
 class _Judge:

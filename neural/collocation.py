@@ -11,12 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import qr, solve_triangular
 
-from hjbpde.boundary import Dirichlet, Extrapolate, Face, Reflecting, Robin
-from hjbpde.errors import MethodMismatch
+from hjbpde.boundary import (
+    Dirichlet,
+    Extrapolate,
+    Face,
+    Reflecting,
+    Robin,
+    StateConstraint,
+)
 from hjbpde.problem import ControlProblem
 from hjbpde.sets import Box
 
 from .closing import bends_as, payoff_slopes, terminal_slopes
+from .constrained_face import equation_rows
 from .ends import Ends, face_data
 from .exit_region import exit_states, exit_value, running, running_states
 from .features import FeatureBasis, FeatureTables, FeatureValue
@@ -113,6 +120,9 @@ class Collocation:
                 on_levels(box, x, LEVELS),
                 on_levels(box, held_out, HELD_OUT_LEVELS),
             )
+        held_out = np.concatenate(
+            [held_out, constrained_states(problem, n_held_out, rng)]
+        )
         tables = basis.at(x)
         noise = None
         if not callable(problem.diffusion):
@@ -156,19 +166,20 @@ class Collocation:
         sides = [np.stack((payoff * weight, weight), -1)]
         open_faces = []
         for face in self.faces:
-            row, data, is_open = face_rows(problem, face, policy)
-            if row is not None:
-                repeat = len(data) // len(face.points.x)
+            found = face_rows(problem, face, policy)
+            if found.rows is not None:
+                repeat = len(found.data) // len(face.points.x)
                 more = np.tile(importance(near, face.points.x, x), repeat)
-                row, data = row * more[:, None], data * more
-                matrices.append(row)
-                # Any positive data keep w > 0; 1/rho makes no boundary layer.
-                held = face.is_exit or isinstance(
-                    problem.faces.get(face.face), Dirichlet
-                )
-                ends = np.full_like(data, float(held) / pace)
-                sides.append(np.stack((data, ends), -1))
-            if is_open:
+                matrices.append(found.rows * more[:, None])
+                later = found.later
+                if later is None:
+                    # Any positive data keep w > 0; 1/rho makes no boundary layer.
+                    held = face.is_exit or isinstance(
+                        problem.faces.get(face.face), Dirichlet
+                    )
+                    later = np.full_like(found.data, float(held) / pace)
+                sides.append(np.stack((found.data * more, later), -1))
+            if found.is_open:
                 open_faces.append(face)
         c = regularised_solve(np.vstack(matrices), np.vstack(sides), lam)
         basis = self.tables.basis
@@ -215,7 +226,11 @@ def regularised_solve(A: Array, b: Array, lam: float) -> Array:
 
 
 def face_points(
-    problem: ControlProblem, face: Face, n: int, rng: np.random.Generator
+    problem: ControlProblem,
+    face: Face,
+    n: int,
+    rng: np.random.Generator,
+    levels: int = LEVELS,
 ) -> FacePoints:
     """Points of a face where the process runs; with a horizon, at few times."""
     box = problem.domain
@@ -223,10 +238,23 @@ def face_points(
     points = FacePoints.draw(box, face, n, rng)
     x = points.x
     if isinstance(problem, TimedProblem) and points.axis < problem.dimension - 1:
-        x = on_levels(box, x, LEVELS)
+        x = on_levels(box, x, levels)
     if problem.exit is not None:
         x = x[running(problem, x)]
     return FacePoints(points.axis, points.sign, x)
+
+
+def constrained_states(
+    problem: ControlProblem, n: int, rng: np.random.Generator
+) -> Array:
+    """Held-out states on the faces with a state constraint, n^(1 - 1/d) on each."""
+    few = max(1, round(n ** (1.0 - 1.0 / problem.dimension)))
+    found = [
+        face_points(problem, face, few, rng, HELD_OUT_LEVELS).x
+        for face, rule in problem.faces.items()
+        if isinstance(rule, StateConstraint)
+    ]
+    return np.concatenate([np.empty((0, problem.dimension)), *found])
 
 
 def _exit_rows(
@@ -262,16 +290,32 @@ def periodic_points(
     return pairs
 
 
-def face_rows(
-    problem: ControlProblem, face: FaceTables, policy: Policy
-) -> tuple[Array | None, Array, bool]:
-    """Rows of one face, their data, and whether it is artificial and matters.
+@dataclass(frozen=True, eq=False)
+class FaceRows:
+    """Rows of one face, linear in the weights of V.
 
-    Rows (n, columns of the tables), None where the face has no say; data (n,).
+    Parameters
+    ----------
+    rows : (n, columns) or None
+        None where the face has no say.
+    data : (n,)
+    later : (n,), optional
+        The data of the discounted time w, where the rows are the equation's.
+    is_open : bool
+        Whether the face is artificial and matters.
     """
+
+    rows: Array | None
+    data: Array
+    later: Array | None = None
+    is_open: bool = False
+
+
+def face_rows(problem: ControlProblem, face: FaceTables, policy: Policy) -> FaceRows:
+    """What one face asks of V under a policy."""
     points, tables = face.points, face.tables
     if face.is_exit:
-        return tables.values(), exit_value(problem, points.x), False
+        return FaceRows(tables.values(), exit_value(problem, points.x))
     assert problem.domain is not None
     half = 0.5 * problem.domain.width[points.axis]
     unit = np.zeros(problem.dimension)
@@ -280,29 +324,27 @@ def face_rows(
     if face.partner is not None:
         same = tables.values() - face.partner.values()
         smooth = half * (tables.along(unit) - face.partner.along(unit))
-        return np.vstack([same, smooth]), np.zeros(2 * n), False
+        return FaceRows(np.vstack([same, smooth]), np.zeros(2 * n))
     rule = problem.faces[face.face]
     if isinstance(rule, Dirichlet):
-        return tables.values(), face_data(rule.g, points.x, face.face), False
+        return FaceRows(tables.values(), face_data(rule.g, points.x, face.face))
+    if isinstance(rule, StateConstraint):
+        return FaceRows(*equation_rows(problem, points, tables, policy(points.x)))
     if isinstance(rule, Reflecting | Robin):
         rate = influence_rate(problem, points, policy(points.x))
         if np.median(rate) > THIN:
             # A layer of half / rate that no smooth feature resolves; its height is
             # that thin too, and forcing it would spoil the fit everywhere.
-            return None, np.zeros(n), False
+            return FaceRows(None, np.zeros(n))
     if isinstance(rule, Reflecting):
-        return half * tables.along(unit), np.zeros(n), False
+        return FaceRows(half * tables.along(unit), np.zeros(n))
     if isinstance(rule, Robin):
         size = abs(rule.alpha) + abs(rule.beta) / half
         row = rule.alpha * tables.values() + rule.beta * tables.along(unit)
-        return row / size, face_data(rule.g, points.x, face.face) / size, False
+        return FaceRows(row / size, face_data(rule.g, points.x, face.face) / size)
     if isinstance(rule, Extrapolate):
-        return half**2 * 2.0 * tables.curvature(unit[None, :, None]), np.zeros(n), False
-    if rule is not None:
-        raise MethodMismatch(
-            f"LeastSquares: the face {face.face} has the rule {type(rule).__name__}, "
-            "whose value need not be smooth there. Solve this problem on a grid "
-            "(hjbpde.solve), or state the face with Dirichlet, Reflecting or Robin."
+        return FaceRows(
+            half**2 * 2.0 * tables.curvature(unit[None, :, None]), np.zeros(n)
         )
     if isinstance(problem, TimedProblem):
         # The data at T continue smoothly: with the rule by the payoff's growth the
@@ -314,10 +356,10 @@ def face_rows(
             and points.axis < problem.dimension - 1
         ):
             closing = bends_as(terminal_slopes(problem, points), points, tables, half)
-            return closing, np.zeros(n), bool(felt <= STEADY)
-        return None, np.zeros(n), bool(felt <= STEADY)
+            return FaceRows(closing, np.zeros(n), is_open=bool(felt <= STEADY))
+        return FaceRows(None, np.zeros(n), is_open=bool(felt <= STEADY))
     closing = _closing_rows(problem, points, tables, policy)
-    return closing, np.zeros(n), closing is not None
+    return FaceRows(closing, np.zeros(n), is_open=closing is not None)
 
 
 def influence_rate(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hjbpde.problem import ControlProblem
 
+from .constrained_face import released
 from .stopping_set import StoppingSet
 from .value_model import ValueModel, greedy_policy
 
@@ -31,14 +32,22 @@ class PolicyModel(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class GreedyPolicy:
-    """The maximiser of r + L^a V."""
+    """The maximiser of r + L^a V.
+
+    With `depth` > 0, a share of the width, states on a face with a state constraint
+    leave it where the slopes that far inside say so, see `released`.
+    """
 
     problem: ControlProblem
     model: ValueModel
+    depth: float = 0.0
 
     def __call__(self, x: Array) -> Array:
         """Controls at x (n, d), shape (n, m)."""
-        return greedy_policy(self.problem, self.model, x)
+        a = greedy_policy(self.problem, self.model, x)
+        if self.depth > 0:
+            a = released(self.problem, self.model, x, a, self.depth)
+        return a
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from hjbpde.errors import HJBError, ProblemError
 from hjbpde.probe import base_and_step, control_range
 from hjbpde.problem import ControlProblem
 from hjbpde.sets import Box, Finite
+from hjbpde.state_constraint import hold_policy, is_constrained
 
 Array = NDArray[np.float64]
 Policy = Callable[[Array], Array]
@@ -48,6 +49,23 @@ class ConstantPolicy:
     def __call__(self, x: Array) -> Array:
         """Controls at x (n, d), shape (n, m)."""
         return np.array(np.broadcast_to(self.control, (len(x), len(self.control))))
+
+
+@dataclass(frozen=True, eq=False)
+class HeldPolicy:
+    """A policy whose controls on faces with a state constraint lead across none."""
+
+    problem: ControlProblem
+    policy: Policy
+
+    def __call__(self, x: Array) -> Array:
+        """Controls at x (n, d), shape (n, m)."""
+        return hold_policy(self.problem, x, self.policy(x))
+
+
+def held_inside(problem: ControlProblem, policy: Policy) -> Policy:
+    """The policy itself, or held on faces with a state constraint."""
+    return HeldPolicy(problem, policy) if is_constrained(problem) else policy
 
 
 def clip_controls(problem: ControlProblem, x: Array, a: Array) -> Array:

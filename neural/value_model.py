@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hjbpde.greedy import greedy_control
 from hjbpde.problem import ControlProblem
+from hjbpde.state_constraint import hold_greedy
 
 Array = NDArray[np.float64]
 
@@ -39,10 +40,14 @@ def greedy_policy(
 ) -> Array:
     """The maximiser of r + L^a V at x (n, d), shape (n, m).
 
-    The Hessian is asked for only where the noise may depend on the control.
+    On a face with a state constraint it is the maximiser among the controls that do
+    not lead across it. The Hessian is asked for only where the noise may depend on
+    the control.
     """
     hess = model.hessian(x) if callable(problem.diffusion) else None
-    return greedy_control(problem, x, model.gradient(x), hess, start)
+    slope = model.gradient(x)
+    a = greedy_control(problem, x, slope, hess, start)
+    return hold_greedy(problem, x, slope, hess, a)
 
 
 def generator_of(

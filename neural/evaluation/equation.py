@@ -18,6 +18,7 @@ from ..collocation import (
     HELD_OUT_LEVELS,
     LEVELS,
     FaceTables,
+    constrained_states,
     face_points,
     face_rows,
     periodic_points,
@@ -130,11 +131,11 @@ class Equation:
             partner = None if other is None else NetworkTables(model, other)
             mine = NetworkTables(model, points.x)
             tables = FaceTables(face, points, mine, partner, face == EXIT)
-            row, data, _ = face_rows(self.problem, tables, policy)
-            if row is not None:
+            found = face_rows(self.problem, tables, policy)
+            if found.rows is not None:
                 # The mean over a face weighs as much as the mean over the inside.
-                weight = np.sqrt(len(self.x) / len(row))
-                out.append((weight * row, weight * data))
+                weight = np.sqrt(len(self.x) / len(found.rows))
+                out.append((weight * found.rows, weight * found.data))
         return out
 
 
@@ -142,7 +143,8 @@ def held_out_states(problem: ControlProblem, n: int, rng: np.random.Generator) -
     """n states that no fit sees, (n, d): where the process runs, at other times."""
     assert problem.domain is not None
     draw = partial(problem.domain.sample, rng)
-    return inner_states(problem, n, draw, HELD_OUT_LEVELS)
+    inside = inner_states(problem, n, draw, HELD_OUT_LEVELS)
+    return np.concatenate([inside, constrained_states(problem, n, rng)])
 
 
 def inner_states(

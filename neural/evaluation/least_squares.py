@@ -10,12 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hjbpde.errors import ProblemError
+from hjbpde.errors import MethodMismatch, ProblemError
 from hjbpde.problem import ControlProblem
 from hjbpde.progress import bar_over
+from hjbpde.state_constraint import is_constrained
 
 from ..admissible import admissible_start, timed_start
 from ..collocation import Collocation, PolicyFit, importance
+from ..constrained_face import DEPTH
 from ..features import FeatureBasis, FeatureValue
 from ..outcome import GreedyPolicy, Outcome
 from ..start import Policy
@@ -52,6 +54,10 @@ class LeastSquares:
     With an exit there are rows V = g on the surface phi = 0 (measured 1e-9 in 2-D);
     it needs noise or drift that crosses the surface everywhere, and a region whose
     holes are no smaller than the features resolve.
+
+    On a face with a state constraint the equation itself has rows, with the maximiser
+    among the controls that lead across no face (measured 1e-10 in 1-D, 3e-5 in 2-D;
+    1e-5 to 6e-5 where a borrowing limit binds and V bends like a root there).
 
     With rights to stop, `neural.evaluation.stopping`: the value of going on is learned
     where one goes on, the surface moved until smooth fit holds (measured 1e-13 in 1-D,
@@ -114,6 +120,11 @@ class LeastSquares:
     ) -> Outcome:
         """Choose the scale on a smaller basis, then iterate on the full one."""
         if problem.stop is not None:
+            if is_constrained(problem):
+                raise MethodMismatch(
+                    "LeastSquares: a right to stop beside a face with StateConstraint "
+                    "is not taken; solve this problem on a grid (hjbpde.solve)."
+                )
             return learn_stopping(self, problem, start, seed, progress)
         began, rng = time.perf_counter(), np.random.default_rng(seed)
         if problem.horizon is None:
@@ -168,7 +179,7 @@ class LeastSquares:
             a = run.record(fit, a)
             if run.finished(self.tolerance, k):
                 break
-            policy = GreedyPolicy(problem, fit.value)
+            policy = GreedyPolicy(problem, fit.value, DEPTH * 0.5**k)
         return run
 
 

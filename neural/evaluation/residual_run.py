@@ -15,6 +15,7 @@ from hjbpde.progress import bar_over
 from ..admissible import admissible_start, timed_start
 from ..ansatz import AnsatzNetwork
 from ..collocation import Collocation
+from ..constrained_face import DEPTH
 from ..ends import Ends
 from ..features import FeatureBasis
 from ..networks import MLP
@@ -138,7 +139,8 @@ class ResidualRun:
             a = self.policy(equation.x)
             policy = self.policy
             if isinstance(policy, GreedyPolicy):
-                policy = GreedyPolicy(self.problem, model.copy())
+                depth = DEPTH * 0.5**k
+                policy = GreedyPolicy(self.problem, model.copy(), depth)
             if options.direct:
                 descend(equation, fitter, a, policy)
             else:

@@ -256,7 +256,7 @@ def test_options_out_of_range_are_refused():
         neural.PolicyIteration("least squares")  # type: ignore[arg-type]
 
 
-def test_state_constraint_is_a_method_mismatch():
+def test_state_constraint_under_noise_is_refused_with_the_state():
     problem = hjb.catalogue.get("lqr", boundary=hjb.StateConstraint())
-    with pytest.raises(hjb.MethodMismatch, match="StateConstraint"):
+    with pytest.raises(hjb.ProblemError, match="StateConstraint.*stills the noise"):
         neural.solve(problem)

@@ -472,9 +472,17 @@ def test_adam_sees_the_data_on_a_surface_with_corners():
 # --- what is refused -------------------------------------------------------------
 
 
-def test_state_constraint_is_refused_by_name():
+def test_state_constraint_under_noise_is_refused_with_the_state():
     problem = hjb.catalogue.get("lqr", boundary=hjb.StateConstraint())
-    with pytest.raises(hjb.MethodMismatch, match="Residual: the face"):
+    with pytest.raises(hjb.ProblemError, match="StateConstraint.*stills the noise"):
+        learn(problem)
+
+
+def test_state_constraint_in_two_states_is_refused_in_words():
+    problem = hjb.catalogue.get(
+        "manufactured", dimension=2, boundary=hjb.StateConstraint()
+    )
+    with pytest.raises(hjb.MethodMismatch, match="one state only"):
         learn(problem)
 
 
