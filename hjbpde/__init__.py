@@ -22,6 +22,7 @@ from .events import Exit, Impulse, Modes, Stop
 from .game_solution import GameSolution, StationaryGameSolution
 from .grid import Grid
 from .impulse_solution import ImpulseSolution
+from .jumps import Jumps
 from .loading import load
 from .methods.explicit import ExplicitMarching, Tube
 from .methods.hamiltonians import Godunov, LaxFriedrichs
@@ -66,6 +67,7 @@ __all__ = [
     "ImplicitMidpoint",
     "Impulse",
     "ImpulseSolution",
+    "Jumps",
     "LaxFriedrichs",
     "Marching",
     "MemoryBudgetError",

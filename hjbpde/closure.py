@@ -32,15 +32,22 @@ STEEPEST = 8.0
 """Largest ratio of slopes between layers that is continued geometrically."""
 
 
-def layers(grid: Grid, face: FaceNodes) -> list[int]:
+def layers(grid: Grid, face: FaceNodes) -> tuple[int, ...]:
     """Node numbers of the layers at 1/8 to 4/8 of the width, as depths."""
-    x = grid.axes[face.axis]
-    n = x.size
-    inside = np.abs(x - x[face.at(0, n)])
-    if face.side == "high":
-        inside = inside[::-1]
+    return _layers(grid, face.axis, face.side)
+
+
+@lru_cache(maxsize=64)
+def _layers(grid: Grid, axis: int, side: str) -> tuple[int, ...]:
+    inside = _inward(grid, axis, side)
     found = [int(np.argmin(np.abs(inside - k * LAYER * inside[-1]))) for k in LAYERS]
-    return sorted({max(1, depth) for depth in found})
+    return tuple(sorted({max(1, depth) for depth in found}))
+
+
+def _inward(grid: Grid, axis: int, side: str) -> Array:
+    """Distances of an axis's nodes from a face, increasing."""
+    x = grid.axes[axis]
+    return x - x[0] if side == "low" else (x[-1] - x)[::-1]
 
 
 def outward_slope(grid: Grid, face: FaceNodes, V: Array, depth: int) -> Array:
@@ -132,3 +139,26 @@ def slope_error(grid: Grid, face: FaceNodes, V: Array) -> Array:
     poor = first > POOR * np.abs(shape.slopes[0])
     miss = np.where(poor, first * growth**2 + np.abs(guess), first * growth)
     return np.asarray(miss + np.abs(guess - face.slope))
+
+
+def bend_beyond(grid: Grid, face: FaceNodes, V: Array) -> Array:
+    """How strongly V may bend beyond the face: |V''| as seen from two layers inside.
+
+    What the tangent at a layer misses of V at the layers nearer to the face and at the
+    face itself, ``2 |V(s) - V - s V'| / s^2``, grown outward as it grew inside.
+    """
+    x, n = grid.axes[face.axis], grid.shape[face.axis]
+    depths = [0, *layers(grid, face)]
+    lines = [V.take(face.at(k, n), axis=face.axis) for k in depths]
+    at = np.abs(np.array([x[face.at(k, n)] for k in depths]) - x[face.at(0, n)])
+    seen = []
+    for base in range(1, min(3, len(depths))):
+        slope = outward_slope(grid, face, V, depths[base])
+        bends = []
+        for nearer in range(base):
+            s = at[base] - at[nearer]
+            tangent = lines[base] + s * slope
+            bends.append(2.0 * np.abs(lines[nearer] - tangent) / s**2)
+        seen.append(np.max(bends, axis=0))
+    growth = np.clip(seen[0] / np.maximum(seen[-1], 1e-300), 1.0, 6.0)
+    return np.asarray(np.max(seen, axis=0) * growth)

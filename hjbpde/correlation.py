@@ -70,8 +70,7 @@ class Correlation:
         out = np.zeros(self.lost.size)
         for face, matrix in zip(faces.faces, self.slopes, strict=True):
             if matrix.nnz and np.any(face.slope):
-                layer = faces.grid.shape[: face.axis], faces.grid.shape[face.axis + 1 :]
-                out += matrix @ np.broadcast_to(face.slope, sum(layer, ())).ravel()
+                out += matrix @ faces.on_face(face, face.slope)
         return out
 
     @property

@@ -170,6 +170,8 @@ def smooth_residual(
         out += under.f[k] * slopes.p[k] + under.D[k] * slopes.q[k]
     if state.noise is not None:
         out += correlated_part(state, high, V, slopes)
+    if state.jumps is not None:
+        out += state.jumps.smooth(np.ascontiguousarray(V).ravel())
     shaped = out.reshape(V.shape)
     for face in state.faces.faces:
         if face.fixed or face.inward_only:

@@ -62,7 +62,8 @@ def density_of(solution: GridSolution, t: float, start: Any = None) -> Array:
     MethodMismatch
         A problem with a horizon or rights to stop.
     """
-    solution._need_problem("density").require_only("density", "exit", "average")
+    problem = solution._need_problem("density")
+    problem.require_only("density", "exit", "average", "jumps")
     free, volumes = solution._free_nodes(), solution.node_volumes()
     mass = start_mass(solution.grid, volumes, free, start).ravel()
     mass = transported(solution.generator(), free.ravel(), mass, t)

@@ -139,17 +139,27 @@ def truncation_bar(state: GridState, V: Array) -> Array:
     with M the rows under the computed policy and w the weight of the ghost. dg is
     what the continuation of slopes misses where V is known, at layers inside, plus
     what z itself makes the continuation miss: a geometric series, summed to its tail.
+    Jumps beyond the faces feel dg, too, and how V may bend there.
     """
     if not state.faces.artificial or state.under is None:
         return np.zeros(state.grid.shape)
-    return closure_bar(FaceResponse(state), state.faces, V)
+    response, beyond = FaceResponse(state), None
+    if state.off_axes is not None:
+        none = [np.zeros_like(push) for push in response.pushes]
+        beyond = response.to(none, state.off_axes.miss(V))
+    return closure_bar(response, state.faces, V, beyond)
 
 
-def closure_bar(response: SlopeResponse, faces: Faces, V: Array) -> Array:
-    """The same for any scheme that tells what errors of the slopes do to its V."""
+def closure_bar(
+    response: SlopeResponse, faces: Faces, V: Array, beyond: Array | None = None
+) -> Array:
+    """The same for any scheme that tells what errors of the slopes do to its V.
+
+    `beyond` (*shape) is how far V is moved by what else is wrong beyond the faces.
+    """
     grid = faces.grid
     miss = [_line_maximum(slope_error(grid, face, V)) for face in faces.artificial]
-    total = part = response.to(miss)
+    total = part = response.to(miss) + (0.0 if beyond is None else beyond)
     share = 0.0
     for _ in range(SERIES):
         again = [_line_maximum(s) for s in response.returned(V, part)]

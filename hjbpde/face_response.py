@@ -47,10 +47,12 @@ class FaceResponse:
             lower[:, held], upper[:, held], self.rows.c[held] = 0.0, 0.0, 1.0
             self.rows.stay_on_axes(held)
 
-    def to(self, slopes: list[Any]) -> Array:
-        """The shift of V for these errors of the outward slopes."""
+    def to(self, slopes: list[Any], source: Array | None = None) -> Array:
+        """The shift of V for these errors of the outward slopes, and of the payoff."""
         faces, grid = self.state.faces, self.state.grid
-        rhs = np.zeros(grid.shape)
+        rhs = np.zeros(grid.shape) if source is None else source.reshape(grid.shape)
+        if self.state.off_axes is not None:
+            rhs = rhs + self.state.off_axes.pushed(slopes).reshape(grid.shape)
         for face, push, slope in zip(
             faces.artificial, self.pushes, slopes, strict=True
         ):

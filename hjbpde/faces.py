@@ -118,6 +118,12 @@ class Faces:
             out.fixed_values = np.zeros(grid.shape)
         return out
 
+    def on_face(self, face: FaceNodes, values: Any) -> Array:
+        """Values on a face, one number or an array, at its nodes in C order."""
+        shape = self.grid.shape
+        layer = (*shape[: face.axis], *shape[face.axis + 1 :])
+        return np.broadcast_to(values, layer).ravel()
+
     def slab(self, face: FaceNodes, depth: int) -> tuple[Any, ...]:
         """Index of the layer of nodes `depth` steps inside a face."""
         where: list[Any] = [slice(None)] * self.grid.dimension

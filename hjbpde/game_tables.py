@@ -18,6 +18,8 @@ from .correlation import Correlation
 from .errors import MemoryBudgetError, ProblemError
 from .faces import Faces
 from .grid import Grid
+from .jump_rates import JumpRates
+from .off_axes import OffAxes
 from .players import one_player
 from .probe import Coefficients, control_range, fit_quadratic
 from .problem import ControlProblem
@@ -77,6 +79,11 @@ class GameTables:
         return self.joint.noise
 
     @property
+    def off_axes(self) -> OffAxes | None:
+        """Correlated noise as rates of one grid."""
+        return self.joint.off_axes
+
+    @property
     def correlated_axes(self) -> tuple[int, ...]:
         """Axes whose noise is correlated with another's somewhere."""
         return self.joint.correlated_axes
@@ -97,9 +104,9 @@ class GameTables:
         """The tables on a subset of nodes."""
         return replace(self, joint=self.joint.taken(nodes))
 
-    def on(self, faces: Faces) -> GameTables:
+    def on(self, faces: Faces, known: JumpRates | None = None) -> GameTables:
         """The tables with their correlated noise along the offsets of a grid."""
-        return replace(self, joint=self.joint.on(faces))
+        return replace(self, joint=self.joint.on(faces, known))
 
     def under(self, u: Array) -> Coefficients:
         """Coefficients of both policies u (m + mb, N)."""

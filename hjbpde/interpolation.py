@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from .errors import ProblemError
 from .grid import Grid
 from .kernels.interpolate import axis_weights, tensor
+from .kernels.spline import spline_weights
 
 Array = NDArray[np.float64]
 SLACK = 1e-12
@@ -50,11 +51,37 @@ class Interpolant:
     def linear_weights(self, x: Array) -> sp.csr_matrix:
         """The weights of `linear` at x (..., d): CSR (points, N), rows sum to 1."""
         _, parts = self._weights(x)
-        n = len(parts[0][0])
+        return self._matrix(parts, [p[1] for p in parts])
+
+    def cubic_weights(self, x: Array) -> sp.csr_matrix:
+        """The weights of `cubic` at x (..., d), as `linear_weights`; some negative."""
+        _, parts = self._weights(x)
+        return self._matrix(parts, [p[2] for p in parts])
+
+    def spline_weights(self, x: Array) -> sp.csr_matrix:
+        """Cubic B-spline weights at x (..., d), >= 0, as `linear_weights`.
+
+        Off by ``h^2 V'' / 6`` an axis wherever in its cell x lies, see
+        `hjbpde.kernels.spline`.
+        """
+        points = self._inside(x)
+        parts, weights = [], []
+        for k, axis in enumerate(self.grid.axes):
+            source = np.zeros((len(points), 4), np.int64)
+            weight = np.zeros((len(points), 4))
+            y = np.ascontiguousarray(points[:, k])
+            spline_weights(axis, self._period(k), y, source, weight)
+            parts.append((source,))
+            weights.append(weight)
+        return self._matrix(parts, weights)
+
+    def _matrix(self, parts: list[Any], weights: list[Array]) -> sp.csr_matrix:
+        """Tensor products of the axes' weights (n, 4): CSR (n, N)."""
+        n = len(weights[0])
         number, weight = np.zeros((n, 1), np.int64), np.ones((n, 1))
-        for (source, linear, *_), stride in zip(parts, self.stride, strict=True):
-            number = (number[:, :, None] + stride * source[:, None]).reshape(n, -1)
-            weight = (weight[:, :, None] * linear[:, None]).reshape(n, -1)
+        for part, own, stride in zip(parts, weights, self.stride, strict=True):
+            number = (number[:, :, None] + stride * part[0][:, None]).reshape(n, -1)
+            weight = (weight[:, :, None] * own[:, None]).reshape(n, -1)
         used = weight != 0.0
         entries = (weight[used], (np.nonzero(used)[0], number[used]))
         return sp.csr_matrix(entries, shape=(n, self.values.size))
@@ -93,6 +120,23 @@ class Interpolant:
         return out
 
     def _weights(self, x: Array) -> tuple[tuple[int, ...], list[Any]]:
+        points, parts = self._inside(x), []
+        for k, axis in enumerate(self.grid.axes):
+            n = len(points)
+            source = np.zeros((n, 4), np.int64)
+            tables = [np.zeros((n, 4)) for _ in range(4)]
+            y = np.ascontiguousarray(points[:, k])
+            axis_weights(axis, self._period(k), y, source, *tables)
+            parts.append((source, *tables))
+        return np.shape(x)[:-1], parts
+
+    def _period(self, axis: int) -> float:
+        """The width of a periodic axis, 0 of any other."""
+        periodic = self.grid.periodic[axis]
+        return float(self.grid.domain.width[axis]) if periodic else 0.0
+
+    def _inside(self, x: Array) -> Array:
+        """The points x (..., d) as (n, d), wrapped and checked."""
         x = np.asarray(x, dtype=float)
         grid = self.grid
         if x.ndim == 0 or x.shape[-1] != grid.dimension:
@@ -101,16 +145,7 @@ class Interpolant:
             )
         points = grid.domain.wrap(x.reshape(-1, grid.dimension))
         self._check_inside(points)
-        parts = []
-        for k, axis in enumerate(grid.axes):
-            n = len(points)
-            source = np.zeros((n, 4), np.int64)
-            tables = [np.zeros((n, 4)) for _ in range(4)]
-            period = float(grid.domain.width[k]) if grid.periodic[k] else 0.0
-            y = np.ascontiguousarray(points[:, k])
-            axis_weights(axis, period, y, source, *tables)
-            parts.append((source, *tables))
-        return x.shape[:-1], parts
+        return points
 
     def _check_inside(self, points: Array) -> None:
         domain = self.grid.domain

@@ -32,8 +32,8 @@ class Rows:
 
     Shapes: lower, upper (d, N); c, rhs (N). ``f``, ``D`` and ``scheme`` say where
     the weights come from, for engines that coarsen them. Noise that is correlated
-    between axes adds ``cross``, rates (N, N) to nodes off the axes, whose noise along
-    the axes is ``cross_D`` (d, N).
+    between axes and jumps add ``cross``, rates (N, N) to nodes off the axes; the noise
+    along the axes of the former is ``cross_D`` (d, N), the latter make it ``far``.
     """
 
     grid: Grid
@@ -46,6 +46,7 @@ class Rows:
     scheme: int
     cross: sp.csr_matrix | None = None
     cross_D: Array | None = None
+    far: bool = False
 
     @property
     def shape(self) -> NDArray[np.int64]:
@@ -125,6 +126,18 @@ class Rows:
         return sp.csr_matrix(entries, shape=(n, n))
 
 
+class Preconditioner(Protocol):
+    """Solves rows without their rates off the axes, roughly and once."""
+
+    def prepare(self, rows: Rows) -> None:
+        """Take the system."""
+        ...
+
+    def once(self, b: Array) -> Array:
+        """x with A x near b."""
+        ...
+
+
 class Engine(Protocol):
     """Solves rows.
 
@@ -174,11 +187,17 @@ class Tridiagonal:
 
     def correct(self, residual: Array, target: float) -> tuple[Array, float]:
         """Solve in O(N)."""
+        assert self.rows is not None
+        x = self.once(residual)
+        return x, measured(self.rows, x, residual)
+
+    def once(self, b: Array) -> Array:
+        """The elimination alone; rates off the axes are not seen."""
         rows = self.rows
         assert rows is not None
-        x, ratio = np.empty_like(residual), np.empty_like(residual)
-        thomas(rows.c, rows.lower[0], rows.upper[0], residual, ratio, x)
-        return x, measured(rows, x, residual)
+        x, ratio = np.empty_like(b), np.empty_like(b)
+        thomas(rows.c, rows.lower[0], rows.upper[0], b, ratio, x)
+        return x
 
 
 @dataclass(eq=False)
@@ -222,6 +241,7 @@ class SparseLU:
     """Direct sparse factorisation, the last rung."""
 
     max_nodes: int = 400_000
+    max_far: int = 6_000
     name: str = "sparse LU"
     rows: Rows | None = None
     solver: Callable[[Array], Array] | None = None
@@ -235,7 +255,9 @@ class SparseLU:
             More nodes than the factors would leave memory for.
         """
         n, d = rows.c.size, rows.grid.dimension
-        if n > self.max_nodes or (d > 2 and n > 40_000):
+        # Far jumps fill the factors: `max_far` nodes are .3 GB.
+        most = self.max_far if rows.far else self.max_nodes
+        if n > most or (d > 2 and n > 40_000):
             raise MemoryBudgetError(
                 f"sparse LU of {n} nodes in {d} dimensions would fill memory; use a "
                 "coarser grid, more noise, or the upwind scheme."
@@ -323,13 +345,17 @@ def default_ladder(grid: Grid) -> Ladder:
     return Ladder([Multigrid(), Krylov(), GaussSeidel(), SparseLU()])
 
 
-def correlated_ladder() -> Ladder:
-    """The engines that know more neighbours than those on the axes."""
+def off_axes_ladder(grid: Grid) -> Ladder:
+    """The engines that know more nodes than the neighbours on the axes."""
     from .multigrid import Krylov
 
+    if grid.dimension == 1 and not grid.periodic[0]:
+        name = "Krylov preconditioned by tridiagonal elimination"
+        return Ladder([Krylov(100, name, Tridiagonal()), SparseLU()])
     return Ladder([Krylov(max_steps=100), SparseLU()])
 
 
 def ladder_for(rows: Rows) -> Ladder:
     """The engines that know the neighbours the rows have."""
-    return default_ladder(rows.grid) if rows.cross is None else correlated_ladder()
+    known = default_ladder if rows.cross is None else off_axes_ladder
+    return known(rows.grid)

@@ -30,7 +30,7 @@ from .kernels.multigrid import (
     restrict_axis,
 )
 from .kernels.upwind import HYBRID, assemble
-from .linear import Rows, largest, measured
+from .linear import Preconditioner, Rows, largest, measured
 
 Array = NDArray[np.float64]
 COARSEST = 90
@@ -274,6 +274,13 @@ class Multigrid:
         level.prolong_into(below.arrays["x"], a["x"])
         level.sweep(orders - 1)
 
+    def once(self, b: Array) -> Array:
+        """One cycle; rates off the axes are not seen."""
+        top = self.levels[0].arrays
+        top["b"] = b
+        self.cycle()
+        return top["x"].copy()
+
     def correct(self, residual: Array, target: float) -> tuple[Array, float]:
         """Cycles until the target ratio, stopped early when they do not pay."""
         rows = self.rows
@@ -295,7 +302,8 @@ class Multigrid:
 
 
 def lumped(rows: Rows) -> Rows:
-    """Rows that feel correlated noise along the axes alone: a preconditioner.
+    """Rows that feel correlated noise along the axes alone and no jumps, to
+    precondition with.
 
     With correlations up to r in two dimensions the noise of one lies between 1 - r and
     1 + r times that of the other, in every direction.
@@ -313,8 +321,8 @@ def lumped(rows: Rows) -> Rows:
 
 @dataclass(eq=False)
 class Krylov:
-    """BiCGStab preconditioned by one V-cycle, of the lumped rows where noise is
-    correlated between axes.
+    """BiCGStab preconditioned by one V-cycle, of the lumped rows where there are rates
+    off the axes.
 
     van der Vorst, SIAM J. Sci. Stat. Comput. 13 (1992) 631. Inner products are
     pairwise sums, so that the answer does not depend on the number of threads.
@@ -322,23 +330,17 @@ class Krylov:
 
     max_steps: int = 60
     name: str = "multigrid-preconditioned Krylov"
-    multigrid: Multigrid = field(default_factory=Multigrid)
+    inner: Preconditioner = field(default_factory=Multigrid)
     rows: Rows | None = None
 
     def prepare(self, rows: Rows) -> None:
         """Coarsen the rows."""
         self.rows = rows
-        self.multigrid.prepare(lumped(rows))
+        self.inner.prepare(lumped(rows))
 
     def _apply(self, x: Array) -> Array:
         assert self.rows is not None
         return -self.rows.residual(x, np.zeros_like(x))
-
-    def _precondition(self, b: Array) -> Array:
-        top = self.multigrid.levels[0].arrays
-        top["b"] = b
-        self.multigrid.cycle()
-        return top["x"].copy()
 
     def correct(self, residual: Array, target: float) -> tuple[Array, float]:
         """Solve to the target or the step limit; a breakdown is ratio infinity."""
@@ -352,11 +354,11 @@ class Krylov:
             for _ in range(self.max_steps):
                 before, rho = rho, np.sum(shadow * r)
                 p = r + (rho / before) * (alpha / omega) * (p - omega * v)
-                y = self._precondition(p)
+                y = self.inner.once(p)
                 v = self._apply(y)
                 alpha = rho / np.sum(shadow * v)
                 s = r - alpha * v
-                z = self._precondition(s)
+                z = self.inner.once(s)
                 t = self._apply(z)
                 omega = np.sum(t * s) / np.sum(t * t)
                 x, r = x + alpha * y + omega * z, s - omega * t

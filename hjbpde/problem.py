@@ -34,10 +34,10 @@ from .events import Stop, fault_of_events, stops_of
 from .exact import Exact
 from .grid import Grid
 from .held import held, held_events, held_rule, keywords, raised
+from .jumps import fault_of_jumps
 from .sets import Box, ControlSet, Finite
 
 _RULES = (Dirichlet, Reflecting, Robin, Extrapolate, StateConstraint)
-_NOT_YET = ("jumps",)
 _OF_TIME = ("drift", "diffusion", "reward", "cost", "discount")
 """Functions that may name the keyword t."""
 
@@ -75,6 +75,8 @@ class ControlProblem:
     modes : Modes, optional
         Modes switched between at given rates; functions may then name mode, an
         integer, which is passed by keyword.
+    jumps : Jumps, optional
+        Jumps of the state at random times, see `hjbpde.jumps`.
     impulse : Impulse, optional
         The right to move the state at once at a cost, see `hjbpde.events`.
     average : bool
@@ -94,8 +96,7 @@ class ControlProblem:
     Raises
     ------
     ProblemError
-        Anything unusable, naming the field and the remedy; also any field whose
-        method does not exist yet.
+        Anything unusable, naming the field and the remedy.
     """
 
     drift: Callable[..., Any]
@@ -122,7 +123,6 @@ class ControlProblem:
     suggested_grid: Grid | None = None
 
     def __post_init__(self) -> None:
-        self._refuse_missing_methods()
         self._check_functions()
         self._check_domain()
         self._check_events()
@@ -133,14 +133,6 @@ class ControlProblem:
     def _fail(self, text: str) -> None:
         label = f" {self.name!r}" if self.name else ""
         raise ProblemError(f"ControlProblem{label}: {text}")
-
-    def _refuse_missing_methods(self) -> None:
-        for field in _NOT_YET:
-            if getattr(self, field) is not None:
-                self._fail(
-                    f"no method takes the field '{field}' yet; the discounted "
-                    "stationary problem without it can be solved."
-                )
 
     def _check_functions(self) -> None:
         if (self.reward is None) == (self.cost is None):
@@ -202,7 +194,7 @@ class ControlProblem:
                 )
 
     def _check_events(self) -> None:
-        fault = fault_of_events(self)
+        fault = fault_of_events(self) or fault_of_jumps(self)
         if fault is not None:
             self._fail(fault)
 
@@ -295,7 +287,7 @@ class ControlProblem:
     @property
     def special(self) -> frozenset[str]:
         """Fields in use that not every method takes."""
-        fields = ("horizon", "exit", "stop", "modes", "adversary", "impulse")
+        fields = ("horizon", "exit", "stop", "modes", "adversary", "jumps", "impulse")
         used = {field for field in fields if getattr(self, field) is not None}
         return frozenset(used | ({"average"} if self.average else set()))
 
@@ -318,7 +310,8 @@ class ControlProblem:
     @property
     def depends_on_time(self) -> bool:
         """Whether some coefficient names the keyword t."""
-        return any("t" in keywords(getattr(self, field)) for field in _OF_TIME)
+        jumps_do = self.jumps is not None and self.jumps.depends_on_time
+        return jumps_do or any("t" in keywords(getattr(self, f)) for f in _OF_TIME)
 
     @property
     def data_depend_on_time(self) -> bool:
@@ -344,6 +337,7 @@ class ControlProblem:
         at: dict[str, Any] = {f: held(getattr(self, f), t=t) for f in _OF_TIME}
         at["boundary"] = {f: held_rule(r, t=t) for f, r in self.faces.items()}
         at["exit"], at["stop"] = held_events(self.exit, self.stop, t=t)
+        at["jumps"] = None if self.jumps is None else self.jumps.held(t=t)
         return replace(self, **at)
 
     def slice_at(self, t: float, rate: float) -> ControlProblem:

@@ -2,8 +2,9 @@
 
 Euler-Maruyama, ``X += f dt + sigma dW``: weak order 1, strong order 1/2 (order 1
 where the noise is constant). The running payoff is summed by the left rule with the
-exact discount factor. Without noise this is Euler's method, of order 1, and the last
-step ends where the exit region or the face is met.
+exact discount factor. A step ends with a jump with probability ``1 - exp(-lambda dt)``,
+at most one: of order 1 in dt as well. Without noise this is Euler's method, of order
+1, and the last step ends where the exit region or the face is met.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from .arrival import part_of_step
 from .boundary import Dirichlet, Reflecting, Robin, StateConstraint
 from .errors import ProblemError
 from .held import held, keywords
+from .jumps import Jumps
+from .landing import landing
 from .problem import _OF_TIME, ControlProblem
 
 Array = NDArray[np.float64]
@@ -91,7 +94,8 @@ def simulate(
     Reflecting and Robin faces reflect, state constraints clip, periodic axes wrap;
     on Dirichlet faces and in the exit region a path stops and collects the data
     there once; on artificial faces it stops and is counted. Without noise the time of
-    the stop is found within the step; with noise it is the end of the step.
+    the stop is found within the step; with noise it is the end of the step. Jumps land
+    as `hjbpde.landing` says; beyond a Robin face they end on it, without its payoff.
 
     With a horizon T calendar time starts at 0, a policy that names t gets it by
     keyword, and paths that reach T collect the terminal payoff.
@@ -104,7 +108,7 @@ def simulate(
     MethodMismatch
         A problem with modes, an adversary or rights to stop.
     """
-    problem.require_only("simulate", "exit", "horizon")
+    problem.require_only("simulate", "exit", "horizon", "jumps")
     assert problem.domain is not None
     d, m = problem.dimension, problem.n_controls
     steps = _steps(problem, horizon, dt)
@@ -112,14 +116,17 @@ def simulate(
     if not problem.domain.contains(x).all():
         raise ProblemError(f"simulate: x0 = {x0} is outside {problem.domain}.")
     k = _at(problem, 0.0).diffusion_at(x[:1], np.zeros((1, m))).shape[-1]
-    noise = noise or Noise(seed, paths, k, steps * dt, dt)
+    noise, rng = noise or Noise(seed, paths, k, steps * dt, dt), _jump_rng(seed)
     states, controls = np.empty((paths, steps + 1, d)), np.zeros((paths, steps + 1, m))
     rewards, walls = np.zeros((paths, steps + 1)), _Walls(problem)
     states[:, 0], run = x, _Run(x, np.ones(paths), np.full(paths, np.inf))
     for n, dW in enumerate(noise.increments(dt)):
         a = _controls(policy, run.x, m, n * dt)
         controls[:, n] = a
-        gain = run.step(_at(problem, n * dt), walls, a, dW, n * dt, dt)
+        now = _at(problem, n * dt)
+        gain = run.step(now, walls, a, dW, n * dt, dt)
+        if now.jumps is not None:
+            gain = gain + run.jump(now.jumps, walls, rng, (n + 1) * dt, dt)
         rewards[:, n + 1] = rewards[:, n] + gain
         states[:, n + 1] = run.x
     controls[:, steps] = _controls(policy, run.x, m, steps * dt)
@@ -156,7 +163,14 @@ def _at(problem: ControlProblem, t: float) -> ControlProblem:
     """The problem with its functions at calendar time t."""
     if not problem.depends_on_time:
         return problem
-    return replace(problem, **{f: held(getattr(problem, f), t=t) for f in _OF_TIME})
+    now = {f: held(getattr(problem, f), t=t) for f in _OF_TIME}
+    jumps = None if problem.jumps is None else problem.jumps.held(t=t)
+    return replace(problem, **now, jumps=jumps)
+
+
+def _jump_rng(seed: int) -> np.random.Generator:
+    """Randomness of the jumps, apart from that of the noise."""
+    return np.random.default_rng([seed, 1])
 
 
 @dataclass(eq=False)
@@ -189,6 +203,23 @@ class _Run:
         self.x, stopped, data = walls.meet(x + share[:, None] * move, alive, t + length)
         self.ended = np.where(alive & stopped, t + length, self.ended)
         return np.where(alive, paid, 0.0) + self.factor * data
+
+    def jump(
+        self, jumps: Jumps, walls: _Walls, rng: np.random.Generator, t: float, dt: float
+    ) -> Array:
+        """At most one jump at the end t of a step; what landings pay, (n,)."""
+        moves = jumps.displacements_at(self.x)
+        moves = np.broadcast_to(moves, (len(self.x), *moves.shape[1:]))
+        sums = np.cumsum(jumps.weights_at(self.x, moves.shape[1]), axis=1)
+        chance = -np.expm1(-jumps.rate_at(self.x) * dt)
+        does = (rng.random(len(self.x)) < chance) & np.isinf(self.ended)
+        # The last sum may be below 1 by rounding.
+        past = (rng.random(len(self.x))[:, None] > sums[:, :-1]).sum(axis=1)
+        delta = np.take_along_axis(moves, past[:, None, None], axis=1)[:, 0]
+        y = np.where(does[:, None], self.x + delta, self.x)
+        self.x, stopped, data = walls.land(y, does, np.full(len(y), t))
+        self.ended = np.where(stopped, t, self.ended)
+        return self.factor * data
 
 
 def _discounted_length(rho: Array, dt: Array) -> Array:
@@ -241,6 +272,32 @@ class _Walls:
             ended |= np.asarray(self.problem.exit.region(x) <= 0)
         return ended
 
+    def land(
+        self, y: Array, jumped: NDArray[np.bool_], t: Array
+    ) -> tuple[Array, NDArray[np.bool_], Array]:
+        """As `meet` for jumps to y (n, d), of the paths that have jumped."""
+        where = landing(self.problem, y)
+        stopped, gain = np.zeros(len(y), bool), np.zeros(len(y))
+        for face, depth in where.over.items():
+            rule, outside = self.problem.faces[face], jumped & (depth > 0)
+            self.exits[face] += int(outside.sum())
+            stopped |= outside & (not isinstance(rule, Robin | StateConstraint))
+            if isinstance(rule, Dirichlet) and outside.any():
+                gain[outside] = _data(rule.g, where.x[outside], t[outside])
+        return where.x, *self._exited(where.x, jumped, t, stopped, gain)
+
+    def _exited(
+        self, x: Array, alive: NDArray[np.bool_], t: Array,
+        stopped: NDArray[np.bool_], gain: Array,
+    ) -> tuple[NDArray[np.bool_], Array]:  # fmt: skip
+        """Which paths have stopped and what they collect, the exit region included."""
+        if self.problem.exit is not None:
+            entered = np.asarray(self.problem.exit.region(x) <= 0) & alive & ~stopped
+            if entered.any():
+                gain[entered] = _data(self.problem.exit.value, x[entered], t[entered])
+            stopped |= entered
+        return stopped, gain
+
     def meet(
         self, x: Array, alive: NDArray[np.bool_], t: Array
     ) -> tuple[Array, NDArray[np.bool_], Array]:
@@ -265,12 +322,7 @@ class _Walls:
                 inside = np.clip(x, np.asarray(domain.low), np.asarray(domain.high))
                 gain[outside] = _data(rule.g, inside[outside], t[outside])
         x = np.clip(x, np.asarray(domain.low), np.asarray(domain.high))
-        if self.problem.exit is not None:
-            entered = np.asarray(self.problem.exit.region(x) <= 0) & alive & ~stopped
-            if entered.any():
-                gain[entered] = _data(self.problem.exit.value, x[entered], t[entered])
-            stopped |= entered
-        return x, stopped, gain
+        return x, *self._exited(x, alive, t, stopped, gain)
 
 
 def _data(g: Any, x: Array, t: Array) -> Array:

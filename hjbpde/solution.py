@@ -236,7 +236,8 @@ class GridSolution:
         Always the monotone operator: off-diagonal entries are rates >= 0. Fixed
         (Dirichlet) nodes are absorbing: their rows are zero.
         """
-        self._need_problem("generator").require_only("generator", "exit", "average")
+        problem = self._need_problem("generator")
+        problem.require_only("generator", "exit", "average", "jumps")
         state = self._state("generator")
         assert state.tables is not None
         rows, _ = state.folded(state.tables.under(state.a))

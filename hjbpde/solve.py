@@ -39,9 +39,9 @@ MAX_DIMENSION = 4
 Method = PolicyIteration | Marching | Sweeping | ExplicitMarching | SemiLagrangian
 TAKES: dict[type, frozenset[str]] = {
     PolicyIteration: frozenset(
-        {"exit", "stop", "modes", "average", "impulse", "adversary"}
+        {"exit", "stop", "modes", "average", "impulse", "adversary", "jumps"}
     ),
-    Marching: frozenset({"horizon", "exit", "stop", "modes", "adversary"}),
+    Marching: frozenset({"horizon", "exit", "stop", "modes", "adversary", "jumps"}),
     Sweeping: frozenset({"exit"}),
     ExplicitMarching: frozenset({"horizon", "stop", "adversary"}),
     SemiLagrangian: frozenset(),
@@ -74,7 +74,8 @@ def default_method(problem: ControlProblem, grid: Grid) -> Method:
     if sweepable(problem, grid):
         return Sweeping()
     smooth = problem.modes is not None and problem.diffusion is None
-    return PolicyIteration(order=1 if problem.special else 2, richardson=smooth)
+    rough = problem.special - {"jumps"}
+    return PolicyIteration(order=1 if rough else 2, richardson=smooth)
 
 
 def solve(
@@ -194,7 +195,7 @@ def evaluate(
     ProblemError
         A policy of the wrong shape, or not finite, naming the node.
     """
-    problem.require_only("evaluate", "exit")
+    problem.require_only("evaluate", "exit", "jumps")
     grid = _grid_of(problem, grid)
     method = method or PolicyIteration(order=1)
     check_fit(problem, grid, method)
@@ -290,7 +291,7 @@ def check_fit(problem: ControlProblem, grid: Grid, method: Any) -> None:
         raise MethodMismatch(
             f"PolicyIteration: order is {method.order}; use 1, 2 or 4."
         )
-    rough = problem.special - {"adversary"}
+    rough = problem.special - {"adversary", "jumps"}
     if isinstance(method, PolicyIteration) and method.order > 1 and rough:
         raise MethodMismatch(
             f"PolicyIteration: order {method.order} needs a smooth value; where the "
@@ -330,7 +331,13 @@ def bytes_needed(grid: Grid, problem: ControlProblem) -> float:
         pairs = y.shape[1] * (
             2 + (2 * d + 3 * 2**d) * callable(problem.impulse.targets)
         )
-    return 8.0 * grid.size * (tables + 2 * rows + work + pairs)
+    moves = 0.0
+    if problem.jumps is not None:
+        middle = grid.nodes_of(np.array([grid.size // 2]))
+        count = problem.jumps.displacements_at(middle).shape[1]
+        # Rates to the corners of the landing cells, of both interpolations.
+        moves = count * d + 2 * 1.5 * min(count * 4**d, grid.size)
+    return 8.0 * grid.size * (tables + 2 * rows + work + pairs + moves)
 
 
 def check_memory(grid: Grid, problem: ControlProblem) -> None:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from .correlation import Correlation
 from .faces import Faces
+from .jump_rates import JumpRates, JumpTable
+from .off_axes import OffAxes
 from .offsets import pairs_of
 from .probe import Coefficients, evaluate, half_covariance
 from .problem import ControlProblem
@@ -37,13 +39,19 @@ class QuadraticTables:
     note: str = ""
     pairs: Array | None = None
     """Entries of half the covariance above its diagonal, (d (d - 1) / 2, N), if any."""
-    noise: Correlation | None = None
-    """The pairs as moves along offsets; D is then what is left to the axes."""
+    jumps: JumpTable | None = None
+    off_axes: OffAxes | None = None
+    """Jumps and the pairs as rates; D is then what is left to the axes."""
 
     @property
     def n_controls(self) -> int:
         """Number of controls m."""
         return self.B.shape[1]
+
+    @property
+    def noise(self) -> Correlation | None:
+        """Moves along offsets, where noise is correlated between axes."""
+        return None if self.off_axes is None else self.off_axes.correlation
 
     @property
     def correlated_axes(self) -> tuple[int, ...]:
@@ -67,18 +75,24 @@ class QuadraticTables:
                 return table
             return np.ascontiguousarray(table[..., nodes])
 
-        assert self.noise is None, "offsets belong to one grid"
+        assert self.off_axes is None, "rates belong to one grid"
         names = ("f0", "B", "D", "r0", "r1", "R", "low", "high", "rho")
         pairs = None if self.pairs is None else part(self.pairs)
         fields = {name: part(getattr(self, name)) for name in names}
-        return replace(self, **fields, pairs=pairs)
+        jumps = None if self.jumps is None else self.jumps.taken(nodes)
+        return replace(self, **fields, pairs=pairs, jumps=jumps)
 
-    def on(self, faces: Faces) -> QuadraticTables:
-        """The tables with their correlated noise along the offsets of a grid."""
-        if self.pairs is None:
+    def on(self, faces: Faces, known: JumpRates | None = None) -> QuadraticTables:
+        """The tables with correlated noise and jumps as rates of one grid.
+
+        `known` are jump rates found before.
+        """
+        if self.pairs is None and self.jumps is None:
             return self
-        noise = Correlation.of(faces, self.D, self.pairs)
-        return replace(self, D=noise.axis, pairs=None, noise=noise)
+        covariance = None if self.pairs is None else (self.D, self.pairs)
+        off = OffAxes.of(faces, covariance, self.jumps, known)
+        D = self.D if off.correlation is None else off.correlation.axis
+        return replace(self, D=D, pairs=None, jumps=None, off_axes=off)
 
     def under(self, a: Array) -> Coefficients:
         """Coefficients of the policy a (m, N)."""
@@ -111,13 +125,19 @@ class GeneralTables:
     """Payoff (N,) added at every node, whatever the control."""
     covariance: tuple[Array, Array] | None = None
     """D (d, N) and its pairs, whatever the control, where noise is correlated."""
-    noise: Correlation | None = None
-    """The pairs as moves along offsets; D is then what is left to the axes."""
+    jumps: JumpTable | None = None
+    off_axes: OffAxes | None = None
+    """Jumps and the pairs as rates; D is then what is left to the axes."""
 
     @property
     def n_controls(self) -> int:
         """Number of controls m."""
         return self.problem.n_controls
+
+    @property
+    def noise(self) -> Correlation | None:
+        """Moves along offsets, where noise is correlated between axes."""
+        return None if self.off_axes is None else self.off_axes.correlation
 
     @property
     def correlated_axes(self) -> tuple[int, ...]:
@@ -157,24 +177,28 @@ class GeneralTables:
             return table if table.shape[-1] == 1 else table[..., nodes]
 
         skip = None if self.skip is None else self.skip[nodes]
-        assert self.noise is None, "offsets belong to one grid"
+        assert self.off_axes is None, "rates belong to one grid"
         low, high, rho = part(self.low), part(self.high), part(self.rho)
         both = None
         if self.covariance is not None:
             both = part(self.covariance[0]), part(self.covariance[1])
+        jumps = None if self.jumps is None else self.jumps.taken(nodes)
         out = replace(
             self, x=self.x[nodes], low=low, high=high, rho=rho, skip=skip, source=None,
-            covariance=both,
+            covariance=both, jumps=jumps,
         )  # fmt: skip
         out.__dict__["resting"] = [rest[:, nodes] for rest in self.resting]
         return out
 
-    def on(self, faces: Faces) -> GeneralTables:
-        """The tables with their correlated noise along the offsets of a grid."""
-        if self.covariance is None:
+    def on(self, faces: Faces, known: JumpRates | None = None) -> GeneralTables:
+        """The tables with correlated noise and jumps as rates of one grid.
+
+        `known` are jump rates found before.
+        """
+        if self.covariance is None and self.jumps is None:
             return self
-        noise = Correlation.of(faces, *self.covariance)
-        out = replace(self, covariance=None, noise=noise)
+        off = OffAxes.of(faces, self.covariance, self.jumps, known)
+        out = replace(self, covariance=None, jumps=None, off_axes=off)
         out.__dict__["resting"] = self.resting
         return out
 

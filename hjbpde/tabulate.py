@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .errors import ProblemError
 from .faces import Faces
 from .grid import Grid
+from .jump_rates import JumpTable
 from .probe import (
     QuadraticFit,
     base_and_step,
@@ -52,9 +53,26 @@ def tabulate(
     ProblemError
         As `probe.evaluate`; an infinite control box without closed form.
     """
-    structure, sample = probe(problem, grid, seed, opposed)
     x = grid.nodes().reshape(-1, grid.dimension)
     skip = None if faces.fixed_mask is None else faces.fixed_mask.ravel()
+    tables = _without_jumps(problem, grid, faces, (x, skip), (seed, opposed))
+    jumps = JumpTable.of(problem, x, skip)
+    return tables if jumps is None else replace(tables, jumps=jumps)
+
+
+def _without_jumps(
+    problem: ControlProblem,
+    grid: Grid,
+    faces: Faces,
+    nodes: tuple[Array, NDArray[np.bool_] | None],
+    probing: tuple[int, int],
+) -> Tables:
+    """Tables on nodes x (N, d), of which some in a mask may be skipped.
+
+    `probing`: the seed, and how many controls are opposed.
+    """
+    (x, skip), (seed, opposed) = nodes, probing
+    structure, sample = probe(problem, grid, seed, opposed)
     if structure.closed_form:
         rng = np.random.default_rng([seed, 1])
         tables, note = None, ""
@@ -268,4 +286,5 @@ def fixed_policy_tables(
         high,
         _shared(rho, None),
         pairs=under.pairs,
+        jumps=JumpTable.of(problem, x, skip),
     )

@@ -11,6 +11,7 @@ from ..problem import ControlProblem
 from .cash_management import cash_management
 from .dividends import optimal_dividends
 from .economics import consumption_saving, growth
+from .jump_diffusion import jump_diffusion_put
 from .liquidation import liquidation
 from .lqr import lqr
 from .manufactured import manufactured
@@ -34,6 +35,7 @@ _BUILDERS: dict[str, Callable[..., ControlProblem]] = {
     "american-put": american_put,
     "european-call": european_call,
     "uncertain-volatility": uncertain_volatility,
+    "jump-diffusion-put": jump_diffusion_put,
     "unit-ball": unit_ball,
     "eikonal": eikonal,
     "double-integrator": double_integrator,

@@ -66,7 +66,9 @@ def bound(
         corrections.fourth.append(correct(fine, 4, fine.V, fine.a))
     better = corrections.fourth[-1]
     grids = [s.grid for s in states][-len(corrections.fourth) :]
-    highest = 2.0 if control_switches(states) else 4.0
+    # Where jumps end the process at a face, V'' has kinks a jump away from it.
+    kinked = fine.off_axes is not None and fine.off_axes.kinked
+    highest = 2.0 if kinked or control_switches(states) else 4.0
     if method.order == 4 and not all(face.fixed for face in fine.faces.faces):
         # Slopes given on a face leave errors of order 3 and of either sign there.
         highest = min(highest, 3.0)

@@ -55,7 +55,7 @@ def run_marching(
     spent = time.perf_counter() - start
     nested = InSpace(levels)
     values, bar, parts = nested.answer(method.order)
-    cut = _closure_error(problem, grid, method, to_go, outputs, runs[0])
+    cut = _closure_error(problem, grid, method, to_go, outputs, (runs[0], stepper))
     parts["truncation"] = float(np.max(cut[:, _inner(problem, grid)]))
     if problem.exit is not None:
         missed = _surface(stepper, levels[-1].best, outputs)
@@ -116,12 +116,13 @@ def _in_time(
 ) -> tuple[InTime, list[Run], Marches]:
     """Values extrapolated in the step, the runs behind them and the last stepper."""
     runs: list[Run] = []
-    times = to_go
+    times, stepper = to_go, None
     # One step size alone says nothing about its error: a second one judges it.
     for level in range(max(method.levels, 2)):
         times = times if level == 0 else halved(times)
-        stepper = stepper_of(problem, grid, method.scheme)
+        stepper = stepper_of(problem, grid, method.scheme, before=stepper)
         runs.append(march(stepper, times, outputs))
+    assert stepper is not None
     values = [run.values.reshape(-1, *grid.shape) for run in runs]
     best, before, earlier = romberg(values, 2 if problem.stops else method.levels - 1)
     if method.levels == 1:
@@ -180,19 +181,29 @@ def _closure_error(
     method: Marching,
     to_go: Array,
     outputs: Array,
-    closed: Run,
+    known: tuple[Run, Marches],
 ) -> Array:
     """How far another closure of artificial faces moves V: rows as in `InTime`.
 
+    `known` are the first run on the grid and a stepper of it.
+
     Slopes held where the terminal data have them, against slopes continued; on the
     grid itself, since coarse grids continue slopes that are wrong for other reasons.
+    With jumps also V bent beyond the faces as much as it may be, against straight.
     """
+    closed, last = known
     values = closed.values.reshape(-1, *grid.shape)
     if not any(problem.artificial_axes):
         return np.zeros_like(values)
-    held = march(stepper_of(problem, grid, method.scheme, False), to_go, outputs)
-    moved = np.abs(held.values.reshape(values.shape) - values)
-    return SAFETY * np.stack([neighbour_maximum(one, grid) for one in moved])
+    apart = np.zeros_like(values)
+    others = [stepper_of(problem, grid, method.scheme, False, last)]
+    if problem.jumps is not None:
+        others.append(stepper_of(problem, grid, method.scheme, before=last))
+        others[-1].parts[0].bent = True
+    for other in others:
+        moved = march(other, to_go, outputs).values.reshape(values.shape)
+        apart += np.abs(moved - values)
+    return SAFETY * np.stack([neighbour_maximum(one, grid) for one in apart])
 
 
 def _inner(problem: ControlProblem, grid: Grid) -> NDArray[np.bool_]:

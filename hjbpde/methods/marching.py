@@ -22,6 +22,7 @@ from ..errors import NotConverged, ProblemError
 from ..faces import Faces
 from ..game_tables import GameTables, tables_of
 from ..grid import Grid
+from ..jump_rates import JumpRates
 from ..problem import ControlProblem
 from ..schemes import Hybrid, Scheme
 from ..tabulate import GeneralTables, QuadraticTables, Tables
@@ -115,12 +116,22 @@ class Stepper:
     state: GridState
     base: Tables | GameTables | None
     closed: bool = True
+    bent: bool = False
+    """Whether V is as far off beyond artificial faces as it may be (`OffAxes.miss`)."""
 
     @classmethod
     def of(
-        cls, problem: ControlProblem, grid: Grid, scheme: Scheme, closed: bool = True
+        cls,
+        problem: ControlProblem,
+        grid: Grid,
+        scheme: Scheme,
+        closed: bool = True,
+        before: Stepper | None = None,
     ) -> Stepper:
-        """At the horizon, with the terminal value."""
+        """At the horizon, with the terminal value.
+
+        `before` is another run on this grid, whose jumps are used again.
+        """
         last = problem.slice_at(_end(problem), 1.0)
         faces = Faces.of(last, grid)
         tables = tables_of(last, grid, faces)
@@ -129,6 +140,9 @@ class Stepper:
         if not np.isfinite(terminal).all():
             bad = np.argwhere(~np.isfinite(terminal))[0]
             raise ProblemError(f"'terminal' is not finite at x = {nodes[tuple(bad)]}.")
+        if before is not None and problem.jumps is not None:
+            known = before._known_jumps()
+            tables = tables.on(faces, None if known is None else known.on(faces))
         state = make_state(faces, tables, scheme.code, terminal.copy())
         set_obstacles(problem.at_time(_end(problem)), state)
         _check_terminal(state, terminal)
@@ -163,8 +177,11 @@ class Stepper:
         tables = self.base
         if tables is None:
             now = self.problem.slice_at(t, 1.0)
-            tables = tables_of(now, self.grid, state.faces).on(state.faces)
+            tables = tables_of(now, self.grid, state.faces)
+            tables = tables.on(state.faces, self._known_jumps())
         source = rate * state.V.ravel()
+        if self.bent and state.off_axes is not None:
+            source = source + state.off_axes.miss(state.V)
         if self.problem.data_depend_on_time:
             self._renew(t)
         rho = tables.rho - 1.0 + rate
@@ -191,10 +208,18 @@ class Stepper:
                 "hjb.Upwind(), or a smaller domain."
             )
 
+    def _known_jumps(self) -> JumpRates | None:
+        """The jumps of the last step, where they are those of every step."""
+        off, jumps = self.state.off_axes, self.problem.jumps
+        moving = jumps is None or jumps.depends_on_time
+        return None if moving or off is None else off.jumps
+
     def _renew(self, t: float) -> None:
         """Face data, exit values and stopping payoffs of time t."""
         now = self.problem.at_time(t)
         self.state.faces.renew(now)
+        if self.state.off_axes is not None:
+            self.state.off_axes.renew(now)
         # A guess that meets them: fixed nodes are read, never solved for.
         self.state.V = self.state.V.copy()
         self.state.faces.set_fixed(self.state.V)

@@ -81,8 +81,17 @@ def _plain(states: list[GridState]) -> list[Tables]:
 
 
 def stepper_of(
-    problem: ControlProblem, grid: Grid, scheme: Scheme, closed: bool = True
+    problem: ControlProblem,
+    grid: Grid,
+    scheme: Scheme,
+    closed: bool = True,
+    before: Marches | None = None,
 ) -> Marches:
-    """What marches a problem: one state, or all modes together."""
-    kind = Stepper if problem.modes is None else ModedStepper
-    return kind.of(problem, grid, scheme, closed)
+    """What marches a problem: one state, or all modes together.
+
+    `before` has marched on this grid already: jumps, which no modes have, are kept.
+    """
+    if problem.modes is not None:
+        return ModedStepper.of(problem, grid, scheme, closed)
+    known = None if before is None else before.parts[0]
+    return Stepper.of(problem, grid, scheme, closed, known)

@@ -33,6 +33,8 @@ from .state import GridState
 
 Array = NDArray[np.float64]
 EPS = float(np.finfo(float).eps)
+RARE = 0.4
+"""Largest share of jumps in the rate of a row that is left to a fixed point."""
 HEAVY = 1e3
 """Weight of a stopped node's row against the heaviest other row."""
 
@@ -84,8 +86,8 @@ def residual_of(
         stencil.padded.ravel(), rows.shape, lower, upper, state.tables.rho, under.r,
         out,
     )  # fmt: skip
-    if state.noise is not None:
-        state.noise.add_to(out, state.V.ravel(), state.faces)
+    if state.off_axes is not None:
+        state.off_axes.add_to(out, state.V.ravel())
     if state.may_stop:
         stopped = state.settle_stops(out, rows)
         stencil = MonotoneStencil.of(state.faces, state.scheme, state.V)
@@ -93,8 +95,8 @@ def residual_of(
             stencil.padded.ravel(), rows.shape, lower, upper, state.tables.rho,
             under.r, out,
         )  # fmt: skip
-        if state.noise is not None:
-            state.noise.add_to(out, state.V.ravel(), state.faces)
+        if state.off_axes is not None:
+            state.off_axes.add_to(out, state.V.ravel())
         # Rows of their own, heavy so that coarse grids do not move them either.
         rows.c[stopped] = HEAVY * float(np.max(rows.c + lower.sum(0) + upper.sum(0)))
         lower[:, stopped], upper[:, stopped], out[stopped] = 0.0, 0.0, 0.0
@@ -127,6 +129,7 @@ def iterate(
     "converged", "stagnated" (round-off floor) or "not converged".
     """
     exact = state.grid.dimension == 1 and not state.grid.periodic[0]
+    exact &= state.off_axes is None
     closing = Closing(state, slope_updates)
     stalled, sharper = 0, 0.004
     for n in range(max_policies):
@@ -231,7 +234,7 @@ def iterate_fused(
 
     Improvement and exact evaluation in two passes over the nodes. Stops when the
     change between values stops halving, which is the round-off floor, or is below
-    tolerance * scale.
+    tolerance * scale. Jumps bring their gain at the value before.
     """
     tables, grid = state.tables, state.grid
     if not fits_fused(state):
@@ -242,7 +245,10 @@ def iterate_fused(
     b = np.ascontiguousarray(tables.B[0, 0]) if m else zero
     r1 = tables.r1[0] if m else zero
     R = np.ascontiguousarray(tables.R[0, 0]) if m else np.ones(1)
-    parts = (tables.f0[0], b, tables.D[0], tables.r0, r1, R)
+    fixed = (tables.f0[0], b, tables.D[0])
+    jumps, rho, beyond = state.jumps, tables.rho, 0.0
+    if jumps is not None:
+        rho, beyond = rho + jumps.leaving, jumps.payoff()
     boxes = (tables.low[0], tables.high[0]) if m else (-wide, wide)
     a = state.a[0] if m else np.zeros(grid.size)
     hm, hp = grid.spacing(0)
@@ -255,9 +261,10 @@ def iterate_fused(
     # A free boundary may still move, node by node, when V hardly changes.
     floor = 1e-13 if state.may_stop else 1e-6
     for _ in range(max_policies):
+        r0 = tables.r0 if jumps is None else tables.r0 + (jumps.rates @ V + beyond)
         change, worst, bad = howard_sweep(
-            state.scheme, V, spacing, state.faces.ends(), parts, boxes, limits,
-            tables.rho, a, ratio, new, *state.obstacles(),
+            state.scheme, V, spacing, state.faces.ends(), (*fixed, r0, r1, R), boxes,
+            limits, rho, a, ratio, new, *state.obstacles(),
         )  # fmt: skip
         if bad >= 0:
             raise no_control(grid, bad)
@@ -265,7 +272,7 @@ def iterate_fused(
             state.V = V
             _fail_non_finite(state, np.array([np.nan]))
         V, new = new, V
-        if not m and not state.may_stop and closing.done:
+        if not m and not state.may_stop and closing.done and jumps is None:
             state.bounds.append(0.0)
             break
         state.bounds.append(worst / state.rho_min)
@@ -274,6 +281,7 @@ def iterate_fused(
         if closing.due(change / scale):
             state.V = V
             closing.update()
+            beyond = beyond if jumps is None else jumps.payoff()
             changes.clear()
             continue
         small = change <= tolerance * scale
@@ -288,10 +296,15 @@ def iterate_fused(
 
 
 def fits_fused(state: GridState) -> bool:
-    """One axis, not periodic, no exit inside, at most one control, closed form."""
-    tables, grid = state.tables, state.grid
+    """One axis, not periodic, no exit inside, at most one control, closed form.
+
+    Jumps must be rare against the discount (1/dt in a time step): an iteration leaves
+    their share of the error.
+    """
+    tables, grid, jumps = state.tables, state.grid, state.jumps
     return (
         grid.dimension == 1
+        and (jumps is None or jumps.share(tables.rho) <= RARE)
         and not grid.periodic[0]
         and not state.faces.inside
         and isinstance(tables, QuadraticTables)

@@ -159,8 +159,8 @@ def report_of(
                 f"face ({axis}, {side}) is artificial: closed by continuing the slope "
                 "of V from inside; the truncation part answers for it"
             )
-    if fine.noise is not None:
-        checks.append(fine.noise.note)
+    if fine.off_axes is not None:
+        checks += fine.off_axes.notes
     note = fine.tables.note
     if isinstance(fine.tables, GeneralTables) and note:
         checks.append(f"controls searched at every node ({note})")

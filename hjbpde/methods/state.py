@@ -13,9 +13,11 @@ from ..faces import Faces
 from ..game_tables import GameTables
 from ..grid import Grid
 from ..improvement import initial_policy
+from ..jump_rates import JumpRates
 from ..kernels.upwind import assemble
-from ..linear import Ladder, Rows, correlated_ladder, default_ladder
+from ..linear import Ladder, Rows, default_ladder, off_axes_ladder
 from ..multigrid import spacings
+from ..off_axes import OffAxes
 from ..probe import Coefficients
 from ..problem import ControlProblem
 from ..tabulate import Tables
@@ -57,8 +59,18 @@ class GridState:
 
     @property
     def noise(self) -> Correlation | None:
-        """Moves off the axes, where noise is correlated between them."""
+        """Moves along offsets, where noise is correlated between axes."""
         return self.tables.noise
+
+    @property
+    def off_axes(self) -> OffAxes | None:
+        """Rates off the axes: correlated noise and jumps."""
+        return self.tables.off_axes
+
+    @property
+    def jumps(self) -> JumpRates | None:
+        """The jumps of the state, where it has any."""
+        return None if self.off_axes is None else self.off_axes.jumps
 
     @property
     def may_stop(self) -> bool:
@@ -127,17 +139,18 @@ class GridState:
             self.grid, self.faces, lower, upper, self.spread_rho(), under.f, under.D,
             self.scheme,
         )  # fmt: skip
-        if self.noise is not None:
-            rows.cross, rows.cross_D = self.noise.rates, self.noise.own
-            rows.c += self.noise.lost
+        if self.off_axes is not None:
+            rows.cross, rows.cross_D = self.off_axes.rates, self.off_axes.own
+            rows.c += self.off_axes.lost
+            rows.far = self.off_axes.jumps is not None
         return rows, lower, upper
 
     def folded(self, under: Coefficients) -> tuple[Rows, Array]:
         """Rows with the faces folded in, and their right-hand side."""
         rows, lower, upper = self.rows(under)
         rhs = under.r.copy()
-        if self.noise is not None:
-            rhs += self.noise.payoff(self.faces)
+        if self.off_axes is not None:
+            rhs += self.off_axes.payoff()
         self.faces.fold(lower, upper, rows.c, rhs)
         return rows, rhs
 
@@ -190,5 +203,6 @@ def make_state(
     if a is None:
         a = initial_policy(tables, grid.size)
     tables = tables.on(problem_faces)
-    ladder = default_ladder(grid) if tables.noise is None else correlated_ladder()
+    off = tables.off_axes is not None
+    ladder = off_axes_ladder(grid) if off else default_ladder(grid)
     return GridState(grid, problem_faces, tables, scheme, V, a, ladder)

@@ -24,11 +24,6 @@ def refused(says: str, **changes):
         hjb.ControlProblem(**parts(**changes))
 
 
-@pytest.mark.parametrize("field", ["jumps"])
-def test_a_field_without_a_method_is_refused_by_name(field):
-    refused(f"no method takes the field '{field}'", **{field: 1.0})
-
-
 def test_exactly_one_of_reward_and_cost_is_asked_for():
     refused("exactly one", cost=lambda x, a: x[..., 0])
     with pytest.raises(hjb.ProblemError, match="exactly one"):
