@@ -79,6 +79,12 @@ def _add_solve(commands: Any) -> None:
     command.add_argument(
         "--out", type=Path, metavar="DIR", help="write NAME.npz, .json and .png here"
     )
+    command.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="keep the solve here as it goes; one that was killed goes on from it",
+    )
     command.set_defaults(run=run_solve)
 
 
@@ -133,7 +139,7 @@ def run_solve(options: argparse.Namespace) -> int:
     problem = catalogue.get(options.name)
     grid = _grid_of(problem, options.shape)
     _make(options.out)
-    solution = solve(problem, grid, progress=_shown())
+    solution = solve(problem, grid, checkpoint=options.checkpoint, progress=_shown())
     print(f"{problem.name} on {' x '.join(map(str, grid.shape))} nodes")
     print(solution.report)
     print(_largest_bar(solution))

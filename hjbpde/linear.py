@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import scipy.sparse as sp
@@ -332,6 +332,18 @@ class Ladder:
             )
             self.rung += 1
             new.prepare(self.rows)
+
+    def memory(self) -> dict[str, Any]:
+        """What later bits depend on beside the rows, as plain data."""
+        plans = [getattr(engine, "plan", None) for engine in self.engines]
+        return {"rung": self.rung, "fallbacks": self.fallbacks, "plans": plans}
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        """Bring a fresh ladder to where `memory` was taken."""
+        self.rung, self.fallbacks = memory["rung"], list(memory["fallbacks"])
+        for engine, plan in zip(self.engines, memory["plans"], strict=True):
+            if plan is not None:
+                engine.plan = plan  # type: ignore[attr-defined]
 
 
 def default_ladder(grid: Grid) -> Ladder:

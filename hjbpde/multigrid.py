@@ -182,10 +182,14 @@ def _with(shape: tuple[int, ...], axis: int, n: int) -> tuple[int, ...]:
 
 @dataclass(eq=False)
 class Multigrid:
-    """V-cycles; watched by the ladder."""
+    """V-cycles; watched by the ladder.
+
+    plan: the axes halved from each grid to the next, chosen at the first rows.
+    """
 
     max_cycles: int = 12
     name: str = "multigrid"
+    plan: list[list[int]] | None = None
     rows: Rows | None = None
     levels: list[Level] = field(default_factory=list)
     direct: Array | None = None
@@ -193,8 +197,10 @@ class Multigrid:
     def prepare(self, rows: Rows) -> None:
         """Coarsen the rows; grids are chosen once and kept."""
         self.rows = rows
-        if not self.levels or self.levels[0].grid is not rows.grid:
-            self._build(rows)
+        if not self.levels:
+            self._build(rows, self.plan or planned(rows))
+        elif self.levels[0].grid is not rows.grid:
+            self._build(rows, planned(rows))
         top = self.levels[0]
         top.lower, top.upper, top.arrays["c"] = rows.lower, rows.upper, rows.c
         _factor(top)
@@ -216,27 +222,15 @@ class Multigrid:
             _factor(coarse)
         self._factor_coarsest()
 
-    def _build(self, rows: Rows) -> None:
-        self.levels = [Level(rows.grid, rows.faces)]
-        weight = rows.lower + rows.upper
-        strength = np.array([float(np.mean(w)) for w in weight])
-        while True:
+    def _build(self, rows: Rows, plan: list[list[int]]) -> None:
+        self.levels, self.plan = [Level(rows.grid, rows.faces)], plan
+        for axes in plan:
             level = self.levels[-1]
-            grid = level.grid
-            can = [k for k in range(grid.dimension) if grid.kept(k).size >= MIN_NODES]
-            can = [k for k in can if grid.kept(k).size < grid.shape[k]]
-            if grid.size <= COARSEST or not can:
-                return
-            top = max(strength[k] for k in can)
-            axes = [k for k in can if strength[k] >= STRONG * top]
             level.transfers = [
-                Transfer.of(grid, k, _fixed_ends(level.faces, k)) for k in axes
+                Transfer.of(level.grid, k, _fixed_ends(level.faces, k)) for k in axes
             ]
-            coarse = coarsened_along(grid, axes)
+            coarse = coarsened_along(level.grid, axes)
             self.levels.append(Level(coarse, level.faces.coarsened(coarse)))
-            strength = np.array(
-                [s / 4 if k in axes else s for k, s in enumerate(strength)]
-            )
 
     def _factor_coarsest(self) -> None:
         level = self.levels[-1]
@@ -301,6 +295,22 @@ class Multigrid:
         return x, ratio if np.isfinite(ratio) else np.inf
 
 
+def planned(rows: Rows) -> list[list[int]]:
+    """The axes halved from each grid to the next: those coupled strongly."""
+    grid, plan = rows.grid, []
+    strength = np.array([float(np.mean(w)) for w in rows.lower + rows.upper])
+    while True:
+        can = [k for k in range(grid.dimension) if grid.kept(k).size >= MIN_NODES]
+        can = [k for k in can if grid.kept(k).size < grid.shape[k]]
+        if grid.size <= COARSEST or not can:
+            return plan
+        top = max(strength[k] for k in can)
+        axes = [k for k in can if strength[k] >= STRONG * top]
+        plan.append(axes)
+        grid = coarsened_along(grid, axes)
+        strength = np.array([s / 4 if k in axes else s for k, s in enumerate(strength)])
+
+
 def lumped(rows: Rows) -> Rows:
     """Rows that feel correlated noise along the axes alone and no jumps, to
     precondition with.
@@ -332,6 +342,15 @@ class Krylov:
     name: str = "multigrid-preconditioned Krylov"
     inner: Preconditioner = field(default_factory=Multigrid)
     rows: Rows | None = None
+
+    @property
+    def plan(self) -> list[list[int]] | None:
+        """The axes halved, see `Multigrid`."""
+        return self.multigrid.plan
+
+    @plan.setter
+    def plan(self, plan: list[list[int]]) -> None:
+        self.multigrid.plan = plan
 
     def prepare(self, rows: Rows) -> None:
         """Coarsen the rows."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .checkpoint import Checkpoint, Identity
 from .errors import MemoryBudgetError, MethodMismatch, NotConverged, ProblemError
 from .grid import Grid
 from .methods.ergodic_run import run_average
@@ -104,13 +105,14 @@ def solve(
         Calendar times to keep with a horizon; default 33, equally spaced.
     guess : callable or array, optional
         A first value, ``guess(x) -> (...)`` or (*shape); for policy iteration, like
-        `budget` and `checkpoint`.
+        `budget`.
     tolerance : float
         Algebraic tolerance relative to sup|V| (default 1e-9).
     budget : float, optional
         Seconds after which the solve gives up.
     checkpoint : path, optional
-        Where each finished grid's value is kept; an interrupted solve resumes there.
+        Where finished grids are kept, with a horizon also the steps of one under way;
+        an interrupted solve resumes there and ends with the same bits.
     strict : bool
         Raise NotConverged (carrying the solution) or return the solution as it is.
     progress : bool
@@ -136,7 +138,9 @@ def solve(
     check_fit(problem, grid, method)
     check_memory(grid, problem)
     if not isinstance(method, PolicyIteration):
-        _no_start(method, guess=guess, budget=budget, checkpoint=checkpoint)
+        _no_start(method, guess=guess, budget=budget)
+    if checkpoint is not None:
+        _check_keeps(problem, method)
     if isinstance(method, Sweeping):
         method = method if tolerance is None else replace(method, tolerance=tolerance)
         return _returned(run_sweeping(problem, grid, method), strict)
@@ -145,16 +149,14 @@ def solve(
         return _returned(run_semi_lagrangian(problem, grid, method, progress), strict)
     if isinstance(method, Marching | ExplicitMarching):
         outputs = output_times(problem, times)
+        file = _file_at(checkpoint, problem, grid, method, times=outputs)
         if isinstance(method, Marching):
-            return run_marching(problem, grid, method, outputs, progress)
-        return run_explicit(problem, grid, method, outputs, progress)
-    options = RunOptions.of(
-        guess=_guess_on(guess, grid, problem),
-        tolerance=tolerance,
-        budget=budget,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
+            return run_marching(problem, grid, method, outputs, file, progress)
+        return run_explicit(problem, grid, method, outputs, file, progress)
+    start = _guess_on(guess, grid, problem)
+    options = RunOptions.of(start, tolerance, budget, progress=progress)
+    file = _file_at(checkpoint, problem, grid, method, guess=start, tolerance=tolerance)
+    options = replace(options, checkpoint=file)
     runner = run if problem.modes is None else run_modes
     runner = run_average if problem.average else runner
     runner = runner if problem.impulse is None else run_impulse
@@ -170,6 +172,30 @@ def _no_start(method: Method, **given: Any) -> None:
                 f"solve: {name}= means nothing to hjb.{type(method).__name__}, which "
                 "starts from the terminal or exit data; leave it out."
             )
+
+
+def _check_keeps(problem: ControlProblem, method: Method) -> None:
+    """Refuse a checkpoint where none is kept, rather than ignore it."""
+    short = {
+        "hjb.Sweeping": isinstance(method, Sweeping),
+        "'modes' and no horizon": problem.modes is not None and not problem.horizon,
+        "'average'": problem.average,
+    }
+    for what, given in short.items():
+        if given:
+            raise ProblemError(
+                f"solve: checkpoint= is not taken with {what}: nothing of such a solve "
+                "is kept on the way; leave it out."
+            )
+
+
+def _file_at(
+    path: Any, problem: ControlProblem, grid: Grid, method: Method, **options: Any
+) -> Checkpoint:
+    """The checkpoint of one solve; one that keeps nothing without a path."""
+    if path is None:
+        return Checkpoint()
+    return Checkpoint.at(path, Identity.of(problem, grid, method, **options))
 
 
 def evaluate(

@@ -14,13 +14,14 @@ V is smooth; order 1 near kinks whatever the reconstruction.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checkpoint import Page
 from ..errors import MethodMismatch, ProblemError, StabilityError
 from ..grid import Grid
 from ..kernels.lax_friedrichs import blend
@@ -170,6 +171,24 @@ class _March:
         self.steps, self.courant = 0, 0.0
         self.dt_range = (math.inf, 0.0)
 
+    def memory(self, t: float, values: Array) -> dict[str, Array]:
+        """All that the steps below calendar time t depend on, and what is kept."""
+        counts = [t, self.steps, self.courant, *self.dt_range]
+        out = {"V": self.V.copy(), "values": values, "speeds": self.speeds.copy()}
+        return {**out, "counts": np.array(counts)}
+
+    def recall(
+        self, memory: Mapping[str, Array] | None, t: float, values: Array
+    ) -> float:
+        """Bring a march at t to where `memory` left it; the time it goes on from."""
+        if memory is None:
+            return t
+        self.V[:], self.speeds[:] = memory["V"], memory["speeds"]
+        values[...] = memory["values"]
+        t, steps, self.courant, *dt_range = memory["counts"].tolist()
+        self.steps, self.dt_range = int(steps), (dt_range[0], dt_range[1])
+        return t
+
     def sum_at(self, V: Array, t: float) -> float:
         """Fill the rate of V at calendar time t; returns the CFL sum."""
         slopes = self.slopes
@@ -244,6 +263,7 @@ def march_explicit(
     constraint: Constraint | None = None,
     rho: Array | float = 0.0,
     tick: Callable[[float], None] | None = None,
+    page: Page | None = None,
 ) -> Marched:
     """March from the last of `times` back to the first, keeping V at each.
 
@@ -261,6 +281,8 @@ def march_explicit(
         Discount rate.
     tick : callable, optional
         Called with the calendar time after every step.
+    page : Page, optional
+        Where the march is kept; one kept there goes on.
 
     Returns
     -------
@@ -279,20 +301,27 @@ def march_explicit(
     terminal = _checked_terminal(grid, terminal)
     constraint = _with_tube(constraint or Constraint(), method.tube, terminal.ravel())
     march = _March(hamiltonian, grid, terminal, method, np.atleast_1d(np.asarray(rho)))
-    values = np.empty((len(times), *grid.shape))
+    values = np.zeros((len(times), *grid.shape))
     values[-1] = terminal
-    t = float(times[-1])
-    constraint.apply(march.V, t)
+    page = page or Page()
+    constraint.apply(march.V, float(times[-1]))
+    t = march.recall(page.found(), float(times[-1]), values)
+    before = march.steps
     for i in range(len(times) - 2, -1, -1):
         goal = float(times[i])
+        if goal > t:
+            continue  # found on the page
         while t > goal:
             dt = march.advance(t, t - goal)
             t = goal if t - dt <= goal else t - dt
             constraint.apply(march.V, t)
             if tick is not None:
                 tick(t)
+            page.keep(lambda t=t: march.memory(t, values))
         _check_finite(grid, march.V, t)
         values[i] = march.V.reshape(grid.shape)
+    if march.steps > before:
+        page.keep(lambda: march.memory(t, values), finished=True)
     return Marched(
         times, values, march.steps, march.dt_range, march.courant, march.speeds
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..boundary import Dirichlet, Extrapolate, Reflecting
+from ..checkpoint import Checkpoint
 from ..error_bar import NESTED_SAFETY, neighbour_maximum
 from ..errors import MethodMismatch, ProblemError
 from ..game_solution import GameSolution
@@ -52,6 +53,7 @@ def run_explicit(
     grid: Grid,
     method: ExplicitMarching,
     outputs: Array,
+    checkpoint: Checkpoint,
     progress: bool = False,
 ) -> TimedSolution:
     """March on the grid and on up to two coarser ones; bound the error.
@@ -61,14 +63,12 @@ def run_explicit(
     TimedSolution, or GameSolution where the problem has an adversary.
     """
     start = time.perf_counter()
-    game, marched = _march(problem, grid, method, outputs, progress)
+    plan = Plan(method, outputs, checkpoint)
+    game, marched = _march(problem, grid, plan, progress)
     spent = time.perf_counter() - start
-    others = [
-        (g, _march(problem, g, method, outputs)[1].values)
-        for g in _coarser(grid, method)
-    ]
+    others = [(g, _march(problem, g, plan)[1].values) for g in _coarser(grid, method)]
     bar, order = _discretisation(marched.values, others, grid, method)
-    cut = _truncation(problem, grid, method, outputs, others)
+    cut = _truncation(problem, grid, plan, others)
     floor = 8 * np.finfo(float).eps * float(np.abs(marched.values).max())
     a, b, gap = _controls(game, grid, method, marched)
     parts = _largest(problem, grid, bar, cut)
@@ -89,16 +89,25 @@ def run_explicit(
     return GameSolution(**fields, adversary_control=b, isaacs_gap=gap)
 
 
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """How every grid is marched, the times to keep, and the file."""
+
+    method: ExplicitMarching
+    outputs: Array
+    checkpoint: Checkpoint
+
+
 def _march(
     problem: ControlProblem,
     grid: Grid,
-    method: ExplicitMarching,
-    outputs: Array,
+    plan: Plan,
     progress: bool = False,
     closed: bool = True,
 ) -> tuple[Game, Marched]:
     """In the maximising sense, whatever the problem's own."""
-    game = game_of(problem, grid)
+    game, method, outputs = game_of(problem, grid), plan.method, plan.outputs
+    page = plan.checkpoint.page(f"{grid.shape}, {'own' if closed else 'other'} ends")
     nodes = grid.nodes()
     terminal = problem.sign * np.asarray(problem.terminal_at(nodes), dtype=float)
     flipped = {Tube.LEAST: Tube.GREATEST, Tube.GREATEST: Tube.LEAST}
@@ -109,8 +118,9 @@ def _march(
     own = replace(method, ends=ends, tube=tube)
     constraint = _constraint(problem, grid)
     args = (game.hamiltonian, grid, terminal, outputs, own)
+    more: dict[str, Any] = {"constraint": constraint, "rho": game.rho, "page": page}
     if not progress:
-        return game, march_explicit(*args, constraint=constraint, rho=game.rho)
+        return game, march_explicit(*args, **more)
     from rich.progress import Progress
 
     with Progress(transient=True) as shown:
@@ -119,9 +129,7 @@ def _march(
         def tick(t: float) -> None:
             shown.update(task, completed=float(outputs[-1]) - t)
 
-        return game, march_explicit(
-            *args, constraint=constraint, rho=game.rho, tick=tick
-        )
+        return game, march_explicit(*args, **more, tick=tick)
 
 
 def _ends(
@@ -266,16 +274,15 @@ def _discretisation(
 def _truncation(
     problem: ControlProblem,
     grid: Grid,
-    method: ExplicitMarching,
-    outputs: Array,
+    plan: Plan,
     others: Nested,
 ) -> Array:
     """How far another closure of artificial faces moves V, on the coarsest grid."""
-    shape = (len(outputs), *grid.shape)
+    shape = (len(plan.outputs), *grid.shape)
     if not any(problem.artificial_axes) or not others:
         return np.zeros(shape)
     coarse, values = others[0]
-    moved = _march(problem, coarse, method, outputs, closed=False)[1].values
+    moved = _march(problem, coarse, plan, closed=False)[1].values
     return np.abs(_carried(np.abs(moved - values), coarse, grid))
 
 

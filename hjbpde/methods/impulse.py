@@ -22,7 +22,9 @@ wrong by e at every move - M, or the value after it - makes V wrong by N(x) e.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -167,7 +169,7 @@ class ImpulseIteration:
         options: RunOptions,
         first: bool,
     ) -> None:
-        """Solve one grid, in place; called like `nested.settle`."""
+        """Solve one grid, in place, as a `GridSolver`."""
         if float(np.min(state.tables.rho)) <= 0:
             raise ProblemError("'impulse' needs a discount > 0 at every node.")
         moves = Moves.of(self.problem, state.grid)
@@ -193,6 +195,21 @@ class ImpulseIteration:
             if followed is not None:
                 state.V = value.reshape(state.grid.shape)
         state.status, state.bounds = status, history
+
+    def memory(self) -> dict[str, Any]:
+        """The policy of the grid solved last."""
+        if self.found is None:
+            return {}
+        policy = vars(self.found[1])
+        return {f"policy.{name}": np.array(part) for name, part in policy.items()}
+
+    def recall(self, state: GridState, memory: Mapping[str, Any]) -> None:
+        """The inverse of `memory`."""
+        if "policy.acts" not in memory:
+            return
+        kept = {n: memory[f"policy.{n}"] for n in ("acts", "choice", "count")}
+        policy = Policy(**kept, gap=float(memory["policy.gap"]))
+        self.found = (Moves.of(self.problem, state.grid), policy)
 
     def _stop(
         self,

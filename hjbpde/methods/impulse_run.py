@@ -26,7 +26,7 @@ def run_impulse(
         tables = tabulate(problem, grid, Faces.of(problem, grid))
     iteration = ImpulseIteration(problem)
     with clock.phase("solve"):
-        states = solve_nested(problem, grid, tables, method, options, iteration.settle)
+        states = solve_nested(problem, grid, tables, method, options, iteration)
     fine = states[-1]
     with clock.phase("error bar"):
         if fine.status != "not converged" and iteration.found is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checkpoint import Checkpoint
 from ..error_bar import SAFETY, neighbour_maximum
 from ..exit_surface import surface_miss
 from ..game_solution import GameSolution
@@ -34,6 +36,7 @@ def run_marching(
     grid: Grid,
     method: Marching,
     outputs: Array,
+    checkpoint: Checkpoint,
     progress: bool = False,
 ) -> TimedSolution:
     """March on up to three nested grids and on halved time grids; bound the error.
@@ -48,14 +51,15 @@ def run_marching(
     start = time.perf_counter()
     grids = nested_grids(grid)[-3:]
     to_go = time_grid(float(problem.horizon or 0.0), outputs, method.steps)
+    plan = Plan(to_go, outputs, checkpoint)
     levels: list[InTime] = []
     for one, _ in bar_over(grids, [g.shape for g in grids], progress, "march"):
-        level, runs, stepper = _in_time(problem, one, method, to_go, outputs)
+        level, runs, stepper = _in_time(problem, one, method, plan)
         levels.append(level)
     spent = time.perf_counter() - start
     nested = InSpace(levels)
     values, bar, parts = nested.answer(method.order)
-    cut = _closure_error(problem, grid, method, to_go, outputs, (runs[0], stepper))
+    cut = _closure_error(problem, grid, method, plan, (runs[0], stepper))
     parts["truncation"] = float(np.max(cut[:, _inner(problem, grid)]))
     if problem.exit is not None:
         missed = _surface(stepper, levels[-1].best, outputs)
@@ -111,24 +115,34 @@ def _players(stepper: Stepper, run: Run) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Times to go of the coarsest time grid, the times to keep, and the file."""
+
+    to_go: Array
+    outputs: Array
+    checkpoint: Checkpoint
+
+
 def _in_time(
-    problem: ControlProblem, grid: Grid, method: Marching, to_go: Array, outputs: Array
+    problem: ControlProblem, grid: Grid, method: Marching, plan: Plan
 ) -> tuple[InTime, list[Run], Marches]:
     """Values extrapolated in the step, the runs behind them and the last stepper."""
     runs: list[Run] = []
-    times, stepper = to_go, None
+    times, stepper = plan.to_go, None
     # One step size alone says nothing about its error: a second one judges it.
     for level in range(max(method.levels, 2)):
         times = times if level == 0 else halved(times)
         stepper = stepper_of(problem, grid, method.scheme, before=stepper)
-        runs.append(march(stepper, times, outputs))
+        page = plan.checkpoint.page(f"{grid.shape}, halved {level} times")
+        runs.append(march(stepper, times, plan.outputs, page))
     assert stepper is not None
     values = [run.values.reshape(-1, *grid.shape) for run in runs]
     best, before, earlier = romberg(values, 2 if problem.stops else method.levels - 1)
     if method.levels == 1:
         best, before, earlier = values[0], 2.0 * values[1] - values[0], None
     if problem.stops:
-        best = _on_the_right_side(stepper, best, outputs)
+        best = _on_the_right_side(stepper, best, plan.outputs)
     for part in stepper.parts:
         _remember(part)
     central = all(all_central(part.state) for part in stepper.parts)
@@ -179,8 +193,7 @@ def _closure_error(
     problem: ControlProblem,
     grid: Grid,
     method: Marching,
-    to_go: Array,
-    outputs: Array,
+    plan: Plan,
     known: tuple[Run, Marches],
 ) -> Array:
     """How far another closure of artificial faces moves V: rows as in `InTime`.
@@ -200,9 +213,10 @@ def _closure_error(
     if problem.jumps is not None:
         others.append(stepper_of(problem, grid, method.scheme, before=last))
         others[-1].parts[0].bent = True
-    for other in others:
-        moved = march(other, to_go, outputs).values.reshape(values.shape)
-        apart += np.abs(moved - values)
+    for number, other in enumerate(others):
+        page = plan.checkpoint.page(f"{grid.shape}, closed otherwise {number}")
+        moved = march(other, plan.to_go, plan.outputs, page).values
+        apart += np.abs(moved.reshape(values.shape) - values)
     return SAFETY * np.stack([neighbour_maximum(one, grid) for one in apart])
 
 

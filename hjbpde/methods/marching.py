@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checkpoint import Page
 from ..closure import target_slopes
 from ..errors import NotConverged, ProblemError
 from ..faces import Faces
@@ -28,6 +29,7 @@ from ..schemes import Hybrid, Scheme
 from ..tabulate import GeneralTables, QuadraticTables, Tables
 from .face_controls import complete_ends, greedy_everywhere
 from .game_iteration import play
+from .memory import memory_of, recall
 from .policy_iteration import fits_fused, iterate, iterate_fused
 from .state import GridState, make_state, on_nodes, set_obstacles
 
@@ -296,24 +298,61 @@ class Run:
     controls: Array
     stops: NDArray[np.bool_]
 
+    @classmethod
+    def empty(cls, stepper: Marches, outputs: int) -> Run:
+        """Arrays to be filled."""
+        shape = (outputs, *stepper.value.shape)
+        controls = np.zeros((*shape, len(stepper.parts[0].state.a)))
+        return cls(np.zeros(shape), controls, np.zeros(shape, bool))
 
-def march(stepper: Marches, to_go: Array, outputs: Array) -> Run:
-    """March through the times to go; keep what belongs to `outputs`."""
-    horizon = _end(stepper.problem)
+
+def march(
+    stepper: Marches, to_go: Array, outputs: Array, page: Page | None = None
+) -> Run:
+    """March through the times to go; keep what belongs to `outputs`.
+
+    A run kept on `page` goes on from there. It is kept for good before its last step,
+    so that taking it up again also leaves the stepper where a whole run leaves it.
+    """
+    horizon, page = _end(stepper.problem), page or Page()
     wanted = {float(round(t, 12)): i for i, t in enumerate(horizon - outputs)}
-    shape, m = stepper.value.shape, len(stepper.parts[0].state.a)
-    values = np.empty((len(outputs), *shape))
-    controls = np.zeros((len(outputs), *shape, m))
-    stops = np.zeros((len(outputs), *shape), bool)
-    for j, time in enumerate(to_go):
+    run = Run.empty(stepper, len(outputs))
+    first = _resume(page, stepper, run)
+    for j, time in enumerate(to_go[first:], start=first):
+        if j > first:
+            last = j == len(to_go) - 1
+            page.keep(lambda j=j: _kept(stepper, run, j), finished=last)
         if j:
             stepper.step(horizon - time, time - to_go[j - 1])
         at = wanted.get(float(round(time, 12)))
         if at is not None:
-            values[at] = stepper.value
-            controls[at] = stepper.control()
-            stops[at] = stepper.stopped()
-    return Run(values, controls, stops)
+            run.values[at] = stepper.value
+            run.controls[at] = stepper.control()
+            run.stops[at] = stepper.stopped()
+    return run
+
+
+def _kept(stepper: Marches, run: Run, step: int) -> dict[str, Any]:
+    """All that the steps from number `step` on depend on, and what is kept of a run."""
+    kept = {**vars(run), "step": np.array(step)}
+    for k, part in enumerate(stepper.parts):
+        memory = memory_of(part.state)
+        kept |= {f"part{k}.{name}": values for name, values in memory.items()}
+    return kept
+
+
+def _resume(page: Page, stepper: Marches, run: Run) -> int:
+    """Bring stepper and run to where `page` left them; the step to take next."""
+    kept = page.found()
+    if kept is None:
+        return 0
+    for k, part in enumerate(stepper.parts):
+        prefix = f"part{k}."
+        own = {n.removeprefix(prefix): v for n, v in kept.items() if prefix in n}
+        recall(part.state, own)
+    for name, values in vars(run).items():
+        values[...] = kept[name]
+    return int(kept["step"])
 
 
 def romberg(values: list[Array], highest: int) -> tuple[Array, Array, Array | None]:

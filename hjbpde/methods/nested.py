@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from ..progress import bar_over
 from ..tabulate import Tables
 from .admissible import admissible_start, may_lose_inverse, watch_inverse
 from .inward import inward_start
+from .memory import recall_result, result_of
 from .policy_iteration import (
     PolicyIteration,
     cubically_prolonged,
@@ -45,7 +46,7 @@ class RunOptions:
     guess: Array | None = None
     tolerance: float = 1e-9
     deadline: float = np.inf
-    checkpoint: Checkpoint | None = None
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
     progress: bool = False
 
     @classmethod
@@ -54,7 +55,6 @@ class RunOptions:
         guess: Array | None = None,
         tolerance: float | None = None,
         budget: float | None = None,
-        checkpoint: str | Path | None = None,
         progress: bool = False,
     ) -> RunOptions:
         """Options with their defaults filled in.
@@ -75,8 +75,7 @@ class RunOptions:
             guess,
             1e-9 if tolerance is None else float(tolerance),
             np.inf if budget is None else time.monotonic() + budget,
-            None if checkpoint is None else Checkpoint(Path(checkpoint)),
-            progress,
+            progress=progress,
         )
 
 
@@ -86,47 +85,99 @@ def solve_nested(
     tables: Tables | GameTables,
     method: PolicyIteration,
     options: RunOptions,
-    settled: Callable[..., None] | None = None,
+    solver: GridSolver | None = None,
 ) -> list[GridState]:
-    """The monotone solution on every nested grid, coarse to fine.
-
-    One grid is solved by `settled`, which is called like `settle`, the default.
-    """
+    """The monotone solution on every nested grid, coarse to fine."""
+    solver = solver or Settling()
     least = CLOSABLE if any(rule is None for rule in problem.faces.values()) else 5
     grids = nested_grids(grid, least, tables.correlated_axes)
     nested: list[Tables | GameTables] = [tables]
     for finer in reversed(grids[1:]):
         nested.insert(0, nested[0].taken(kept_nodes(finer)))
     states: list[GridState] = []
-    saved = options.checkpoint.load(grids) if options.checkpoint else {}
     shapes = [g.shape for g in grids]
     for i, level in bar_over(range(len(grids)), shapes, options.progress, "solve"):
         faces = Faces.of(problem, grids[i])
-        V, a = None, None
-        if states:
-            V = cubically_prolonged(states[-1].V, grids[i])
-            a = prolonged_policy(states[-1].a, states[-1].grid, grids[i])
-            for face, coarse in zip(faces.faces, states[-1].faces.faces, strict=True):
-                carry_slope(face, coarse, grids[i])
+        V, a = _prolonged_start(faces, states[-1]) if states else (None, None)
         if options.guess is not None and i == len(grids) - 1:
             V = options.guess.copy()
-        if i in saved:
-            V = saved[i]
         del level
         state = make_state(faces, nested[i], method.scheme.code, V, a)
         set_obstacles(problem, state)
+        states.append(state)
+        page = options.checkpoint.page(f"{grids[i].shape}")
+        kept = page.found()
+        if kept is not None:
+            recall_result(state, kept)
+            solver.recall(state, kept)
+            continue
         if V is None and may_lose_inverse(state):
             admissible_start(state)
         if V is None and faces.artificial:
             inward_start(state)
-        (settled or settle)(state, method, options, first=not states)
+        solver.settle(state, method, options, first=i == 0)
         watch_inverse(state)
-        states.append(state)
         if state.status == "not converged" and time.monotonic() > options.deadline:
             break
-        if options.checkpoint:
-            options.checkpoint.keep(grids, i, state.V)
+        page.keep(partial(_result, state, solver), finished=True)
     return _reaching(states, grids, nested, problem, method)
+
+
+def _result(state: GridState, solver: GridSolver) -> dict[str, Any]:
+    """A grid that is solved, for the checkpoint."""
+    return {**result_of(state), **solver.memory()}
+
+
+def _prolonged_start(faces: Faces, coarse: GridState) -> tuple[Array, Array]:
+    """V and the policy of the coarser grid, whose slopes `faces` take as well."""
+    grid = faces.grid
+    for face, other in zip(faces.faces, coarse.faces.faces, strict=True):
+        carry_slope(face, other, grid)
+    a = prolonged_policy(coarse.a, coarse.grid, grid)
+    return cubically_prolonged(coarse.V, grid), a
+
+
+class GridSolver(Protocol):
+    """Solves one grid, and knows what else has to be kept of it."""
+
+    def settle(
+        self,
+        state: GridState,
+        method: PolicyIteration,
+        options: RunOptions,
+        first: bool,
+    ) -> None:
+        """Solve one grid, in place."""
+        ...
+
+    def memory(self) -> dict[str, Any]:
+        """What error bars read beside the state of the grid solved last, as arrays."""
+        ...
+
+    def recall(self, state: GridState, memory: Mapping[str, Any]) -> None:
+        """The inverse of `memory`."""
+        ...
+
+
+class Settling:
+    """A grid solver by `settle` alone."""
+
+    def settle(
+        self,
+        state: GridState,
+        method: PolicyIteration,
+        options: RunOptions,
+        first: bool,
+    ) -> None:
+        """Solve one grid, in place."""
+        settle(state, method, options, first)
+
+    def memory(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def recall(self, state: GridState, memory: Mapping[str, Any]) -> None:
+        """Nothing to bring back."""
 
 
 def _reaching(

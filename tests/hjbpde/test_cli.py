@@ -33,6 +33,19 @@ def test_solve_prints_and_writes(tmp_path: Path, capsys: Text) -> None:
     assert report["status"] in ("converged", "stagnated")
 
 
+def test_solve_keeps_a_checkpoint(tmp_path: Path, capsys: Text) -> None:
+    path = tmp_path / "file"
+    call = ["solve", "european-call", "--checkpoint", str(path), "--shape", "33"]
+    assert main(call) == 0
+    first = path.read_bytes()
+    assert main(call) == 0
+    assert path.read_bytes() == first
+    assert main([*call[:-1], "35"]) == 2
+    assert "another grid" in capsys.readouterr().err
+    assert main(["solve", "eikonal", "--checkpoint", str(path)]) == 2
+    assert "not taken with hjb.Sweeping" in capsys.readouterr().err
+
+
 def test_study_prints_orders_and_writes(tmp_path: Path, capsys: Text) -> None:
     arguments = ["study", "manufactured", "--nodes", "51", "101", "--out"]
     assert main([*arguments, str(tmp_path)]) == 0
