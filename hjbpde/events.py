@@ -37,7 +37,7 @@ class Exit:
 
 @dataclass(frozen=True)
 class Stop:
-    """The right to stop at any time and settle at psi(x).
+    """The right to stop and settle at psi(x), at any time or at given dates.
 
     Parameters
     ----------
@@ -46,10 +46,20 @@ class Stop:
     by : {"controller", "adversary"}
         Who holds the right: the value is never worse than psi for the controller
         who may stop, never better where the adversary may.
+    dates : sequence of float, optional
+        Calendar times in [0, T] at which the right holds (a Bermudan right), which
+        needs a horizon. At a date ``V(t) = max(V(t+), psi)`` for the controller of a
+        reward: V at a date is what it is worth with the right still in hand.
+
+    Raises
+    ------
+    ProblemError
+        A payoff that is no function, an unknown holder, dates that are none.
     """
 
     payoff: Callable[[Any], Any]
     by: Literal["controller", "adversary"] = "controller"
+    dates: Any = None
 
     def __post_init__(self) -> None:
         if not callable(self.payoff):
@@ -60,6 +70,19 @@ class Stop:
             raise ProblemError(
                 f"Stop: by must be 'controller' or 'adversary', got {self.by!r}."
             )
+        if self.dates is None:
+            return
+        dates = np.unique(np.atleast_1d(np.asarray(self.dates, dtype=float)))
+        if dates.ndim != 1 or not dates.size or not np.isfinite(dates).all():
+            raise ProblemError(
+                f"Stop: dates must be finite calendar times, got {self.dates!r}; leave "
+                "them out for a right that holds at any time."
+            )
+        object.__setattr__(self, "dates", tuple(dates.tolist()))
+
+    def acts_at(self, t: float, slack: float = 0.0) -> bool:
+        """Whether the right holds at calendar time t, dates matched up to `slack`."""
+        return self.dates is None or any(abs(t - date) <= slack for date in self.dates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,11 +310,39 @@ def fault_of_events(problem: Any) -> str | None:
     stops = stops_of(problem.stop)
     if len({s.by for s in stops}) < len(stops):
         return "'stop' may hold one right to stop for each side, not two."
-    if problem.impulse is not None:
+    fault = _fault_of_dates(problem)
+    if fault is None and problem.impulse is not None:
         fault = _fault_of_impulse(problem)
-        if fault is not None:
-            return fault
+    if fault is not None:
+        return fault
     return _fault_of_average(problem) if problem.average else None
+
+
+def _fault_of_dates(problem: Any) -> str | None:
+    T = problem.horizon
+    for stop in stops_of(problem.stop):
+        if stop.dates is None:
+            continue
+        if T is None:
+            return (
+                "'stop': dates need horizon=T and terminal=g; without a horizon the "
+                "right to stop holds at any time."
+            )
+        outside = [date for date in stop.dates if not 0 <= date <= T]
+        if outside:
+            return (
+                f"'stop': the date {outside[0]:g} lies outside [0, {T:g}]; t = 0 is "
+                "today, t = T the horizon."
+            )
+        marks = np.unique([0.0, *stop.dates, T])
+        gaps = np.diff(marks)
+        if (gaps < 1e-9 * T).any():
+            near = marks[int(gaps.argmin())]
+            return (
+                f"'stop': two dates, or one and 0 or T, at {near:g} are nearer than "
+                "rounding tells apart; give one."
+            )
+    return None
 
 
 def _fault_of_average(problem: Any) -> str | None:

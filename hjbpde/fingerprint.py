@@ -55,7 +55,7 @@ def _words(problem: ControlProblem) -> str:
     """Sense, rules and rights of a problem."""
     rules = {face: type(rule).__name__ for face, rule in problem.faces.items()}
     used = sorted(problem.special)
-    stops = [stop.by for stop in problem.stops]
+    stops = [(stop.by, stop.dates) for stop in problem.stops]
     sense = "reward" if problem.sign > 0 else "cost"
     return (
         f"{problem.name!r}: {sense}, {problem.controls!r}, {problem.adversary!r}, "
@@ -90,7 +90,7 @@ def _held(problem: ControlProblem, rng: np.random.Generator) -> Iterator[Any]:
     for t in times:
         now = problem.at_time(t) if problem.horizon is not None else problem
         functions = {f: held(getattr(now, f), **fixed) for f in FUNCTIONS}
-        now = replace(now, **functions) if fixed else now
+        now = replace(now, **functions, adversary=None) if fixed else now
         modes = 0 if problem.modes is None else problem.modes.n
         yield from [now.in_mode(k) for k in range(modes)] or [now]
 

@@ -285,11 +285,22 @@ class ControlProblem:
         return stops_of(self.stop)
 
     @property
+    def dates(self) -> tuple[float, ...]:
+        """Calendar times at which somebody may stop who may not always."""
+        return tuple(sorted({d for stop in self.stops for d in stop.dates or ()}))
+
+    def stops_at(self, t: float) -> tuple[Stop, ...]:
+        """The rights to stop that hold at calendar time t, their payoffs held there."""
+        slack = 1e-12 * float(self.horizon or 0.0)
+        return tuple(s for s in self.at_time(t).stops if s.acts_at(t, slack))
+
+    @property
     def special(self) -> frozenset[str]:
-        """Fields in use that not every method takes."""
+        """Fields in use that not every method takes, and "dates" of a right to stop."""
         fields = ("horizon", "exit", "stop", "modes", "adversary", "jumps", "impulse")
         used = {field for field in fields if getattr(self, field) is not None}
-        return frozenset(used | ({"average"} if self.average else set()))
+        used |= {"average"} if self.average else set()
+        return frozenset(used | ({"dates"} if self.dates else set()))
 
     def require_only(self, what: str, *fields: str) -> None:
         """Refuse special fields that `what` does not know.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .arrival import refuse_lost
 from .closure import target_slopes
 from .density import density_of, stationary_of
-from .errors import ProblemError
+from .errors import MethodMismatch, ProblemError
 from .faces import Faces
 from .gradient_bar import gradient_gaps
 from .greedy import greedy_control
@@ -251,6 +251,12 @@ class GridSolution:
         """The Markov chain of the monotone scheme, see `hjbpde.chain.mdp_of`."""
         from .chain import mdp_of
 
+        problem = self._need_problem("as_mdp")
+        if problem.horizon is not None:
+            raise MethodMismatch(
+                "as_mdp: a problem with a horizon has another chain at every time; "
+                "solution.at(t).as_mdp() is that of time t, without its rights to stop."
+            )
         return mdp_of(self, controls, dt)
 
     def stationary_density(self) -> Array:

@@ -42,9 +42,11 @@ TAKES: dict[type, frozenset[str]] = {
     PolicyIteration: frozenset(
         {"exit", "stop", "modes", "average", "impulse", "adversary", "jumps"}
     ),
-    Marching: frozenset({"horizon", "exit", "stop", "modes", "adversary", "jumps"}),
+    Marching: frozenset(
+        {"horizon", "exit", "stop", "dates", "modes", "adversary", "jumps"}
+    ),
     Sweeping: frozenset({"exit"}),
-    ExplicitMarching: frozenset({"horizon", "stop", "adversary"}),
+    ExplicitMarching: frozenset({"horizon", "stop", "dates", "adversary"}),
     SemiLagrangian: frozenset(),
 }
 """Special fields of a problem that a method takes."""
@@ -102,7 +104,8 @@ def solve(
     method : PolicyIteration, Marching, ExplicitMarching, Sweeping or SemiLagrangian
         Default: ``default_method(problem, grid)``.
     times : sequence of float, optional
-        Calendar times to keep with a horizon; default 33, equally spaced.
+        Calendar times to keep with a horizon; default 33, equally spaced, and the
+        dates at which somebody may stop.
     guess : callable or array, optional
         A first value, ``guess(x) -> (...)`` or (*shape); for policy iteration, like
         `budget`.
@@ -178,8 +181,12 @@ def _check_keeps(problem: ControlProblem, method: Method) -> None:
     """Refuse a checkpoint where none is kept, rather than ignore it."""
     short = {
         "hjb.Sweeping": isinstance(method, Sweeping),
+        "hjb.SemiLagrangian": isinstance(method, SemiLagrangian),
+        "'adversary' and no horizon": problem.adversary is not None
+        and not problem.horizon,
         "'modes' and no horizon": problem.modes is not None and not problem.horizon,
         "'average'": problem.average,
+        "'jumps'": problem.jumps is not None,
     }
     for what, given in short.items():
         if given:

@@ -28,7 +28,7 @@ class TimedSolution(GridSolution):
         In the units of V and the problem's own sense.
     control : (T, *shape, m)
     stopping : bool (T, *shape) or None
-        Where stopping is best.
+        Where stopping is best; at other times than its dates nowhere.
     """
 
     times: Array = field(default_factory=lambda: np.zeros(0))
@@ -110,6 +110,22 @@ def _place(times: Array, t: float) -> tuple[int, float]:
     return right, (t - times[right - 1]) / (times[right] - times[right - 1])
 
 
+def _refuse_jump(solution: TimedSolution, t: float, right: int, share: float) -> None:
+    """Between a date of a right to stop and the next time kept, V is not known.
+
+    Just after a date the right is gone, so V jumps there; before it V is continuous.
+    """
+    start, end = solution.times[right - 1], solution.times[right]
+    dates = np.asarray(solution.report.details.get("dates", ()), dtype=float)
+    slack = 1e-12 * float(solution.times[-1])
+    if 0.0 < share < 1.0 and ((dates >= start - slack) & (dates < end - slack)).any():
+        raise ProblemError(
+            f"t = {t:g} lies between {start:g} and {end:g}, and V jumps at the dates "
+            "of the right to stop on the way: it cannot be interpolated. Ask solve for "
+            f"it: times=[..., {t:g}]."
+        )
+
+
 def _snapshot(
     solution: TimedSolution, t: float, kind: type[GridSolution]
 ) -> GridSolution:
@@ -120,6 +136,7 @@ def _snapshot(
         )
     right, share = _place(times, t)
     near = right if share > 0.5 else right - 1
+    _refuse_jump(solution, t, right, share)
 
     def between(table: Array) -> Array:
         return (1.0 - share) * table[right - 1] + share * table[right]

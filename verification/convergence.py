@@ -129,7 +129,8 @@ def convergence_study(
         A problem with several values a state (modes), or with impulses.
     """
     problem.require_only(
-        "convergence_study", "exit", "stop", "average", "adversary", "horizon"
+        "convergence_study",
+        *("exit", "stop", "dates", "average", "adversary", "horizon"),
     )
     assert problem.domain is not None
     shapes = list(shapes)

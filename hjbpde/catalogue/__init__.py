@@ -19,7 +19,7 @@ from .mechanics import mountain_car, pendulum, van_der_pol
 from .merton import merton
 from .minimum_time import double_integrator, eikonal, zermelo
 from .optimal_default import optimal_default
-from .options import american_put, european_call, uncertain_volatility
+from .options import american_put, bermudan_put, european_call, uncertain_volatility
 from .quadrotor import quadrotor
 from .reachability import air3d, dubins_car, hamilton_jacobi, harmonic_oscillator
 from .regime_switching import regime_switching_call
@@ -33,6 +33,7 @@ _BUILDERS: dict[str, Callable[..., ControlProblem]] = {
     "robust-lqr": robust_lqr,
     "manufactured": manufactured,
     "american-put": american_put,
+    "bermudan-put": bermudan_put,
     "european-call": european_call,
     "uncertain-volatility": uncertain_volatility,
     "jump-diffusion-put": jump_diffusion_put,

@@ -8,6 +8,8 @@ import numpy as np
 from scipy.special import ndtr
 
 from ..arrays import namespace
+from ..errors import ProblemError
+from ..events import Stop
 from ..grid import Grid
 from ..problem import ControlProblem, Exact
 from ..sets import Box, Finite
@@ -96,6 +98,41 @@ def american_put(
         terminal=payoff,
         stop=payoff,
         name="american-put",
+        suggested_grid=Grid(domain, 801),
+    )
+
+
+def bermudan_put(
+    *,
+    strike: float = 110.0,
+    maturity: float = 1.0,
+    rate: float = 0.1,
+    sigma: float = 0.2,
+    dates: int = 10,
+    half_width: float = 1.5,
+) -> ControlProblem:
+    """Bermudan put: the right to sell at K at equally spaced dates, T the last.
+
+    The controller may stop at ``k T / dates``, k = 1, 2, ... and take ``K - S``; one
+    date is the European put. With the default parameters V(0, 100) = 10.479520123
+    (Fang and Oosterlee, Numer. Math. 114 (2009) 27, section 5.1).
+    """
+    require_positive("bermudan-put", strike=strike, maturity=maturity, sigma=sigma)
+    if dates != int(dates) or not 1 <= dates <= 1000:
+        raise ProblemError(f"bermudan-put: dates = {dates}; give 1 to 1000 of them.")
+    domain, _ = _domain(strike, half_width)
+
+    def payoff(x: Any) -> Any:
+        return np.maximum(strike - np.exp(x[..., 0]), 0.0)
+
+    when = np.linspace(0.0, maturity, int(dates) + 1)[1:]
+    return ControlProblem(
+        **_asset(rate, sigma),
+        domain=domain,
+        horizon=maturity,
+        terminal=payoff,
+        stop=Stop(payoff, dates=when),
+        name="bermudan-put",
         suggested_grid=Grid(domain, 801),
     )
 

@@ -14,6 +14,7 @@ from ..boundary import Dirichlet, Extrapolate, Reflecting
 from ..checkpoint import Checkpoint
 from ..error_bar import NESTED_SAFETY, neighbour_maximum
 from ..errors import MethodMismatch, ProblemError
+from ..events import Stop
 from ..game_solution import GameSolution
 from ..grid import Grid
 from ..held import held, keywords
@@ -36,7 +37,8 @@ LEAST_NODES = 7
 
 def marches_explicitly(problem: ControlProblem, grid: Grid) -> bool:
     """Whether explicit marching fits: a horizon, no noise, no exit, equal steps."""
-    if problem.special - {"horizon", "stop", "adversary"} or problem.horizon is None:
+    takes = {"horizon", "stop", "dates", "adversary"}
+    if problem.special - takes or problem.horizon is None:
         return False
     rules = {type(rule) for rule in problem.faces.values() if rule is not None}
     steps = [grid.spacing(k)[1] for k in range(grid.dimension)]
@@ -80,7 +82,7 @@ def run_explicit(
         "control": a,
         "error_bar": bar + cut + floor,
         "stopping": _stopping(problem, grid, marched),
-        "report": _report(method, marched, game, parts, spent, order),
+        "report": _report(method, marched, game, parts, spent, order, problem.dates),
         "scheme": Upwind(),
         "artificial_axes": problem.artificial_axes,
     }
@@ -117,10 +119,12 @@ def _march(
     ends = _ends(problem, grid, method, closed)
     own = replace(method, ends=ends, tube=tube)
     constraint = _constraint(problem, grid)
-    args = (game.hamiltonian, grid, terminal, outputs, own)
+    # Every date ends a step, so that the bound there acts on V at the date.
+    times = np.union1d(outputs, problem.dates)
+    args = (game.hamiltonian, grid, terminal, times, own)
     more: dict[str, Any] = {"constraint": constraint, "rho": game.rho, "page": page}
     if not progress:
-        return game, march_explicit(*args, **more)
+        return game, _at_times(march_explicit(*args, **more), outputs)
     from rich.progress import Progress
 
     with Progress(transient=True) as shown:
@@ -129,7 +133,13 @@ def _march(
         def tick(t: float) -> None:
             shown.update(task, completed=float(outputs[-1]) - t)
 
-        return game, march_explicit(*args, **more, tick=tick)
+        return game, _at_times(march_explicit(*args, **more, tick=tick), outputs)
+
+
+def _at_times(marched: Marched, times: Array) -> Marched:
+    """What was asked for of all the times marched to."""
+    kept = np.searchsorted(marched.times, times)
+    return replace(marched, times=times, values=marched.values[kept])
 
 
 def _ends(
@@ -164,23 +174,34 @@ def _constraint(problem: ControlProblem, grid: Grid) -> Constraint:
     nodes = grid.nodes()
     sides = {}
     for stop in problem.stops:
-        sides[stop.by] = _obstacle(problem.sign, stop.payoff, nodes)
+        sides[stop.by] = _obstacle(problem, stop, nodes)
     lower, upper = sides.get("controller"), sides.get("adversary")
     if lower is not None and upper is not None:
         lower = _below(lower, upper)
     return Constraint(lower, upper, _dirichlet(problem, grid))
 
 
-def _obstacle(sign: float, payoff: Any, nodes: Array) -> Callable[[float], Array]:
-    """psi on the nodes as a function of calendar time, evaluated once if it rests."""
+def _obstacle(
+    problem: ControlProblem, stop: Stop, nodes: Array
+) -> Callable[[float], Array]:
+    """psi on the nodes as a function of calendar time, evaluated once if it rests.
+
+    Away from its dates a right is no bound at all.
+    """
+    sign, slack = problem.sign, 1e-12 * float(problem.horizon or 0.0)
+    nothing = np.array(-np.inf if stop.by == "controller" else np.inf)
+
+    def psi(t: float) -> Array:
+        return sign * _on_nodes(held(stop.payoff, t=t), nodes, "stop")
+
+    resting = None if "t" in keywords(stop.payoff) else psi(0.0)
 
     def at(t: float) -> Array:
-        return sign * _on_nodes(held(payoff, t=t), nodes, "stop")
+        if not stop.acts_at(t, slack):
+            return np.broadcast_to(nothing, nodes.shape[:-1]).ravel()
+        return psi(t) if resting is None else resting
 
-    if "t" in keywords(payoff):
-        return at
-    resting = at(0.0)
-    return lambda t: resting
+    return at
 
 
 def _below(
@@ -337,6 +358,7 @@ def _report(
     parts: dict[str, float],
     spent: float,
     order: float | None,
+    dates: tuple[float, ...],
 ) -> Report:
     scheme, numerical = type(method.scheme).__name__, type(method.hamiltonian).__name__
     return Report(
@@ -348,6 +370,7 @@ def _report(
         error_parts=parts,
         observed_order=order,
         details={
+            **({"dates": list(dates)} if dates else {}),
             "steps": marched.steps,
             "dt": list(marched.dt),
             "speeds": marched.speeds.tolist(),

@@ -50,7 +50,8 @@ def run_marching(
         check_game_faces(problem)
     start = time.perf_counter()
     grids = nested_grids(grid)[-3:]
-    to_go = time_grid(float(problem.horizon or 0.0), outputs, method.steps)
+    end = float(problem.horizon or 0.0)
+    to_go = time_grid(end, outputs, method.steps, problem.dates)
     plan = Plan(to_go, outputs, checkpoint)
     levels: list[InTime] = []
     for one, _ in bar_over(grids, [g.shape for g in grids], progress, "march"):
@@ -65,6 +66,9 @@ def run_marching(
         missed = _surface(stepper, levels[-1].best, outputs)
         parts["exit surface"], bar = float(missed.max()), bar + missed
     opinion, shape = nested.opinion(values), runs[-1].values.shape
+    if problem.stops:
+        # Extrapolation in space may pass psi once more.
+        values = _on_the_right_side(stepper, values, outputs)
     bar = bar + cut + 8 * EPS * float(np.max(np.abs(values)))
     fields: dict[str, Any] = {
         "problem": problem,
@@ -74,7 +78,7 @@ def run_marching(
         "control": runs[-1].controls,
         "error_bar": bar.reshape(shape),
         "stopping": runs[-1].stops if problem.stops else None,
-        "report": _report(method, len(to_go), spent, parts, grids),
+        "report": _report(method, parts, spent, _details(problem, grids, to_go)),
         "scheme": method.scheme,
         "second_opinion": (
             None if opinion is None else problem.sign * opinion.reshape(shape)
@@ -88,17 +92,16 @@ def run_marching(
 
 
 def _report(
-    method: Marching, times: int, spent: float, parts: dict[str, float],
-    grids: list[Grid],
-) -> Report:  # fmt: skip
+    method: Marching, parts: dict[str, float], spent: float, details: dict[str, Any]
+) -> Report:
     return Report(
         status="converged",
         method=method.name,
-        iterations=times * (2 ** max(method.levels, 2) - 1),
+        iterations=(details["steps"] + 1) * (2 ** max(method.levels, 2) - 1),
         seconds={"march": spent},
         checks=("every step's residual or change measured",),
         error_parts=parts,
-        details={"grids": [list(g.shape) for g in grids], "steps": times - 1},
+        details=details,
     )
 
 
@@ -124,6 +127,15 @@ class Plan:
     checkpoint: Checkpoint
 
 
+def _details(
+    problem: ControlProblem, grids: list[Grid], to_go: Array
+) -> dict[str, Any]:
+    """Grids and steps, and the dates after which V jumps."""
+    found: dict[str, Any] = {"grids": [list(g.shape) for g in grids]}
+    found["steps"] = len(to_go) - 1
+    return {**found, "dates": list(problem.dates)} if problem.dates else found
+
+
 def _in_time(
     problem: ControlProblem, grid: Grid, method: Marching, plan: Plan
 ) -> tuple[InTime, list[Run], Marches]:
@@ -138,7 +150,8 @@ def _in_time(
         runs.append(march(stepper, times, plan.outputs, page))
     assert stepper is not None
     values = [run.values.reshape(-1, *grid.shape) for run in runs]
-    best, before, earlier = romberg(values, 2 if problem.stops else method.levels - 1)
+    may_stop = any(stop.dates is None for stop in problem.stops)
+    best, before, earlier = romberg(values, 2 if may_stop else method.levels - 1)
     if method.levels == 1:
         best, before, earlier = values[0], 2.0 * values[1] - values[0], None
     if problem.stops:
@@ -146,8 +159,8 @@ def _in_time(
     for part in stepper.parts:
         _remember(part)
     central = all(all_central(part.state) for part in stepper.parts)
-    several, may_stop = len(stepper.parts), bool(problem.stops)
-    level = InTime(grid, best, before, earlier, central, may_stop, several)
+    kinds = (central, may_stop, bool(problem.dates))
+    level = InTime(grid, best, before, earlier, *kinds, len(stepper.parts))
     return level, runs, stepper
 
 
@@ -157,8 +170,7 @@ def _on_the_right_side(stepper: Marches, values: Array, outputs: Array) -> Array
     for k, part in enumerate(stepper.parts):
         state, problem, last = part.state, part.problem, part.state.V
         for V, t in zip(found[k::several][::-1], outputs[::-1], strict=True):
-            if problem.data_depend_on_time:
-                set_obstacles(problem.at_time(float(t)), state)
+            set_obstacles(problem, state, problem.stops_at(float(t)))
             if state.least is not None:
                 np.maximum(V, state.least, out=V)
             if state.most is not None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ..checkpoint import Page
 from ..closure import target_slopes
 from ..errors import NotConverged, ProblemError
+from ..events import Stop
 from ..faces import Faces
 from ..game_tables import GameTables, tables_of
 from ..grid import Grid
@@ -35,6 +36,8 @@ from .state import GridState, make_state, on_nodes, set_obstacles
 
 Array = NDArray[np.float64]
 STEP_TOLERANCE = 1e-11
+LEAST_STEPS = 6
+"""Steps of the coarsest time grid between two dates."""
 MOST_STEPS = 100_000
 """The first step of the finest of five time grids is still 2e4 roundings of T."""
 
@@ -87,19 +90,34 @@ class Marching:
         return text + (", extrapolated in space" if self.order == 4 else "")
 
 
-def time_grid(horizon: float, outputs: Array, steps: int) -> Array:
-    """Times to go, increasing from 0: graded as j^2, outputs among them.
+def time_grid(
+    horizon: float, outputs: Array, steps: int, dates: tuple[float, ...] = ()
+) -> Array:
+    """Times to go, increasing from 0: graded as j^2, outputs and dates among them.
 
-    Small steps follow the terminal data, whose kinks are smoothed there.
+    Small steps follow the terminal data, whose kinks are smoothed there, and every
+    date at which somebody may stop, where V gets new ones. An interval between dates
+    of length L takes ``steps sqrt(L / T)`` steps, so that all begin alike.
     """
-    graded = horizon * (np.arange(steps + 1) / steps) ** 2
-    merged = np.sort(np.concatenate([graded, horizon - outputs]))
-    apart = np.concatenate([[True], np.diff(merged) > 1e-3 * horizon / steps**2])
+    marks = np.unique(np.r_[0.0, horizon, horizon - np.asarray(dates, float)])
+    graded = np.concatenate(
+        [_graded(*pair, horizon, steps) for pair in pairwise(marks)]
+    )
+    merged = np.sort(np.r_[0.0, graded, horizon - outputs])
+    least = 1e-3 * min(horizon / steps**2, float(np.diff(marks).min()))
+    apart = np.concatenate([[True], np.diff(merged) > least])
     kept = merged[apart]
-    to_go = horizon - outputs
+    to_go = np.r_[horizon - outputs, marks]
     nearest = np.abs(kept[:, None] - to_go[None, :]).argmin(axis=0)
     kept[nearest] = to_go
     return kept
+
+
+def _graded(start: float, end: float, horizon: float, steps: int) -> Array:
+    """Times after `start` up to `end`, graded as j^2."""
+    share = np.sqrt((end - start) / horizon)
+    count = steps if share == 1.0 else max(LEAST_STEPS, round(steps * share))
+    return start + (end - start) * (np.arange(1, count + 1) / count) ** 2
 
 
 def halved(times: Array) -> Array:
@@ -146,7 +164,7 @@ class Stepper:
             known = before._known_jumps()
             tables = tables.on(faces, None if known is None else known.on(faces))
         state = make_state(faces, tables, scheme.code, terminal.copy())
-        set_obstacles(problem.at_time(_end(problem)), state)
+        set_obstacles(problem, state, problem.stops_at(_end(problem)))
         _check_terminal(state, terminal)
         base = None if problem.depends_on_time else state.tables
         return cls(problem, grid, scheme.code, state, base, closed)
@@ -186,6 +204,8 @@ class Stepper:
             source = source + state.off_axes.miss(state.V)
         if self.problem.data_depend_on_time:
             self._renew(t)
+        elif self.problem.dates:
+            set_obstacles(self.problem, state, self._always(self.problem))
         rho = tables.rho - 1.0 + rate
         state.tables = _stepped(tables, rho, source)
         if self.closed and state.faces.artificial:
@@ -225,7 +245,19 @@ class Stepper:
         # A guess that meets them: fixed nodes are read, never solved for.
         self.state.V = self.state.V.copy()
         self.state.faces.set_fixed(self.state.V)
-        set_obstacles(now, self.state)
+        set_obstacles(now, self.state, self._always(now))
+
+    @staticmethod
+    def _always(problem: ControlProblem) -> tuple[Stop, ...]:
+        """The rights to stop that hold throughout a step, not at dates only."""
+        return tuple(stop for stop in problem.stops if stop.dates is None)
+
+    def exercise(self, t: float) -> None:
+        """Where t is a date: V moved to the right side of the stops that hold then."""
+        slack = 1e-12 * _end(self.problem)
+        if any(abs(t - date) <= slack for date in self.problem.dates):
+            set_obstacles(self.problem, self.state, self.problem.stops_at(t))
+            self.state.faces.set_fixed(self.state.V)
 
     def control(self) -> Array:
         """The last step's control, (*shape, m); before any, that of the terminal V.
@@ -278,6 +310,10 @@ class Marches(Protocol):
         """From V(t + dt) to V(t)."""
         ...
 
+    def exercise(self, t: float) -> None:
+        """Where t is a date: V moved to the right side of the stops that hold then."""
+        ...
+
     def control(self) -> Array:
         """The control of the last step, (*shape, m)."""
         ...
@@ -324,6 +360,7 @@ def march(
             page.keep(lambda j=j: _kept(stepper, run, j), finished=last)
         if j:
             stepper.step(horizon - time, time - to_go[j - 1])
+            stepper.exercise(horizon - time)
         at = wanted.get(float(round(time, 12)))
         if at is not None:
             run.values[at] = stepper.value
@@ -394,7 +431,8 @@ def _end(problem: ControlProblem) -> float:
 
 
 def output_times(problem: ControlProblem, times: Any) -> Array:
-    """The calendar times to keep: 33 equally spaced by default, 0 and T included.
+    """The calendar times to keep: 33 equally spaced and the dates of rights to stop by
+    default, 0 and T included.
 
     Raises
     ------
@@ -403,7 +441,7 @@ def output_times(problem: ControlProblem, times: Any) -> Array:
     """
     end = _end(problem)
     if times is None:
-        return np.linspace(0.0, end, 33)
+        return _merged(np.linspace(0.0, end, 33), problem.dates, end)
     found = np.unique(np.atleast_1d(np.asarray(times, float)))
     if not np.isfinite(found).all() or found[0] < 0 or found[-1] > end:
         raise ProblemError(
@@ -411,3 +449,11 @@ def output_times(problem: ControlProblem, times: Any) -> Array:
             f"{found[-1]:g}; t = 0 is today, t = T = {end:g} is terminal."
         )
     return np.unique(np.concatenate([[0.0], found, [end]]))
+
+
+def _merged(times: Array, dates: tuple[float, ...], end: float) -> Array:
+    """Both in order; of a time and a date that agree up to rounding, the date."""
+    if not dates:
+        return times
+    apart = np.abs(times[:, None] - np.asarray(dates)).min(axis=1) > 1e-9 * end
+    return np.sort(np.r_[times[apart], dates])

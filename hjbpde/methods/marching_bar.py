@@ -39,7 +39,8 @@ class InTime:
 
     `before` and `earlier` are what `best` is compared with; earlier is None where no
     trend can be seen. `is_central`: every weight of the scheme was. `may_stop`:
-    somebody may stop. With K modes there are K rows a time, (T K, *shape).
+    somebody may stop at any time; `has_dates`: at dates, where V gets kinks. With K
+    modes there are K rows a time, (T K, *shape).
     """
 
     grid: Grid
@@ -48,6 +49,7 @@ class InTime:
     earlier: Array | None
     is_central: bool
     may_stop: bool = False
+    has_dates: bool = False
     modes: int = 1
 
     @property
@@ -111,7 +113,8 @@ class InSpace:
     @cached_property
     def is_smooth(self) -> bool:
         """Whether the terminal value has no kinks and nobody may stop."""
-        if self.levels[-1].may_stop or len(self.levels) < 3:
+        fine = self.levels[-1]
+        if fine.may_stop or fine.has_dates or len(self.levels) < 3:
             return False
         misses = []
         for coarse, fine in pairwise(self.levels):

@@ -65,6 +65,11 @@ class ModedStepper:
         for part in self.parts:
             part.check(t, dt)
 
+    def exercise(self, t: float) -> None:
+        """Where t is a date: V moved to the right side of the stops that hold then."""
+        for part in self.parts:
+            part.exercise(t)
+
     def control(self) -> Array:
         """The last step's controls, (K, *shape, m)."""
         return np.stack([part.control() for part in self.parts])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -159,8 +159,11 @@ class GridSolver(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class Settling:
-    """A grid solver by `settle` alone."""
+    """A grid solver by one function, called like `settle`, the default."""
+
+    by: Callable[..., None] | None = None
 
     def settle(
         self,
@@ -170,7 +173,7 @@ class Settling:
         first: bool,
     ) -> None:
         """Solve one grid, in place."""
-        settle(state, method, options, first)
+        (self.by or settle)(state, method, options, first=first)
 
     def memory(self) -> dict[str, Any]:
         """Nothing."""

@@ -23,7 +23,7 @@ from ..tabulate import GeneralTables, Tables, fixed_policy_tables, tabulate
 from .bounds import bound
 from .corrections import Corrections
 from .face_controls import complete_ends
-from .nested import RunOptions, solve_nested
+from .nested import RunOptions, Settling, solve_nested
 from .policy_iteration import PolicyIteration, cubically_prolonged
 from .state import GridState, on_nodes
 
@@ -84,7 +84,7 @@ def solved_fields(
     One grid is solved by `settled`, see `solve_nested`.
     """
     with clock.phase("solve"):
-        states = solve_nested(problem, grid, tables, method, options, settled)
+        states = solve_nested(problem, grid, tables, method, options, Settling(settled))
     fine = states[-1]
     complete_ends(fine)
     value, a, corrections = fine.V, fine.a, Corrections()

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..correlation import Correlation
 from ..errors import ProblemError
+from ..events import Stop
 from ..faces import Faces
 from ..game_tables import GameTables
 from ..grid import Grid
@@ -160,10 +161,17 @@ def on_nodes(grid: Grid, a: Array) -> Array:
     return np.ascontiguousarray(a.T.reshape(*grid.shape, len(a)))
 
 
-def set_obstacles(problem: ControlProblem, state: GridState) -> None:
-    """psi of every right to stop on the nodes, and V moved to its right side."""
-    nodes = state.grid.nodes()
-    for stop in problem.stops:
+def set_obstacles(
+    problem: ControlProblem, state: GridState, stops: tuple[Stop, ...] | None = None
+) -> None:
+    """psi of rights to stop on the nodes, and V moved to its right side.
+
+    `stops`: those that hold now, by default all of them.
+    """
+    stops = problem.stops if stops is None else stops
+    state.least = state.most = None
+    nodes = state.grid.nodes() if stops else np.empty(0)
+    for stop in stops:
         psi = problem.sign * np.asarray(stop.payoff(nodes), float)
         try:
             psi = np.broadcast_to(psi, state.grid.shape).copy()

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..boundary import Extrapolate, StateConstraint
+from ..checkpoint import Checkpoint
 from ..closure import target_slopes
 from ..defect import HighOrder
 from ..errors import MethodMismatch, NotConverged
@@ -19,7 +20,7 @@ from ..grid import Grid
 from ..players import swapped
 from ..problem import ControlProblem
 from .game_iteration import settle_game
-from .nested import RunOptions, solve_nested
+from .nested import RunOptions, Settling, solve_nested
 from .policy_iteration import PolicyIteration
 from .run import Clock, solved_fields
 from .state import on_nodes
@@ -104,8 +105,10 @@ def _other_value(
     """The value of the monotone scheme with the adversary's choice first, (*shape)."""
     turned = swapped(problem)
     tables = tabulate_game(turned, grid, Faces.of(turned, grid))
-    options = replace(options, guess=None, checkpoint=None)
-    last = solve_nested(turned, grid, tables, method, options, settle_game)[-1]
+    options = replace(options, guess=None, checkpoint=Checkpoint())
+    last = solve_nested(turned, grid, tables, method, options, Settling(settle_game))[
+        -1
+    ]
     if last.status == "not converged":
         raise NotConverged(
             "the game as written is solved, but not the one with the order of play "

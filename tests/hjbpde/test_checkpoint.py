@@ -127,6 +127,7 @@ def same_bits(one, two):
 IMPLICIT = {
     "European call": lambda: (hjb.catalogue.get("european-call"), 33),
     "American put": lambda: (hjb.catalogue.get("american-put"), 33),
+    "dates": lambda: (hjb.catalogue.get("bermudan-put", dates=3), 33),
     "moving data": lambda: (moving(), 33),
     "artificial faces": lambda: (plane(), (17, 13)),
     "correlated noise": lambda: (plane(((0.4, 0.0), (0.25, 0.2))), (17, 17)),
