@@ -345,12 +345,13 @@ class Krylov:
 
     @property
     def plan(self) -> list[list[int]] | None:
-        """The axes halved, see `Multigrid`."""
-        return self.multigrid.plan
+        """The axes halved, see `Multigrid`; None where it is not what preconditions."""
+        return self.inner.plan if isinstance(self.inner, Multigrid) else None
 
     @plan.setter
     def plan(self, plan: list[list[int]]) -> None:
-        self.multigrid.plan = plan
+        assert isinstance(self.inner, Multigrid)
+        self.inner.plan = plan
 
     def prepare(self, rows: Rows) -> None:
         """Coarsen the rows."""

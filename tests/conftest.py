@@ -1,7 +1,9 @@
-"""What every test shares: one thread, strict floating point, repeatable examples."""
+"""What every test shares: one thread, strict floating point, repeatable examples,
+and runs that are killed."""
 
 import importlib.util
 import os
+from contextlib import contextmanager
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -31,3 +33,26 @@ def closed_figures():
 
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """``with killed(owner, name, calls)``: the call of owner.name after `calls` others
+    raises KeyboardInterrupt, which must come out."""
+
+    @contextmanager
+    def within(owner, name, calls):
+        whole, done = getattr(owner, name), []
+
+        def short(*arguments, **options):
+            if len(done) == calls:
+                raise KeyboardInterrupt
+            done.append(1)
+            return whole(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, short)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return within

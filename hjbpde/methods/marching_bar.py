@@ -59,11 +59,22 @@ class InTime:
 
     def bar(self, smooth: bool) -> Array:
         """The part of the bar that the time steps answer for, (T, *shape)."""
-        last = _widened(self.best - self.before, self.grid)
+        last = self._beside(_widened(self.best - self.before, self.grid))
         if self.earlier is None or not smooth:
             return SAFETY * last
         last, first = _spread(last), _spread(np.abs(self.before - self.earlier))
+        # Where the last correction happens to change its sign in time, the one before
+        # it tells how large it is elsewhere.
+        usual = last.max() / max(float(first.max()), np.finfo(float).tiny)
+        last = np.maximum(last, usual * first)
         return SAFETY * last * _share(last, first, LEAST_SHARE_IN_TIME)
+
+    def _beside(self, changes: Array) -> Array:
+        """The largest of changes (T, *shape) at the output times next to each."""
+        in_time = changes.reshape(-1, self.modes, *changes.shape[1:])
+        wide = maximum_filter1d(in_time, 3, axis=0, mode="nearest")
+        # Nothing has changed yet at the horizon itself.
+        return np.concatenate([wide[:-1], in_time[-1:]]).reshape(changes.shape)
 
 
 @dataclass(frozen=True, eq=False)

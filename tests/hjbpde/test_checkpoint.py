@@ -1,7 +1,6 @@
 """Solves killed on the way go on from their file with the bits of one never killed."""
 
 import time
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -17,29 +16,6 @@ MARCHING = hjb.Marching(steps=6, levels=2)
 def always_due(monkeypatch):
     """Every step is written, not only one after a while."""
     monkeypatch.setattr(files.Checkpoint, "due", property(lambda self: bool(self.path)))
-
-
-@pytest.fixture
-def killed(monkeypatch):
-    """``with killed(owner, name, calls)``: the call of owner.name after `calls` others
-    raises KeyboardInterrupt, which must come out."""
-
-    @contextmanager
-    def within(owner, name, calls):
-        whole, done = getattr(owner, name), []
-
-        def short(*arguments, **options):
-            if len(done) == calls:
-                raise KeyboardInterrupt
-            done.append(1)
-            return whole(*arguments, **options)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(owner, name, short)
-            with pytest.raises(KeyboardInterrupt):
-                yield
-
-    return within
 
 
 @pytest.fixture
@@ -90,12 +66,13 @@ def plane(diffusion=((0.4, 0.0), (0.0, 0.3)), boundary=None):
     )
 
 
-def changing_shape():
+def changing_shape(shared=0.0):
     """Noise that turns from one axis to the other: hierarchies of different axes."""
 
     def diffusion(x, a, t):
         out = np.zeros((*x.shape, 2))
         out[..., 0, 0], out[..., 1, 1] = 0.02 + 0.8 * t, 0.82 - 0.8 * t
+        out[..., 1, 0] = shared * out[..., 0, 0]
         return out
 
     problem = plane(boundary=hjb.Reflecting())
@@ -134,6 +111,7 @@ IMPLICIT = {
     "modes": lambda: (hjb.catalogue.get("regime-switching-call"), 33),
     "searched controls": lambda: (searched(), 17),
     "changing hierarchies": lambda: (changing_shape(), (25, 25)),
+    "changing, correlated": lambda: (changing_shape(0.3), (25, 25)),
 }
 
 

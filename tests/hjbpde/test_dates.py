@@ -128,6 +128,7 @@ def test_bermudan_put_meets_quadrature_before_at_and_after_dates():
 def test_stopping_is_marked_at_dates_only_and_the_right_counts_at_its_date():
     problem = hjb.catalogue.get("bermudan-put", dates=4)
     found = hjb.solve(problem, 101, QUICK, times=[0.25, 0.26, 0.4, 0.5])
+    assert isinstance(found, hjb.TimedSolution)
     y, inner = inside(found)
     psi = PUT.strike - np.exp(y)
     at_date = np.isin(found.times, [0.25, 0.5, 1.0])
@@ -148,6 +149,7 @@ def test_stopping_is_marked_at_dates_only_and_the_right_counts_at_its_date():
 def test_dates_are_kept_by_default():
     problem = hjb.catalogue.get("bermudan-put", dates=3)
     found = hjb.solve(problem, 33, hjb.Marching(steps=4, levels=1))
+    assert isinstance(found, hjb.TimedSolution)
     assert np.isin([1 / 3, 2 / 3, 1.0], found.times).all()
     assert len(found.times) == 35
 
@@ -258,6 +260,7 @@ def test_explicit_marching_stops_at_dates():
         stop=hjb.Stop(lambda x: 0.5 * np.exp(-((x[..., 0] + 1.5) ** 2)), dates=[0.4]),
     )
     found = hjb.solve(problem, 201, times=[0.2, 0.4, 0.5])
+    assert isinstance(found, hjb.TimedSolution)
     assert isinstance(hjb.default_method(problem, found.grid), hjb.ExplicitMarching)
     x = found.grid.axes[0]
     inner, covered = np.abs(x) < 1.5, []

@@ -276,3 +276,32 @@ def test_kinks_off_the_nodes_are_covered():
     gap = np.abs(found.value[0] - fine.value[0, ::4])[inner]
     bar = (found.error_bar[0] + fine.error_bar[0, ::4])[inner]
     assert (gap <= bar).mean() >= 0.99
+
+
+RATES = {
+    "2 t": (lambda t: 2 * t, lambda t: t**2),
+    "6 t^2": (lambda t: 6 * t**2, lambda t: 2 * t**3),
+    "e^t": (np.exp, np.exp),
+    "1 + sin 8 t": (lambda t: 1 + np.sin(8 * t), lambda t: t - np.cos(8 * t) / 8),
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+@pytest.mark.parametrize("horizon", [0.5, 1.0])
+def test_bars_cover_where_the_step_error_changes_its_sign_in_time(name, horizon):
+    """V = exp(-int rho), no state in it: the error of the steps alone, nine times."""
+    rate, whole = RATES[name]
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: 0 * x,
+        diffusion=0.3,
+        reward=lambda x, a: 0 * x[..., 0],
+        discount=lambda x, t: rate(t) + 0 * x[..., 0],
+        domain=hjb.Box([0.0], [2 * np.pi], [True]),
+        horizon=horizon,
+        terminal=1.0,
+    )
+    solution = hjb.solve(problem, 16, times=np.linspace(0, horizon, 9))
+    assert isinstance(solution, hjb.TimedSolution)
+    exact = np.exp(whole(solution.times) - whole(horizon))
+    error = np.abs(solution.value - exact[:, None])
+    assert (error <= solution.error_bar).mean() >= 0.99
