@@ -59,9 +59,11 @@ class InTime:
 
     def bar(self, smooth: bool) -> Array:
         """The part of the bar that the time steps answer for, (T, *shape)."""
-        last = self._beside(_widened(self.best - self.before, self.grid))
-        if self.earlier is None or not smooth:
+        last = _widened(self.best - self.before, self.grid)
+        if not smooth:
             return SAFETY * last
+        if self.earlier is None:
+            return SAFETY * self._beside(last)
         last, first = _spread(last), _spread(np.abs(self.before - self.earlier))
         # Where the last correction happens to change its sign in time, the one before
         # it tells how large it is elsewhere.

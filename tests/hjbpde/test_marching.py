@@ -300,7 +300,7 @@ def test_bars_cover_where_the_step_error_changes_its_sign_in_time(name, horizon)
         horizon=horizon,
         terminal=1.0,
     )
-    solution = hjb.solve(problem, 16, times=np.linspace(0, horizon, 9))
+    solution = hjb.solve(problem, 48, times=np.linspace(0, horizon, 9))
     assert isinstance(solution, hjb.TimedSolution)
     exact = np.exp(whole(solution.times) - whole(horizon))
     error = np.abs(solution.value - exact[:, None])
