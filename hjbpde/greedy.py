@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from .errors import ProblemError
 from .game_tables import game_tables_at
 from .improvement import SmoothSlopes, greedy, initial_policy
-from .probe import control_range, fit_quadratic
+from .point_tables import tables_at
 from .problem import ControlProblem
-from .sets import Box, Finite
-from .tabulate import GeneralTables, QuadraticTables, Tables
+from .sets import Finite
+from .state_constraint import hold_greedy
 
 Array = NDArray[np.float64]
 
@@ -24,6 +24,8 @@ def greedy_control(
     start: Array | None = None,
 ) -> Array:
     """argmax_a { r + f . p + tr(sigma sigma^T hess)/2 } (argmin with cost).
+
+    On a face with StateConstraint among the controls that lead across none.
 
     Parameters
     ----------
@@ -38,6 +40,11 @@ def greedy_control(
     Returns
     -------
     (n, m), inside the control set.
+
+    Raises
+    ------
+    ProblemError
+        A gradient that is not finite; a state whose face admits no control, named.
     """
     n, d = x.shape
     if problem.controls is None or n == 0:
@@ -54,7 +61,7 @@ def greedy_control(
     if start is not None:
         a = np.ascontiguousarray(start.T, dtype=float).copy()
     greedy(tables, slopes, a, scan=start is None)
-    return np.ascontiguousarray(a.T)
+    return hold_greedy(problem, x, p, hess, np.ascontiguousarray(a.T))
 
 
 def greedy_pair(
@@ -78,23 +85,3 @@ def greedy_pair(
     u = np.ascontiguousarray(np.concatenate(parts, axis=-1).T)
     greedy(tables, slopes, u)
     return np.ascontiguousarray(u.T)
-
-
-def tables_at(
-    problem: ControlProblem, x: Array, bounds: tuple[Array, Array] | None = None
-) -> Tables:
-    """Tables at scattered points x (n, d), closed-form where that holds.
-
-    `bounds`, low and high (m, n), take the place of the control box.
-    """
-    rho, one = np.ones(1), np.zeros((problem.n_controls, 1))
-    if not isinstance(problem.controls, Box):
-        return GeneralTables(problem, x, one, one, rho, None)
-    low, high = control_range(problem, x) if bounds is None else bounds
-    low, high = np.ascontiguousarray(low), np.ascontiguousarray(high)
-    fit = fit_quadratic(problem, x, low, high, np.random.default_rng(0))
-    if fit.structure.closed_form:
-        return QuadraticTables(
-            fit.f0, fit.B, fit.D, fit.r0, fit.r1, fit.R, low, high, rho
-        )
-    return GeneralTables(problem, x, low, high, rho, None, fit.structure.note)

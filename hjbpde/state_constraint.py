@@ -24,9 +24,9 @@ from scipy.optimize import minimize
 
 from .boundary import StateConstraint
 from .errors import ProblemError
-from .greedy import tables_at
 from .improvement import SCAN
 from .multipliers import SLACK, Multipliers
+from .point_tables import tables_at
 from .probe import base_and_step, control_range
 from .problem import ControlProblem
 from .sets import Finite

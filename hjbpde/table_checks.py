@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .tables import QuadraticTables
 
 Array = NDArray[np.float64]
+ROUNDING = 1e-12
+"""Outward drift, relative to 1 + sup|f|, that counts as none on a face."""
 
 
 def check_bounded(tables: QuadraticTables, x: Array, opposed: int = 0) -> None:
@@ -57,6 +59,34 @@ def check_noiseless(grid: Grid, faces: Faces, D: Array) -> None:
                 "control keeps the state inside. Let the diffusion vanish there, or "
                 "use Reflecting()."
             )
+
+
+def hold_inside(grid: Grid, faces: Faces, f: Array, a: Array) -> None:
+    """Refuse a policy a (N, m) whose drift f (d, N) crosses a face that forbids it.
+
+    What is outward by rounding alone is set to 0, in place.
+    """
+    for face in faces.faces:
+        if not face.inward_only:
+            continue
+        slab = faces.slab(face, 0)
+        sign = -1.0 if face.side == "low" else 1.0
+        push = np.zeros(grid.shape)
+        push[slab] = sign * f[face.axis].reshape(grid.shape)[slab]
+        bad = np.flatnonzero(
+            push.ravel() > ROUNDING * (1.0 + np.nanmax(np.abs(f), initial=0.0))
+        )
+        if bad.size:
+            node = int(bad[0])
+            x = grid.nodes_of(bad[:1])[0]
+            raise ProblemError(
+                f"the policy drives the state out through the face "
+                f"{(face.axis, face.side)}: at {describe_point(x, a[node])} the drift "
+                f"across it is {push.ravel()[node]:.3g} outwards, and the rule there "
+                "(StateConstraint or Extrapolate) admits inward drift only. Change the "
+                "policy there, or the rule."
+            )
+        f[face.axis][push.ravel() > 0] = 0.0
 
 
 Noise = tuple[Array, Array | None]

@@ -35,7 +35,12 @@ from .probe import (
 )
 from .problem import ControlProblem
 from .sets import Box, Finite
-from .table_checks import check_bounded, check_free_pairs, check_noiseless
+from .table_checks import (
+    check_bounded,
+    check_free_pairs,
+    check_noiseless,
+    hold_inside,
+)
 from .tables import BLOCK, GeneralTables, QuadraticTables, Tables, joined_pairs
 
 Array = NDArray[np.float64]
@@ -272,6 +277,7 @@ def fixed_policy_tables(
     general = GeneralTables(problem, x, low, high, np.zeros(1), skip)
     under = general.under(np.ascontiguousarray(a.T))
     check_noiseless(grid, faces, under.D)
+    hold_inside(grid, faces, under.f, a)
     d = x.shape[1]
     rho = discount_of(problem, x)
     empty = np.zeros((0, 1))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hjbpde.greedy import greedy_control
 from hjbpde.problem import ControlProblem
-from hjbpde.state_constraint import hold_greedy, is_constrained, outward_normals
+from hjbpde.state_constraint import is_constrained, outward_normals
 
 from .sampling import FacePoints
 from .value_model import ValueModel, row_scale
@@ -78,7 +78,6 @@ def released(
     slope = model.gradient(inner)
     hess = model.hessian(inner) if callable(problem.diffusion) else None
     other = greedy_control(problem, x[at], slope, hess)
-    other = hold_greedy(problem, x[at], slope, hess, other)
     leaves = inwards(at, other) > 2.0 * pace
     out = a.copy()
     out[at[leaves]] = other[leaves]

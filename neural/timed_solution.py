@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from hjbpde.errors import MethodMismatch, ProblemError
 from hjbpde.greedy import greedy_control
 from hjbpde.simulate import Paths
-from hjbpde.state_constraint import hold_greedy
 
 from .solution import LearnedSolution
 from .time_state import root_clock
@@ -71,7 +70,6 @@ class TimedLearnedSolution(LearnedSolution):
         slope = np.ascontiguousarray(self.model.gradient(y)[:, :-1])
         now_at = np.ascontiguousarray(y[:, :-1])
         a = greedy_control(now, now_at, slope, hess)
-        a = hold_greedy(now, now_at, slope, hess, a)
         return a.reshape(*lead, a.shape[-1])
 
     def stopping_at(self, x: Any, t: float = 0.0) -> NDArray[np.bool_]:

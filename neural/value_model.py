@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from hjbpde.greedy import greedy_control
 from hjbpde.problem import ControlProblem
-from hjbpde.state_constraint import hold_greedy
 
 Array = NDArray[np.float64]
 
@@ -46,8 +45,7 @@ def greedy_policy(
     """
     hess = model.hessian(x) if callable(problem.diffusion) else None
     slope = model.gradient(x)
-    a = greedy_control(problem, x, slope, hess, start)
-    return hold_greedy(problem, x, slope, hess, a)
+    return greedy_control(problem, x, slope, hess, start)
 
 
 def generator_of(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hjbpde import Box, ControlProblem, ProblemError, Report
 from hjbpde.greedy import greedy_control
 from hjbpde.held import held
+from hjbpde.state_constraint import hold_policy
 
 from .differences import first_derivatives, second_derivatives
 
@@ -166,7 +167,11 @@ class Subject:
         return self.problem.sign * (self.value(x) - psi) <= self.slack
 
     def control(self, x: Array) -> tuple[Array, Array]:
-        """The policy projected on its set, and how far each entry moved, (n, m)."""
+        """The policy projected on its set, and how far each entry moved, (n, m).
+
+        On a face with StateConstraint the set is that of the controls which lead
+        across none.
+        """
         raw = self.raw_control(x)
         controls = self.problem.controls
         if controls is None:
@@ -176,6 +181,8 @@ class Subject:
             projected = np.clip(raw, np.asarray(low), np.asarray(high))
         else:
             projected = np.where(np.isfinite(raw), controls.clip(raw), raw)
+        known = np.isfinite(projected).all(axis=1)
+        projected[known] = hold_policy(self.problem, x[known], projected[known])
         return projected, np.abs(projected - raw)
 
 

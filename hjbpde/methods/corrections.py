@@ -68,9 +68,12 @@ class Corrections:
         """The value and control to return, monotone where refused."""
         chosen = self.second if order == 2 else self.fourth[-1]
         assert chosen is not None and self.accepted is not None
-        value = np.where(self.accepted, chosen.V, fine.V)
-        flat = self.accepted.ravel()
-        return value, np.where(flat, chosen.a, fine.a)
+        value, smooth = np.where(self.accepted, chosen.V, fine.V), self.accepted.copy()
+        # There the monotone equation is kept, and with it the control that stays in.
+        for face in fine.faces.faces:
+            if face.inward_only:
+                smooth[fine.faces.slab(face, 0)] = False
+        return value, np.where(smooth.ravel(), chosen.a, fine.a)
 
     def extrapolate(self, states: list[GridState]) -> Array:
         """Richardson: V_h + (V_h - V_2h) / (2^p - 1), on every node of the grid.

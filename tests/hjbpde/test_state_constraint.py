@@ -1,12 +1,14 @@
 """Controls on faces that let nothing out, against general optimisers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
 import hjbpde as hjb
 from hjbpde.greedy import greedy_control
-from hjbpde.state_constraint import hold_greedy, hold_policy, outward_normals
+from hjbpde.state_constraint import hold_policy, outward_normals
 
 SLACK = 1e-11
 
@@ -21,10 +23,6 @@ def constrained(drift, payoff, controls, d=2, **more):
         boundary=hjb.StateConstraint(),
         **more,
     )
-
-
-def held(problem, x, p, hess=None):
-    return hold_greedy(problem, x, p, hess, greedy_control(problem, x, p, hess))
 
 
 def gain(problem, x, p, a):
@@ -107,7 +105,7 @@ def test_coupled_quadratic_maximiser_on_edges_and_corners_is_the_optimum(sense, 
     )
     kept = np.isfinite(wanted)
     assert kept.sum() >= 16  # in a corner there may be no admissible control
-    a = held(problem, x[kept], p[kept])
+    a = greedy_control(problem, x[kept], p[kept])
     push = outward_normals(problem, x[kept]) * problem.drift_at(x[kept], a)
     assert push.max() <= SLACK
     assert np.abs(gain(problem, x[kept], p[kept], a) - wanted[kept]).max() < 1e-6
@@ -118,8 +116,8 @@ def test_a_maximiser_that_points_inwards_is_left_alone():
         lambda x, a: a, lambda x, a: -(a**2).sum(-1), hjb.Box([-1.0] * 2, [1.0] * 2)
     )
     x, p = np.array([[0.0, 0.5], [0.5, 0.5]]), np.array([[1.0, 3.0], [-1.0, 0.2]])
-    free = greedy_control(problem, x, p)
-    assert np.array_equal(held(problem, x, p), free)
+    free = greedy_control(replace(problem, boundary=None), x, p)
+    assert np.array_equal(greedy_control(problem, x, p), free)
 
 
 def test_sliding_along_a_face_mixes_two_extreme_controls():
@@ -138,7 +136,7 @@ def test_sliding_along_a_face_mixes_two_extreme_controls():
         drift, lambda x, a: 0 * a[..., 0], hjb.Box([-1.0] * 2, [1.0] * 2)
     )
     x, p = np.array([[1.0, 0.5]] * 2), np.array([[1.0, 0.1], [1.0, 0.0]])
-    a = held(problem, x, p)
+    a = greedy_control(problem, x, p)
     assert np.allclose(a[0], [1.0, -1.0], atol=1e-12)
     assert np.abs(a.sum(1)).max() <= SLACK
     assert np.allclose(gain(problem, x, p, a), [0.2, 0.0], atol=1e-12)
@@ -153,9 +151,9 @@ def test_consumption_at_a_borrowing_limit_is_the_income():
         d=1,
     )
     x, p = np.zeros((3, 1)), np.array([[0.2], [0.9], [4.0]])
-    assert np.allclose(held(problem, x, p)[:, 0], [1.0, 1.0, 0.25], atol=1e-7)
+    assert np.allclose(greedy_control(problem, x, p)[:, 0], [1.0, 1.0, 0.25], atol=1e-7)
     assert outward_normals(problem, x).tolist() == [[-1.0]] * 3
-    a = held(problem, x, p)
+    a = greedy_control(problem, x, p)
     assert (1.0 - a[:, 0]).min() >= -SLACK
 
 
@@ -164,7 +162,7 @@ def test_a_set_of_controls_loses_those_that_point_outwards():
     problem = constrained(lambda x, a: a, lambda x, a: 0 * a[..., 0], controls, d=1)
     x = np.array([[0.0], [1.0], [0.4], [1.0]])
     p = np.array([[-1.0], [1.0], [1.0], [-1.0]])
-    assert held(problem, x, p)[:, 0].tolist() == [0.5, -0.25, 1.0, -1.0]
+    assert greedy_control(problem, x, p)[:, 0].tolist() == [0.5, -0.25, 1.0, -1.0]
 
 
 def test_a_payoff_that_is_not_concave_is_searched_on_the_whole_admissible_set():
@@ -176,7 +174,7 @@ def test_a_payoff_that_is_not_concave_is_searched_on_the_whole_admissible_set():
         d=1,
     )
     x, p = np.ones((1, 1)), np.zeros((1, 1))
-    assert np.allclose(held(problem, x, p), -1.0)
+    assert np.allclose(greedy_control(problem, x, p), -1.0)
 
 
 def test_noise_that_the_control_makes_is_switched_off_on_the_face():
@@ -202,7 +200,7 @@ def test_noise_that_the_control_makes_is_switched_off_on_the_face():
     )
     x = np.array([[1.0], [2.0]])
     p, hess = np.full((2, 1), 2.0), np.full((2, 1, 1), -0.5)
-    a = held(problem, x, p, hess)
+    a = greedy_control(problem, x, p, hess)
     assert a[0, 0] == 0.0 and abs(a[0, 1] - 0.1) < 1e-9
     assert a[1, 0] == 1.0 and abs(a[1, 1] - 0.5) < 1e-6
 
@@ -217,16 +215,16 @@ def test_noise_across_the_face_is_refused_with_the_state(sigma):
         diffusion=sigma,
     )
     with pytest.raises(hjb.ProblemError, match=r"x = \[0\.?\] .*stills the noise"):
-        held(problem, np.array([[0.5], [0.0]]), np.zeros((2, 1)))
+        greedy_control(problem, np.array([[0.5], [0.0]]), np.zeros((2, 1)))
 
 
 @pytest.mark.parametrize("controls", [hjb.Box(1.0, 2.0), hjb.Finite([[1.0], [2.0]])])
 def test_a_face_without_an_inward_control_is_refused_with_the_state(controls):
     problem = constrained(lambda x, a: a, lambda x, a: 0 * a[..., 0], controls, 1)
     good = np.array([[0.0], [0.7]])
-    assert (held(problem, good, np.ones((2, 1))) > 0).all()
+    assert (greedy_control(problem, good, np.ones((2, 1))) > 0).all()
     with pytest.raises(hjb.ProblemError, match=r"x = \[1\.?\] .*turns the drift"):
-        held(problem, np.array([[1.0]]), np.ones((1, 1)))
+        greedy_control(problem, np.array([[1.0]]), np.ones((1, 1)))
 
 
 def test_a_given_policy_is_pulled_back_just_so_far():
@@ -250,5 +248,49 @@ def test_a_drift_that_bends_in_the_control_is_bisected():
     x = np.array([[1.0]])
     a = hold_policy(problem, x, np.array([[1.5]]))
     assert abs(np.sinh(a[0, 0]) - 0.5) < 1e-9 and np.sinh(a[0, 0]) <= 0.5 + SLACK
-    a = held(problem, x, np.array([[5.0]]))
+    a = greedy_control(problem, x, np.array([[5.0]]))
     assert abs(np.sinh(a[0, 0]) - 0.5) < 1e-6 and np.sinh(a[0, 0]) <= 0.5 + SLACK
+
+
+def towards_the_wall():
+    """The state is costly, so the best drift leads to 0, where nothing may leave."""
+    return hjb.ControlProblem(
+        drift=lambda x, a: a,
+        reward=lambda x, a: -x[..., 0] - 0.1 * a[..., 0] ** 2,
+        controls=hjb.Box([-1.0], [1.0]),
+        domain=hjb.Box([0.0], [2.0]),
+        discount=0.5,
+        boundary=hjb.StateConstraint(),
+    )
+
+
+@pytest.mark.parametrize("order", [1, 2, 4])
+def test_no_returned_control_leaves(order):
+    # Greedy controls of corrected slopes led out of the wall (-.11 where 0 is best).
+    problem = towards_the_wall()
+    solution = hjb.solve(problem, 101, hjb.PolicyIteration(order=order))
+    assert solution.control[0, 0] == 0.0
+    # The distance to the wall is best left uncrossed from anywhere near it.
+    ends = solution.control_at(np.array([[0.0], [2.0]]))[:, 0]
+    assert ends[0] == pytest.approx(0.0, abs=SLACK)
+    assert ends[1] < -0.5
+    assert np.all(solution.control[1:, 0] < 0)
+    held = hjb.evaluate(problem, solution.grid, solution.control)
+    bar = solution.error_bar + held.error_bar
+    assert np.all(np.abs(held.value - solution.value) <= bar + 1e-12)
+
+
+def test_a_policy_that_leaves_is_named():
+    problem = towards_the_wall()
+    with pytest.raises(hjb.ProblemError, match=r"drives the state out.*\(0, 'low'\)"):
+        hjb.evaluate(problem, 41, lambda x: -1.0 + 0.0 * x)
+
+
+def test_outward_only_by_rounding_is_no_leaving():
+    problem = towards_the_wall()
+    grid = hjb.Grid(problem.domain, 41)
+    a = hjb.solve(problem, grid, hjb.PolicyIteration(order=1)).control
+    exact = hjb.evaluate(problem, grid, a).value
+    a[0] = -1e-14
+    found = hjb.evaluate(problem, grid, a).value
+    assert np.allclose(found, exact, rtol=0, atol=1e-13)

@@ -226,6 +226,28 @@ def test_controls_are_projected_and_the_projection_is_shown() -> None:
     assert verdict.details["projected_control"] > 7.0
 
 
+def test_a_policy_is_projected_where_nothing_may_leave() -> None:
+    # Only the lower wall forbids a = -1, where resting is best: nothing is lost.
+    def rest(x: Any) -> Any:
+        return -np.sign(x)
+
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: a,
+        reward=lambda x, a: -x[..., 0],
+        controls=hjb.Box([-1.0], [1.0]),
+        domain=hjb.Box([0.0], [1.0]),
+        discount=1.0,
+        boundary=hjb.StateConstraint(),
+    )
+    reference = hjb.solve(problem, 101)
+    outward = cross_check(Candidate(control=lambda x: -1.0 + 0.0 * x), reference)
+    resting = cross_check(Candidate(control=rest), reference)
+    assert outward.status == resting.status == "agree", outward
+    assert outward.details["projected_control"] == pytest.approx(1.0)
+    assert resting.details["projected_control"] == 0.0
+    assert outward.regret == pytest.approx(resting.regret, abs=1e-12)
+
+
 def test_the_seed_fixes_the_verdict() -> None:
     k = known("manufactured")
     runs = [check("manufactured", Candidate(k.value), seed=3) for _ in range(2)]

@@ -1,0 +1,33 @@
+"""Drift, noise and payoff at scattered points, in the form that maximisers read."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .probe import control_range, fit_quadratic
+from .problem import ControlProblem
+from .sets import Box
+from .tabulate import GeneralTables, QuadraticTables, Tables
+
+Array = NDArray[np.float64]
+
+
+def tables_at(
+    problem: ControlProblem, x: Array, bounds: tuple[Array, Array] | None = None
+) -> Tables:
+    """Tables at scattered points x (n, d), closed-form where that holds.
+
+    `bounds`, low and high (m, n), take the place of the control box.
+    """
+    rho, one = np.ones(1), np.zeros((problem.n_controls, 1))
+    if not isinstance(problem.controls, Box):
+        return GeneralTables(problem, x, one, one, rho, None)
+    low, high = control_range(problem, x) if bounds is None else bounds
+    low, high = np.ascontiguousarray(low), np.ascontiguousarray(high)
+    fit = fit_quadratic(problem, x, low, high, np.random.default_rng(0))
+    if fit.structure.closed_form:
+        return QuadraticTables(
+            fit.f0, fit.B, fit.D, fit.r0, fit.r1, fit.R, low, high, rho
+        )
+    return GeneralTables(problem, x, low, high, rho, None, fit.structure.note)
