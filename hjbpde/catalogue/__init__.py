@@ -10,7 +10,7 @@ from ..errors import ProblemError
 from ..problem import ControlProblem
 from .cash_management import cash_management
 from .dividends import optimal_dividends
-from .economics import consumption_saving, growth
+from .economics import consumption_saving, consumption_saving_diffusion, growth
 from .jump_diffusion import jump_diffusion_put
 from .liquidation import liquidation
 from .lqr import lqr
@@ -42,6 +42,7 @@ _BUILDERS: dict[str, Callable[..., ControlProblem]] = {
     "double-integrator": double_integrator,
     "zermelo": zermelo,
     "consumption-saving": consumption_saving,
+    "consumption-saving-diffusion": consumption_saving_diffusion,
     "growth": growth,
     "cash-management": cash_management,
     "optimal-dividends": optimal_dividends,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import namespace
-from ..boundary import StateConstraint
+from ..boundary import Reflecting, StateConstraint
 from ..errors import ProblemError
 from ..events import Modes
 from ..grid import Grid
@@ -41,6 +41,16 @@ def _check(name: str, gamma: float, discount: float, low: float, high: float) ->
         raise ProblemError(f"{name}: gamma and discount must be positive.")
     if not low < high:
         raise ProblemError(f"{name}: low must be below high, got {low:g}, {high:g}.")
+
+
+def _check_debt(name: str, low: float, held: float, least: float) -> None:
+    """Refuse a limit at which `held`, what holds the debt, is below `least`."""
+    if not least < held:
+        raise ProblemError(
+            f"{name}: at the borrowing limit {low:g} the lowest income leaves "
+            f"{held:.4g} to consume, below the least consumption {least:g}: raise low "
+            "or incomes."
+        )
 
 
 def consumption_saving(
@@ -79,13 +89,7 @@ def consumption_saving(
             f"consumption-saving: {len(incomes)} incomes for {len(rates)} modes."
         )
     least, most = consumption_bounds
-    held = min(incomes) + rate * low
-    if not least < held:
-        raise ProblemError(
-            f"consumption-saving: at the borrowing limit {low:g} the lowest income "
-            f"leaves {held:.4g} to consume, below the least consumption {least:g}: "
-            "raise low or incomes."
-        )
+    _check_debt("consumption-saving", low, min(incomes) + rate * low, least)
     utility, spent = _utility(gamma, least, most)
     domain = Box(low, high)
     return ControlProblem(
@@ -99,6 +103,63 @@ def consumption_saving(
         best_control=lambda x, p, hess: spent(p),
         name="consumption-saving",
         suggested_grid=Grid(domain, 1001),
+    )
+
+
+def consumption_saving_diffusion(
+    *,
+    gamma: float = 2.0,
+    discount: float = 0.05,
+    rate: float = 0.03,
+    mean: float = 1.0,
+    reversion: float = 0.3,
+    noise: float = 0.1,
+    incomes: tuple[float, float] = (0.5, 1.5),
+    low: float = -1.0,
+    high: float = 10.0,
+    consumption_bounds: tuple[float, float] = (0.05, 4.0),
+) -> ControlProblem:
+    """Consumption-saving under an income that diffuses; debt is limited.
+
+    ``da = (z + r a - c) dt``, ``dz = reversion (mean - z) dt + noise dW``, reflected at
+    the ends of `incomes`; x = (a, z). Utility, borrowing limit and the upper face are
+    those of `consumption_saving`. In the long run the income has a normal density of
+    variance ``noise^2 / (2 reversion)``, cut at `incomes`.
+
+    Source: Achdou, Han, Lasry, Lions and Moll, Rev. Econ. Stud. 89 (2022) 45, the
+    extension to a continuum of incomes; round parameters of our own. No closed form:
+    compare grids and methods.
+    """
+    name = "consumption-saving-diffusion"
+    _check(name, gamma, discount, low, high)
+    _check(name, gamma, discount, *incomes)
+    if noise < 0 or reversion < 0:
+        raise ProblemError(f"{name}: noise and reversion must not be negative.")
+    least, most = consumption_bounds
+    _check_debt(name, low, incomes[0] + rate * low, least)
+    utility, spent = _utility(gamma, least, most)
+    domain = Box([low, incomes[0]], [high, incomes[1]])
+
+    def drift(x: Any, a: Any) -> Any:
+        wealth, z = x[..., 0], x[..., 1]
+        saved = z + rate * wealth - a[..., 0]
+        return namespace(x).stack([saved, reversion * (mean - z)], -1)
+
+    return ControlProblem(
+        drift=drift,
+        diffusion=np.array([[0.0], [noise]]),
+        reward=lambda x, a: utility(a[..., 0]),
+        controls=Box([least], [most]),
+        domain=domain,
+        discount=discount,
+        boundary={
+            (axis, side): Reflecting() if axis else StateConstraint()
+            for axis in (0, 1)
+            for side in ("low", "high")
+        },
+        best_control=lambda x, p, hess: spent(p[..., :1]),
+        name=name,
+        suggested_grid=Grid(domain, (221, 41)),
     )
 
 

@@ -108,6 +108,64 @@ def test_impossible_debts_are_refused():
         hjb.catalogue.get("consumption-saving", incomes=(0.1, 0.2, 0.3))
 
 
+def diffusing(shape=None, method=None, **parameters) -> hjb.GridSolution:
+    problem = hjb.catalogue.get("consumption-saving-diffusion", **parameters)
+    return hjb.solve(problem, shape or problem.suggested_grid, method)
+
+
+@pytest.fixture(scope="module")
+def suggested():
+    return diffusing()
+
+
+def test_diffusing_incomes_agree_with_a_finer_grid_and_a_second_method(suggested):
+    fine = diffusing((661, 121))
+    x = suggested.grid.nodes()
+    error = np.abs(fine.value_at(x) - suggested.value)
+    assert np.all(error <= suggested.error_bar + fine.error_at(x))
+    scale = np.abs(suggested.value).max()
+    assert suggested.error_bar.max() < 1e-2 * scale
+    assert fine.error_bar.max() < 0.5 * suggested.error_bar.max()
+    # Characteristics and interpolation instead of differences.
+    other = diffusing((111, 21), hjb.SemiLagrangian())
+    x = other.grid.nodes()
+    gap = np.abs(fine.value_at(x) - other.value)
+    assert np.all(gap <= other.error_bar + fine.error_at(x))
+    assert other.error_bar.max() < 1e-2 * scale
+
+
+def test_the_long_run_of_diffusing_incomes(suggested):
+    """Incomes alone: the reflected Ornstein-Uhlenbeck density; saving nets to zero."""
+    held = suggested.stationary_density() * suggested.node_volumes()
+    a, z = suggested.grid.axes
+    drift = z + 0.03 * a[:, None] - suggested.control[..., 0]
+    assert abs((held * drift).sum()) < 1e-12
+    density = np.exp(-0.3 * (z - 1) ** 2 / 0.1**2)
+    density[[0, -1]] *= 0.5
+    density /= density.sum()
+    # Second order: (h / standard deviation)^2 = (.025 / .129)^2 = .038, over 12.
+    assert np.abs(held.sum(0) - density).max() < 0.038 / 12 * density.max()
+    assert 0.2 < held[0].sum() < 0.4  # the poor rest at their limit
+
+
+def test_a_frozen_income_at_the_limit_is_consumed_for_ever():
+    """V(low, z) = u(z + r low) / rho where nothing moves the income and r < rho."""
+    solution = diffusing((111, 9), noise=0.0, reversion=0.0)
+    z = solution.grid.axes[1]
+    wanted = -1 / (z + 0.03 * -1.0) / 0.05
+    assert np.abs(solution.value[0] - wanted).max() < 1e-10 * np.abs(wanted).max()
+
+
+def test_impossible_diffusing_incomes_are_refused():
+    for parameters, said in (
+        ({"low": -20.0}, "raise low"),
+        ({"noise": -1.0}, "noise and reversion"),
+        ({"incomes": (1.5, 0.5)}, "below high"),
+    ):
+        with pytest.raises(hjb.ProblemError, match=said):
+            hjb.catalogue.get("consumption-saving-diffusion", **parameters)
+
+
 STEADY = 1.5 ** (1 / 0.7)
 
 
