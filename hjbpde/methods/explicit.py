@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,20 +135,26 @@ class Constraint:
 class Marched:
     """Values at the times asked for, and how they came about.
 
-    values (T, *shape); steps: number of time steps; dt: least and largest;
-    courant: largest dt sum_k alpha_k / h_k used; speeds (d,): max|dG/dp_k| met.
+    values (T, *shape); path (steps,): the times stepped on, from late to early; dt:
+    least and largest; courant: largest dt sum_k alpha_k / h_k used; speeds (d,):
+    max|dG/dp_k| met.
     """
 
     times: Array
     values: Array
-    steps: int
+    path: Array
     dt: tuple[float, float]
     courant: float
     speeds: Array
 
+    @property
+    def steps(self) -> int:
+        """Number of time steps."""
+        return len(self.path)
+
 
 class _March:
-    """Arrays of one march; V (N,) is advanced in place."""
+    """Arrays of one march; V (N,) is advanced in place and `path` holds its times."""
 
     def __init__(
         self,
@@ -156,6 +163,7 @@ class _March:
         terminal: Array,
         method: ExplicitMarching,
         rho: Array,
+        parts: int,
     ) -> None:
         d, n = grid.dimension, grid.size
         self.hamiltonian, self.method, self.rho = hamiltonian, method, rho
@@ -168,14 +176,19 @@ class _March:
         self.slopes = Slopes(np.empty((d, n)), np.empty((d, n)), inverse_h)
         self.rate, self.stage = np.empty(n), np.empty(n)
         self.largest, self.speeds = np.zeros(d), np.zeros(d)
-        self.steps, self.courant = 0, 0.0
-        self.dt_range = (math.inf, 0.0)
+        self.courant, self.dt_range = 0.0, (math.inf, 0.0)
+        self.path: list[float] = []
+        self.parts, self.done, self.longest = parts, 0, math.inf
+
+    def begin(self, interval: float) -> None:
+        """Go from one output time to the one before, in at least `parts` steps."""
+        self.done, self.longest = 0, interval / self.parts * (1 + 1e-12)
 
     def memory(self, t: float, values: Array) -> dict[str, Array]:
         """All that the steps below calendar time t depend on, and what is kept."""
-        counts = [t, self.steps, self.courant, *self.dt_range]
+        counts = [t, self.done, self.longest, self.courant, *self.dt_range]
         out = {"V": self.V.copy(), "values": values, "speeds": self.speeds.copy()}
-        return {**out, "counts": np.array(counts)}
+        return {**out, "counts": np.array(counts), "path": np.array(self.path)}
 
     def recall(
         self, memory: Mapping[str, Array] | None, t: float, values: Array
@@ -185,8 +198,9 @@ class _March:
             return t
         self.V[:], self.speeds[:] = memory["V"], memory["speeds"]
         values[...] = memory["values"]
-        t, steps, self.courant, *dt_range = memory["counts"].tolist()
-        self.steps, self.dt_range = int(steps), (dt_range[0], dt_range[1])
+        t, done, self.longest, self.courant, *dt_range = memory["counts"].tolist()
+        self.done, self.dt_range = int(done), (dt_range[0], dt_range[1])
+        self.path = memory["path"].tolist()
         return t
 
     def sum_at(self, V: Array, t: float) -> float:
@@ -206,10 +220,12 @@ class _March:
         step = self.method.step
         if step is None:
             stable = self.method.cfl / total if total > 0.0 else remaining
+            stable = min(stable, self.longest)
+            if not self.method.even_steps:
+                return min(stable, remaining)
             count = max(math.ceil(remaining / stable * (1 - 1e-12)), 1)
-            return (
-                remaining / count if self.method.even_steps else min(stable, remaining)
-            )
+            # Whole multiples of `parts` in all from one output time to the next.
+            return remaining / (count + -(self.done + count) % self.parts)
         if step * total > COURANT_LIMIT * (1 + 1e-12):
             raise StabilityError(
                 f"explicit marching: a step of {step:g} is unstable on this grid: "
@@ -218,7 +234,7 @@ class _March:
                 f"{COURANT_LIMIT / total:.6g}; step=None takes "
                 f"{self.method.cfl:g} of it."
             )
-        return min(step, remaining)
+        return min(step, self.longest, remaining)
 
     def advance(self, t: float, remaining: float) -> float:
         """One Runge-Kutta step back from calendar time t; returns its length."""
@@ -238,7 +254,7 @@ class _March:
             dt *= 0.5 / worst
             self.rate[:] = first
         self.V, self.stage = self.stage, self.V
-        self.steps += 1
+        self.done += 1
         self.courant = max(self.courant, worst)
         self.dt_range = (min(self.dt_range[0], dt), max(self.dt_range[1], dt))
         return dt
@@ -264,6 +280,8 @@ def march_explicit(
     rho: Array | float = 0.0,
     tick: Callable[[float], None] | None = None,
     page: Page | None = None,
+    parts: int = 1,
+    through: Sequence[float] | Array = (),
 ) -> Marched:
     """March from the last of `times` back to the first, keeping V at each.
 
@@ -283,6 +301,11 @@ def march_explicit(
         Called with the calendar time after every step.
     page : Page, optional
         Where the march is kept; one kept there goes on.
+    parts : int
+        From one of `times` to the one before at least so many steps are taken, or a
+        multiple of that where they are even.
+    through : (S,), optional
+        Further times to step on, without keeping V there.
 
     Returns
     -------
@@ -300,31 +323,35 @@ def march_explicit(
     times = _checked_times(times)
     terminal = _checked_terminal(grid, terminal)
     constraint = _with_tube(constraint or Constraint(), method.tube, terminal.ravel())
-    march = _March(hamiltonian, grid, terminal, method, np.atleast_1d(np.asarray(rho)))
+    rates = np.atleast_1d(np.asarray(rho))
+    march = _March(hamiltonian, grid, terminal, method, rates, parts)
     values = np.zeros((len(times), *grid.shape))
     values[-1] = terminal
     page = page or Page()
     constraint.apply(march.V, float(times[-1]))
     t = march.recall(page.found(), float(times[-1]), values)
-    before = march.steps
-    for i in range(len(times) - 2, -1, -1):
-        goal = float(times[i])
+    before = len(march.path)
+    goals = np.union1d(times, np.asarray(through, dtype=float))
+    for later, goal in pairwise(goals[::-1].tolist()):
         if goal > t:
             continue  # found on the page
+        if t == later:
+            march.begin(later - goal)
         while t > goal:
             dt = march.advance(t, t - goal)
             t = goal if t - dt <= goal else t - dt
+            march.path.append(t)
             constraint.apply(march.V, t)
             if tick is not None:
                 tick(t)
             page.keep(lambda t=t: march.memory(t, values))
         _check_finite(grid, march.V, t)
-        values[i] = march.V.reshape(grid.shape)
-    if march.steps > before:
+        kept = np.flatnonzero(times == goal)
+        values[kept] = march.V.reshape(grid.shape)
+    if len(march.path) > before:
         page.keep(lambda: march.memory(t, values), finished=True)
-    return Marched(
-        times, values, march.steps, march.dt_range, march.courant, march.speeds
-    )
+    path = np.array(march.path)
+    return Marched(times, values, path, march.dt_range, march.courant, march.speeds)
 
 
 def _with_tube(constraint: Constraint, tube: Tube, terminal: Array) -> Constraint:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,9 @@ Array = NDArray[np.float64]
 Nested = list[tuple[Grid, Array]]
 MOST_ORDER = 2
 """Order of h believed in the bar: faces and kinks are felt by smooth nodes as well."""
+FASTEST = 5
+"""Order at which differences fall at most, that of the best scheme: where errors of the
+steps and of the cells cancel for a moment, they seem to fall faster."""
 LEAST_NODES = 7
 """Nodes an axis of the coarsest grid has at least."""
 
@@ -65,12 +68,18 @@ def run_explicit(
     TimedSolution, or GameSolution where the problem has an adversary.
     """
     start = time.perf_counter()
-    plan = Plan(method, outputs, checkpoint)
+    coarser = _coarser(grid, method)
+    plan = Plan(method, outputs, checkpoint, parts=2 ** len(coarser))
     game, marched = _march(problem, grid, plan, progress)
     spent = time.perf_counter() - start
-    others = [(g, _march(problem, g, plan)[1].values) for g in _coarser(grid, method)]
+    times = np.union1d(outputs, problem.dates)
+    plans = plan.coarsened(len(coarser), marched.path, times)
+    others = [
+        (one, _march(problem, one, its)[1].values)
+        for one, its in zip(coarser, plans, strict=True)
+    ]
     bar, order = _discretisation(marched.values, others, grid, method)
-    cut = _truncation(problem, grid, plan, others)
+    cut = _truncation(problem, grid, (*plans, plan)[0], others)
     floor = 8 * np.finfo(float).eps * float(np.abs(marched.values).max())
     a, b, gap = _controls(game, grid, method, marched)
     parts = _largest(problem, grid, bar, cut)
@@ -93,11 +102,38 @@ def run_explicit(
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """How every grid is marched, the times to keep, and the file."""
+    """How a grid is marched, the times to keep, and the file.
+
+    From one time to the next it takes at least `parts` steps, and it steps on the
+    times `through`.
+    """
 
     method: ExplicitMarching
     outputs: Array
     checkpoint: Checkpoint
+    parts: int = 1
+    through: Array = field(default_factory=lambda: np.empty(0))
+
+    def coarsened(self, count: int, path: Array, times: Array) -> list[Plan]:
+        """The plans of the grids halved up to `count` times, the coarsest first.
+
+        They join every two steps of the next finer grid, whose steps led along `path`:
+        between grids that step alike no difference would tell the errors of time.
+        """
+        found = []
+        for k in range(count, 0, -1):
+            step = self.method.step
+            method = replace(self.method, step=None if step is None else step * 2**k)
+            through = _thinned(path, times, 2**k)
+            found.append(replace(self, method=method, parts=1, through=through))
+        return found
+
+
+def _thinned(path: Array, times: Array, every: int) -> Array:
+    """Every so manieth time of a falling path, counted anew at each of `times`."""
+    ends = np.flatnonzero(np.isin(path, times)) + 1
+    pieces = [piece[every - 1 :: every] for piece in np.split(path, ends)]
+    return np.concatenate(pieces)
 
 
 def _march(
@@ -123,6 +159,7 @@ def _march(
     times = np.union1d(outputs, problem.dates)
     args = (game.hamiltonian, grid, terminal, times, own)
     more: dict[str, Any] = {"constraint": constraint, "rho": game.rho, "page": page}
+    more |= {"parts": plan.parts, "through": plan.through}
     if not progress:
         return game, _at_times(march_explicit(*args, **more), outputs)
     from rich.progress import Progress
@@ -281,15 +318,29 @@ def _discretisation(
     gaps = [np.abs(fine - spread[-1])]
     if len(spread) == 2:
         gaps.append(np.abs(spread[-1] - spread[0]))
-    near = [np.stack([neighbour_maximum(g, grid) for g in gap]) for gap in gaps]
+    near = [_around(gap, grid) for gap in gaps]
     if len(near) == 1:
         return NESTED_SAFETY * near[0], None
+    near[0] = np.maximum(near[0], 2.0**-FASTEST * near[1])
     tiny = 1e-14 * max(float(np.ptp(fine)), 1e-300)
     ratio = (near[1] + tiny) / (near[0] + tiny)
     most = 2.0 ** min(method.scheme.order, method.stages, MOST_ORDER)
-    bar = NESTED_SAFETY * near[0] / (np.clip(ratio, 2.0, most + 1e-9) - 1.0)
+    # Whole steps: those of two grids can be as 5 to 3, which one-stage rules feel.
+    least = 2.0 if method.stages > 1 else 1.5
+    bar = NESTED_SAFETY * near[0] / (np.clip(ratio, least, most + 1e-9) - 1.0)
     order = float(np.log2(max(gaps[1].mean(), tiny) / max(gaps[0].mean(), tiny)))
     return bar, order
+
+
+def _around(gap: Array, grid: Grid) -> Array:
+    """The largest entry around every node of gaps (T, *shape), dips in time filled.
+
+    A difference that changes its sign says nothing at that time.
+    """
+    near = np.stack([neighbour_maximum(g, grid) for g in gap])
+    beside = np.minimum(near[:-2], near[2:])
+    near[1:-1] = np.maximum(near[1:-1], beside)
+    return near
 
 
 def _truncation(

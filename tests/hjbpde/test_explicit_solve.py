@@ -38,6 +38,36 @@ def test_catalogue_values_and_their_bars(name, parameters, shape, largest):
     assert solution.report.error_parts["truncation"] == 0.0
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("hamilton-jacobi", {}),
+        ("harmonic-oscillator", {}),
+        ("harmonic-oscillator", {"stiffness": 0.5}),
+    ],
+)
+def test_bars_see_errors_of_time_at_every_output(name, parameters):
+    """Where outputs cut the steps, nested grids took the same ones: bars of 1e-14."""
+    problem = hjb.catalogue.get(name, **parameters)
+    solution = solved(problem, problem.suggested_grid)
+    assert len(solution.times) == 33
+    for i in range(32):
+        assert (errors(solution, i) <= solution.error_bar[i]).mean() > 0.99, i
+
+
+def test_a_given_step_is_seen_by_the_bar():
+    # V is a quadratic in x, exact in space away from the faces: time errs alone.
+    problem = hjb.catalogue.get("harmonic-oscillator", stiffness=0.5, half_width=1.0)
+    middle = np.abs(problem.suggested_grid.axes[0]) < 0.3
+    for stages in (2, 3):
+        method = hjb.ExplicitMarching(stages=stages, step=0.004)
+        solution = solved(problem, problem.suggested_grid, method, times=[0.0])
+        gap, bar = errors(solution)[middle], solution.error_bar[0][middle]
+        assert gap.max() > 1e-11
+        assert np.all(gap <= bar)
+        assert bar.max() < 20 * gap.max()
+
+
 def test_exact_values_of_the_catalogue_satisfy_their_equations():
     for name in ("hamilton-jacobi", "harmonic-oscillator"):
         problem = hjb.catalogue.get(name)
