@@ -24,6 +24,9 @@ MIRROR = 3
 
 WIDTH = 64
 GHOSTS = 3
+BATCH = 1024
+"""Nodes of contiguous lines worked on at once: they stay in the first-level cache."""
+THIRD, SIXTH = 1.0 / 3.0, 1.0 / 6.0
 FLAGS = {"contract", "reassoc", "nsz"}
 """What may be reordered; NaN and infinity keep their meaning. The error model of the
 reconstructions is NumPy's: a check for division by zero would forbid vectors."""
@@ -73,98 +76,83 @@ def _periodic_differences(D, n, stride, w):
 
 
 @njit(cache=True, inline="always")
-def _weno5_row(D, s, eps, minus, plus):
-    """Jiang-Peng from the six differences 0, s, ..., 5 s of each node.
+def _weno5_cell(a, b, c, d, e, eps):
+    """Jiang-Peng at both ends of the cell with difference c, from its neighbours'.
 
-    Smoothness is three times equation 2.12, expanded in second differences e_k: a
-    positive definite form, so nothing cancels; both sides share its terms and one
-    division.
+    Smoothness is three quarters of equation 2.12, expanded in second differences f_k:
+    a positive definite form, so nothing cancels. The stencils of one end are those of
+    the other mirrored: indicators s, their products and one division serve both, and
+    weights count what an outer stencil adds to the central one.
     """
-    eps = 3.0 * eps
-    for j in range(minus.size):
-        c, d = D[2 * s + j], D[3 * s + j]
-        e1, e2, e3 = c - D[s + j], d - c, D[4 * s + j] - d
-        e0 = D[s + j] - D[j]
-        e4 = D[5 * s + j] - D[4 * s + j]
-        q1, q2, q3 = 4.0 * e1 * e1 + eps, e2 * e2, 4.0 * e3 * e3 + eps
-        m1, m2 = e1 * e2, e2 * e3
-        s0 = q1 + e1 * (6.0 * e1 - 11.0 * e0) + 4.0 * e0 * e0
-        s1 = q1 + 4.0 * q2 - 5.0 * m1
-        s2 = q3 + 10.0 * q2 - 11.0 * m2
-        z01, z02, z12 = s0 * s1, s0 * s2, s1 * s2
-        w0, w1, w2 = z12 * z12, 6.0 * z02 * z02, 3.0 * z01 * z01
-        left = w0 * (5.0 * e1 - 2.0 * e0) + w1 * (e1 + 2.0 * e2)
-        left += w2 * (4.0 * e2 - e3)
-        left_sum = 6.0 * (w0 + w1 + w2)
-        s0 = q3 + e3 * (6.0 * e3 - 11.0 * e4) + 4.0 * e4 * e4
-        s1 = q3 + 4.0 * q2 - 5.0 * m2
-        s2 = q1 + 10.0 * q2 - 11.0 * m1
-        z01, z02, z12 = s0 * s1, s0 * s2, s1 * s2
-        w0, w1, w2 = z12 * z12, 6.0 * z02 * z02, 3.0 * z01 * z01
-        right = w0 * (5.0 * e3 - 2.0 * e4) + w1 * (e3 + 2.0 * e2)
-        right += w2 * (4.0 * e2 - e1)
-        right_sum = 6.0 * (w0 + w1 + w2)
-        inverse = 1.0 / (left_sum * right_sum)
-        minus[j] = c + left * right_sum * inverse
-        plus[j] = d - right * left_sum * inverse
+    f0, f1, f2, f3 = b - a, c - b, d - c, e - d
+    q1, q2 = f1 * f1, f2 * f2
+    s0 = f0 * (f0 - 2.75 * f1) + (2.5 * q1 + eps)
+    s1 = f1 * (f1 - 1.25 * f2) + (q2 + eps)
+    s2 = f3 * (f3 - 2.75 * f2) + (2.5 * q2 + eps)
+    w0, w1, w2 = (s1 * s2) ** 2, (s0 * s2) ** 2, (s0 * s1) ** 2
+    both = 6.0 * w1 + w0 + w2
+    lower_sum, upper_sum = both + 2.0 * w0, both + 2.0 * w2
+    below, above = w0 * (f0 - 2.0 * f1 + f2), w2 * (f1 - 2.0 * f2 + f3)
+    twice = 2.0 * (below + above)
+    inverse = SIXTH / (lower_sum * upper_sum)
+    lower = (c - THIRD * f1 - SIXTH * f2) + (twice + below) * upper_sum * inverse
+    upper = (c + SIXTH * f1 + THIRD * f2) - (twice + above) * lower_sum * inverse
+    return lower, upper
 
 
 @njit(cache=True, inline="always")
-def _weno3_row(D, s, eps, minus, plus):
-    """Two stencils, weights 1/3 and 2/3, from the four inner differences."""
-    for j in range(minus.size):
-        b, c = D[s + j], D[2 * s + j]
-        d, e = D[3 * s + j], D[4 * s + j]
-        left, mid, right = (c - b) ** 2, (d - c) ** 2, (e - d) ** 2
-        z0, z1, z2 = (left + eps) ** 2, (mid + eps) ** 2, (right + eps) ** 2
-        w0, w1 = z1, 2.0 * z0
-        minus[j] = (w0 * (3 * c - b) + w1 * (c + d)) / (2.0 * (w0 + w1))
-        w0, w1 = z1, 2.0 * z2
-        plus[j] = (w0 * (3 * d - e) + w1 * (c + d)) / (2.0 * (w0 + w1))
+def _weno3_cell(b, c, d, eps):
+    """Two stencils an end, weights 1/3 and 2/3, the flatter one favoured."""
+    below, above = c - b, d - c
+    w0, w1 = (above * above + eps) ** 2, (below * below + eps) ** 2
+    lower = (w1 * above + 2.0 * w0 * below) / (w1 + 2.0 * w0)
+    upper = (w0 * below + 2.0 * w1 * above) / (w0 + 2.0 * w1)
+    return c - 0.5 * lower, c + 0.5 * upper
 
 
 @njit(cache=True, inline="always")
-def _eno2_row(D, s, minus, plus):
+def _eno2_cell(b, c, d):
     """Osher-Shu: the smaller neighbouring second difference, the left one on ties."""
-    for j in range(minus.size):
-        b, c = D[s + j], D[2 * s + j]
-        d, e = D[3 * s + j], D[4 * s + j]
-        left, mid, right = c - b, d - c, e - d
-        minus[j] = c + 0.5 * (mid if abs(mid) < abs(left) else left)
-        plus[j] = d - 0.5 * (right if abs(right) < abs(mid) else mid)
+    below, above = c - b, d - c
+    half = 0.5 * (above if abs(above) < abs(below) else below)
+    return c - half, c + half
 
 
 @njit(cache=True, inline="always")
-def _first_row(D, s, minus, plus):
-    for j in range(minus.size):
-        minus[j] = D[2 * s + j]
-        plus[j] = D[3 * s + j]
+def _cells(D, s, scheme, eps, lower, upper):
+    """Slopes at both ends of cells; cell j has the differences j, j + s, ..., j + 4 s.
+
+    lower, upper: at the nodes below and above, seen from within the cell, so the plus
+    derivative of the one and the minus derivative of the other.
+    """
+    if scheme == WENO5:
+        for j in range(lower.size):
+            a, b, c = D[j], D[s + j], D[2 * s + j]
+            d, e = D[3 * s + j], D[4 * s + j]
+            lower[j], upper[j] = _weno5_cell(a, b, c, d, e, 0.75 * eps)
+    elif scheme == WENO3:
+        for j in range(lower.size):
+            b, c, d = D[s + j], D[2 * s + j], D[3 * s + j]
+            lower[j], upper[j] = _weno3_cell(b, c, d, eps)
+    elif scheme == ENO2:
+        for j in range(lower.size):
+            b, c, d = D[s + j], D[2 * s + j], D[3 * s + j]
+            lower[j], upper[j] = _eno2_cell(b, c, d)
+    else:
+        for j in range(lower.size):
+            lower[j] = upper[j] = D[2 * s + j]
 
 
 @njit(cache=True, fastmath=FLAGS, error_model="numpy")
-def _reconstruct_row(D, scheme, eps, minus, plus):
-    """One row of nodes, rows of D `WIDTH` apart."""
-    if scheme == WENO5:
-        _weno5_row(D, WIDTH, eps, minus, plus)
-    elif scheme == WENO3:
-        _weno3_row(D, WIDTH, eps, minus, plus)
-    elif scheme == ENO2:
-        _eno2_row(D, WIDTH, minus, plus)
-    else:
-        _first_row(D, WIDTH, minus, plus)
+def _cell_row(D, scheme, eps, lower, upper):
+    """One row of cells, rows of D `WIDTH` apart."""
+    _cells(D, WIDTH, scheme, eps, lower, upper)
 
 
 @njit(cache=True, fastmath=FLAGS, error_model="numpy")
-def _reconstruct_line(D, scheme, eps, minus, plus):
-    """All nodes of one contiguous line."""
-    if scheme == WENO5:
-        _weno5_row(D, 1, eps, minus, plus)
-    elif scheme == WENO3:
-        _weno3_row(D, 1, eps, minus, plus)
-    elif scheme == ENO2:
-        _eno2_row(D, 1, minus, plus)
-    else:
-        _first_row(D, 1, minus, plus)
+def _cell_line(D, scheme, eps, lower, upper):
+    """All cells of one contiguous line."""
+    _cells(D, 1, scheme, eps, lower, upper)
 
 
 @njit(cache=True)
@@ -180,6 +168,71 @@ def _difference_line(line, inverse, out):
 
 
 @njit(cache=True)
+def _cells_to_rows(D, n, inner, w, scheme, eps, plus, minus):
+    """Both derivatives of n rows of w nodes from the cells -1, ..., n - 1."""
+    spare = D[(n + 2 * GHOSTS - 1) * WIDTH :][:w]
+    for m in range(-1, n):
+        lower = plus[m * inner : m * inner + w] if m >= 0 else spare
+        upper = minus[(m + 1) * inner : (m + 1) * inner + w] if m < n - 1 else spare
+        _cell_row(D[(m + 1) * WIDTH :], scheme, eps, lower, upper)
+
+
+@njit(cache=True)
+def _along_lines(V, n, inverse, scheme, eps, ghosts, minus, plus):
+    """`one_sided_along` of contiguous lines, many side by side in scratch.
+
+    One loop over all their cells, those that straddle two lines included (nobody
+    reads them): loops over single lines end in too many odd cells.
+    """
+    pitch = n + 2 * GHOSTS - 1
+    most = max(1, BATCH // pitch)
+    D, lower = np.empty(most * pitch), np.empty(most * pitch)
+    upper = np.empty(most * pitch)
+    for start in range(0, V.size, most * n):
+        lines = min(most, (V.size - start) // n)
+        for i in range(lines):
+            low = start + i * n
+            line, row = V[low : low + n], D[i * pitch : (i + 1) * pitch]
+            _difference_line(line, inverse, row[GHOSTS:])
+            if ghosts[0] == PERIODIC:
+                row[GHOSTS + n - 1] = (line[0] - line[n - 1]) * inverse[n - 1]
+                _periodic_differences(row, n, 1, 1)
+            else:
+                _ghost_differences(row, n, 1, 1, ghosts, line[:1], line[n - 1 :])
+        cells = lines * pitch - 4
+        if scheme == FIRST:
+            lower = upper = D[2:]
+        else:
+            _cell_line(D, scheme, eps, lower[:cells], upper[:cells])
+        for i in range(lines):
+            low, row = start + i * n, i * pitch
+            for j in range(n):
+                plus[low + j] = lower[row + j + 1]
+                minus[low + j] = upper[row + j]
+
+
+@njit(cache=True)
+def _along_rows(V, n, inner, inverse, scheme, eps, ghosts, minus, plus, D):
+    """`one_sided_along` of any other axis, `WIDTH` neighbouring lines at a time."""
+    for start in range(0, V.size, n * inner):
+        for j0 in range(0, inner, WIDTH):
+            w, low = min(WIDTH, inner - j0), start + j0
+            for i in range(n - 1):
+                at, row = low + i * inner, (GHOSTS + i) * WIDTH
+                here, above = V[at : at + w], V[at + inner : at + inner + w]
+                _difference_row(here, above, inverse[i], D[row : row + w])
+            last = low + (n - 1) * inner
+            ends = V[low : low + w], V[last : last + w]
+            if ghosts[0] == PERIODIC:
+                row = (GHOSTS + n - 1) * WIDTH
+                _difference_row(ends[1], ends[0], inverse[n - 1], D[row : row + w])
+                _periodic_differences(D, n, WIDTH, w)
+            else:
+                _ghost_differences(D, n, WIDTH, w, ghosts, ends[0], ends[1])
+            _cells_to_rows(D, n, inner, w, scheme, eps, plus[low:], minus[low:])
+
+
+@njit(cache=True)
 def one_sided_along(V, n, inner, inverse, scheme, eps, ghosts, minus, plus, D):
     """Left and right derivatives of V (flat, C order) along the axis of n nodes.
 
@@ -190,33 +243,7 @@ def one_sided_along(V, n, inner, inverse, scheme, eps, ghosts, minus, plus, D):
 
     First order: ``minus[i] = (V[i] - V[i-1]) / h``, ``plus[i] = (V[i+1] - V[i]) / h``.
     """
-    block = n * inner
-    for start in range(0, V.size, block):
-        for j0 in range(0, inner, WIDTH):
-            w = min(WIDTH, inner - j0)
-            stride = 1 if inner == 1 else WIDTH
-            low = start + j0
-            if inner == 1:
-                line = V[low : low + n]
-                _difference_line(line, inverse, D[GHOSTS : GHOSTS + n])
-            else:
-                for i in range(n - 1):
-                    at, row = low + i * inner, (GHOSTS + i) * WIDTH
-                    here, above = V[at : at + w], V[at + inner : at + inner + w]
-                    _difference_row(here, above, inverse[i], D[row : row + w])
-            last = low + (n - 1) * inner
-            ends = V[low : low + w], V[last : last + w]
-            if ghosts[0] == PERIODIC:
-                row = (GHOSTS + n - 1) * stride
-                _difference_row(ends[1], ends[0], inverse[n - 1], D[row : row + w])
-                _periodic_differences(D, n, stride, w)
-            else:
-                _ghost_differences(D, n, stride, w, ghosts, ends[0], ends[1])
-            if inner == 1:
-                left, right = minus[low : low + n], plus[low : low + n]
-                _reconstruct_line(D, scheme, eps, left, right)
-            else:
-                for i in range(n):
-                    at = low + i * inner
-                    left, right = minus[at : at + w], plus[at : at + w]
-                    _reconstruct_row(D[i * WIDTH :], scheme, eps, left, right)
+    if inner == 1:
+        _along_lines(V, n, inverse, scheme, eps, ghosts, minus, plus)
+    else:
+        _along_rows(V, n, inner, inverse, scheme, eps, ghosts, minus, plus, D)
