@@ -221,7 +221,8 @@ def same_noise(
 def discount_of(problem: ControlProblem, x: Array) -> Array:
     """rho at x (n, d), checked to be finite and positive."""
     rho = np.asarray(problem.discount_at(x), dtype=float)
-    free = problem.exit is not None or problem.average
+    ends = problem.exit is not None or problem.horizon is not None
+    free = ends or problem.average
     least = rho >= 0 if free else rho > 0
     bad = np.flatnonzero(~(np.isfinite(rho) & least))
     if bad.size:

@@ -32,6 +32,7 @@ from .schemes import Hybrid, Upwind
 from .semi_lagrangian.method import MAX_DIMENSION as MOST_STEPPING
 from .semi_lagrangian.method import SemiLagrangian, check_steps
 from .semi_lagrangian.run import run_semi_lagrangian
+from .semi_lagrangian.timed_run import run_timed
 from .solution import GridSolution
 
 MAX_DIMENSION = 4
@@ -47,7 +48,7 @@ TAKES: dict[type, frozenset[str]] = {
     ),
     Sweeping: frozenset({"exit"}),
     ExplicitMarching: frozenset({"horizon", "stop", "dates", "adversary"}),
-    SemiLagrangian: frozenset(),
+    SemiLagrangian: frozenset({"horizon"}),
 }
 """Special fields of a problem that a method takes."""
 NEEDS: dict[type, frozenset[str]] = {
@@ -149,6 +150,9 @@ def solve(
         return _returned(run_sweeping(problem, grid, method), strict)
     if isinstance(method, SemiLagrangian):
         method = method if tolerance is None else replace(method, tolerance=tolerance)
+        if problem.horizon is not None:
+            outputs = output_times(problem, times)
+            return run_timed(problem, grid, method, outputs, progress)
         return _returned(run_semi_lagrangian(problem, grid, method, progress), strict)
     if isinstance(method, Marching | ExplicitMarching):
         outputs = output_times(problem, times)

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 
 from ..errors import NotConverged, ProblemError
 from ..faces import Faces
@@ -163,9 +164,26 @@ def admit(level: Level) -> None:
         a, worth = level.search.improve(level.V.ravel(), level.a, wide=True)
         level.a[lost] = a[lost]
         if not np.isfinite(worth).all():
-            bad = int(np.flatnonzero(~np.isfinite(worth))[0])
-            raise ProblemError(
-                f"no admissible control at x = {level.look.x[bad]}: under each of them "
-                "drift or noise crosses the state-constrained face at once. Let the "
-                "noise vanish there, or use Reflecting()."
-            )
+            raise inadmissible(level.look, worth)
+
+
+def inadmissible(look: Lookahead, worth: Array) -> ProblemError:
+    """The error that names the first node where every control is worth -inf."""
+    bad = int(np.flatnonzero(~np.isfinite(worth))[0])
+    return ProblemError(
+        f"no admissible control at x = {look.x[bad]}: under each of them "
+        "drift or noise crosses the state-constrained face at once. Let the "
+        "noise vanish there, or use Reflecting()."
+    )
+
+
+def spread_policy(look: Lookahead, faces: Faces, a: Array) -> Array:
+    """The policy (*shape, m): on nodes that carry data that of the nearest free one."""
+    grid, mask = look.grid, faces.fixed_mask
+    out = np.zeros((grid.size, a.shape[1]))
+    out[look.free] = a
+    out = out.reshape(*grid.shape, -1)
+    if mask is None or not mask.any():
+        return out
+    found = distance_transform_edt(mask, return_distances=False, return_indices=True)
+    return out[tuple(np.asarray(found))]

@@ -11,10 +11,14 @@ step exact to O(delta^3).
 Where a branch would leave through a face that carries data (or may not be crossed) the
 whole step of that node is shortened until it ends there. Through a face with a slope p
 the value beyond is ``V(mirrored) + 2 d p`` at distance d.
+
+In time the midpoint is one too: drift, noise, payoff and discount at t + delta / 2. A
+step that is shortened ends between t and t + delta; there V is linear in time.
 """
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,21 +44,47 @@ class Step:
 
     points (n, branches, d); gain (n,) is -inf where the control is inadmissible. Where
     Robin rules tie slopes to values, `tied` lists (rows, points, weights) to add.
+    share (n,) is how much of the step was taken, 1 unless it was shortened.
     """
 
     gain: Array
     decay: Array
     points: Array
     tied: list[tuple[NDArray[np.intp], Array, Array]]
+    share: Array
 
-    def value(self, V: Array, lattice: Lattice) -> Array:
-        """The discounted payoff of the step and what follows it, (n,)."""
+    def value(self, V: Array, lattice: Lattice, now: Array | None = None) -> Array:
+        """The discounted payoff of the step and what follows it, (n,).
+
+        V is read where the step ends; with `now`, the values where it starts, a
+        shortened step reads what lies between both in time.
+        """
+        after = self._after(V, lattice)
+        early = np.flatnonzero(self.share < 1.0)
+        if now is not None and early.size:
+            share, sooner = self.share[early], self.taken(early)._after(now, lattice)
+            after[early] = share * after[early] + (1.0 - share) * sooner
+        return self.gain + self.decay * after
+
+    def _after(self, V: Array, lattice: Lattice) -> Array:
+        """mean(V(points)) and what Robin rules add, (n,)."""
         n, branches, d = self.points.shape
         after = lattice.read(V, self.points.reshape(-1, d)).reshape(n, branches)
         after = after.mean(axis=1)
         for rows, points, weights in self.tied:
             after = after + np.bincount(rows, weights * lattice.read(V, points), n)
-        return self.gain + self.decay * after
+        return after
+
+    def taken(self, rows: NDArray[np.intp]) -> Step:
+        """The step of some of the nodes, `rows` increasing."""
+        tied = []
+        for old, points, weights in self.tied:
+            own = np.isin(old, rows)
+            number = np.searchsorted(rows, old[own])
+            tied.append((number, points[own], weights[own]))
+        return Step(
+            self.gain[rows], self.decay[rows], self.points[rows], tied, self.share[rows]
+        )
 
     def matrix(self, lattice: Lattice, size: int) -> sp.csr_matrix:
         """The rows (n, size) of ``decay * mean(V(points))``."""
@@ -97,7 +127,8 @@ class Lookahead:
         midpoint: bool,
         columns: list[int],
     ) -> None:
-        self.problem, self.faces, self.grid = problem, faces, faces.grid
+        self.problem = self.halfway = problem
+        self.faces, self.grid = faces, faces.grid
         self.delta, self.midpoint, self.columns = delta, midpoint, columns
         self.lattice = Lattice.of(self.grid, width)
         fixed = faces.fixed_mask
@@ -112,23 +143,33 @@ class Lookahead:
     def step(self, a: Array) -> Step:
         """The step from every free node under controls a (n, m)."""
         x = self.x
-        here = self._motion(x, a)
+        here = self._motion(self.problem, x, a)
         time = self._until_wall(x, here, np.full(len(x), self.delta))
         if self.midpoint:
             middle = x + 0.5 * time[:, None] * here.f
             middle = self.inside(middle)
-            ahead = self._held(x, here, self._motion(middle, a))
+            ahead = self._held(x, here, self._motion(self.halfway, middle, a))
             time = self._until_wall(x, ahead, time)
         else:
             middle, ahead = x, here
-        return self._landed(x, ahead, time, discount_of(self.problem, middle))
+        return self._landed(x, ahead, time, discount_of(self.halfway, middle))
+
+    def held(
+        self, problem: ControlProblem, halfway: ControlProblem, delta: float
+    ) -> Lookahead:
+        """The same for steps of length delta of problems held where they start and
+        half a step later.
+        """
+        out = copy(self)
+        out.problem, out.halfway, out.delta = problem, halfway, delta
+        return out
 
     def motion_under(self, a: Array) -> Motion:
         """Drift, active columns of the noise and payoff of a policy on free nodes."""
-        return self._motion(self.x, a)
+        return self._motion(self.problem, self.x, a)
 
-    def _motion(self, x: Array, a: Array) -> Motion:
-        found = motion(self.problem, x, a)
+    def _motion(self, problem: ControlProblem, x: Array, a: Array) -> Motion:
+        found = motion(problem, x, a)
         return Motion(found.f, found.sigma[:, :, self.columns], found.r)
 
     def inside(self, x: Array) -> Array:
@@ -203,7 +244,7 @@ class Lookahead:
             extra += self._mirror(face, points, tied)
         flat = points.reshape(-1, d)
         np.clip(flat, *self._limits, out=flat)
-        return Step(gain + decay * extra, decay, points, tied)
+        return Step(gain + decay * extra, decay, points, tied, time / self.delta)
 
     @property
     def _limits(self) -> tuple[Array, Array]:

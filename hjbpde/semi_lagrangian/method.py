@@ -31,6 +31,12 @@ class SemiLagrangian:
     RAIRO M2AN 29 (1995) 97; Debrabant and Jakobsen, Math. Comp. 82 (2013) 1433;
     Falcone and Ferretti, Semi-Lagrangian Approximation Schemes, SIAM 2013).
 
+    With a horizon the same step is marched backwards from the terminal value, V(t) from
+    V(t + delta). It is explicit, yet there is no CFL condition: feet lie wherever the
+    process goes. delta is chosen for accuracy as above. Each step is exact to
+    O(delta^3) without noise, to O(delta^2) with noise; Runge and Kutta's midpoint is
+    one in time, too. The control at the horizon itself is that of the last step.
+
     Parameters
     ----------
     interpolation : {"linear", "cubic"}
@@ -44,6 +50,8 @@ class SemiLagrangian:
         Change of V between policies, relative to sup|V|, that ends the iteration.
     max_policies : int
         Policies on one grid before giving up.
+    max_steps : int
+        Most steps to a horizon; more are refused before work is spent.
 
     Raises
     ------
@@ -56,6 +64,7 @@ class SemiLagrangian:
     step: float | None = None
     tolerance: float = 1e-9
     max_policies: int = 100
+    max_steps: int = 200_000
 
     def __post_init__(self) -> None:
         if self.interpolation not in ("linear", "cubic"):
@@ -75,6 +84,10 @@ class SemiLagrangian:
             raise ProblemError(
                 f"SemiLagrangian: tolerance = {self.tolerance!r} and max_policies = "
                 f"{self.max_policies!r}; give a share of sup|V| and a number >= 1."
+            )
+        if self.max_steps < 1:
+            raise ProblemError(
+                f"SemiLagrangian: max_steps = {self.max_steps!r}; give a number >= 1."
             )
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 from ..faces import Faces
 from ..grid import Grid
@@ -21,7 +20,7 @@ from ..report import Report
 from ..schemes import Hybrid
 from ..solution import GridSolution
 from .bar import bound
-from .level import Level, admit, settle, solve_rows
+from .level import Level, admit, settle, solve_rows, spread_policy
 from .lookahead import Lookahead
 from .method import SemiLagrangian
 from .search import Search
@@ -54,7 +53,7 @@ def run_semi_lagrangian(
         problem=problem,
         grid=grid,
         value=problem.sign * fine.V,
-        control=everywhere(fine, fine.a),
+        control=spread_policy(fine.look, fine.faces, fine.a),
         error_bar=bar.total,
         report=Report(
             status=fine.status,
@@ -158,7 +157,7 @@ def _level(
     for face, coarse in zip(faces.faces, before.faces.faces, strict=True):
         carry_slope(face, coarse, grid)
     look = Lookahead(problem, faces, delta, method.width, method.feet == "rk2", columns)
-    V, a = before.V.copy(), everywhere(before, before.a)
+    V, a = before.V.copy(), spread_policy(before.look, before.faces, before.a)
     if not grid.matches(before.grid):
         V = cubically_prolonged(V, grid)
         flat = a.reshape(before.grid.size, -1).T
@@ -168,15 +167,3 @@ def _level(
     level = Level(faces, look, Search.of(look), V, a)
     admit(level)
     return level
-
-
-def everywhere(level: Level, a: Array) -> Array:
-    """The policy (*shape, m): on nodes that carry data that of the nearest free one."""
-    grid, mask = level.grid, level.faces.fixed_mask
-    out = np.zeros((grid.size, a.shape[1]))
-    out[level.look.free] = a
-    out = out.reshape(*grid.shape, -1)
-    if mask is None or not mask.any():
-        return out
-    found = distance_transform_edt(mask, return_distances=False, return_indices=True)
-    return out[tuple(np.asarray(found))]

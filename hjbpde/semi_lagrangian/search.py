@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import ProblemError
 from ..faces import Faces
 from ..interpolation import Interpolant
-from ..probe import base_and_step, control_range
+from ..probe import base_and_step, control_range, probe
 from ..problem import ControlProblem
 from ..resting import resting_controls
 from ..sets import Finite
@@ -21,7 +21,11 @@ from .lookahead import Lookahead
 
 Array = NDArray[np.float64]
 SAMPLES = {1: 17, 2: 5, 3: 4}
-"""Samples an entry of a control box, by the number of entries."""
+"""Samples an entry of a control box, by the number of entries, 3 at most."""
+FEW = {1: 5, 2: 3, 3: 2}
+"""The same in the steps of a march, which start from the controls a step later."""
+NEAR = 0.02
+"""Share of a control box around a control that is searched at first."""
 SHRINK = 0.2
 """What a search around a control narrows to where the best was not at its ends."""
 
@@ -39,10 +43,13 @@ class Search:
     high: Array
     tables: QuadraticTables | None
     rests: list[Array]
+    now: Array | None = None
+    """Where V depends on time, a guess of V at the start of the step."""
 
     @classmethod
-    def of(cls, look: Lookahead, seed: int = 0) -> Search:
-        """The search on the nodes of `look`.
+    def of(cls, look: Lookahead, seed: int = 0, march: bool = False) -> Search:
+        """The search on the nodes of `look`; in a march also of closed forms in a
+        finite box, which save samples in every step.
 
         Raises
         ------
@@ -57,12 +64,24 @@ class Search:
             endless = not (np.isfinite(low).all() and np.isfinite(high).all())
             if endless and problem.best_control is None:
                 tables = _closed_form(problem, look.faces, look.free, seed)
-        rests: list[Array] = []
-        if m == 1 and any(face.inward_only for face in look.walls):
-            # On a wall the best is often what just holds the state there.
-            found = resting_controls(problem, look.x, low[:, 0], high[:, 0])
-            rests = [rest.T for rest in found]
-        return cls(look, low, high, tables, rests)
+            elif march and probe(problem, look.grid)[0].closed_form:
+                found = tabulate(problem, look.grid, look.faces, seed)
+                if isinstance(found, QuadraticTables):
+                    tables = found.taken(look.free)
+        return cls(look, low, high, tables, _resting(look, low, high))
+
+    def renew(self) -> None:
+        """Closed form and resting controls of the time at which the step starts.
+
+        Raises
+        ------
+        ProblemError
+            A closed form that no longer holds.
+        """
+        look = self.look
+        if self.tables is not None:
+            self.tables = _closed_form(look.problem, look.faces, look.free, 0)
+        self.rests = _resting(look, self.low, self.high)
 
     @property
     def _finite_set(self) -> Array | None:
@@ -104,8 +123,28 @@ class Search:
                 self._try(V, sample, best, worth)
         m = a.shape[1]
         width = np.where(finite, spread, 1.0 + np.abs(best))
-        share = 1.0 / (SAMPLES.get(m, 3) - 1) if wide else 0.02
+        share = 1.0 / (SAMPLES.get(m, 3) - 1) if wide else NEAR
         self._refine(V, best, worth, share * width)
+        return best, worth
+
+    def follow(self, V: Array, a: Array, enough: float) -> tuple[Array, Array]:
+        """As `improve`, for the next step of a march, of which there are many.
+
+        The closed form or else few samples of the box, and the neighbours' controls;
+        the best of them is refined until a round gains less than `enough` of sup|V|.
+        """
+        if self.look.problem.n_controls == 0 or self._finite_set is not None:
+            return self.improve(V, a, wide=False)
+        best, worth = a.copy(), self._worth(V, a)
+        for guess in [*self._guesses(V), *self._shifted(a)]:
+            self._try(V, guess, best, worth)
+        for rest in self.rests:
+            self._try(V, np.where(np.isnan(rest), best, rest), best, worth)
+        for sample in self._samples(best, FEW) if self.tables is None else []:
+            self._try(V, sample, best, worth)
+        spread = self.high - self.low
+        width = np.where(np.isfinite(spread), spread, 1.0 + np.abs(best))
+        self._refine(V, best, worth, NEAR * width, enough)
         return best, worth
 
     def _shifted(self, a: Array) -> list[Array]:
@@ -125,7 +164,7 @@ class Search:
             found.append(np.clip(moved, self.low, self.high))
         return found
 
-    def _samples(self, a: Array) -> list[Array]:
+    def _samples(self, a: Array, counts: dict[int, int] = SAMPLES) -> list[Array]:
         """Controls (n, m) on a lattice in the box, cut where it is infinite.
 
         There the controls in use anywhere, with as much room again, take its place:
@@ -136,7 +175,7 @@ class Search:
         least, most = a.min(axis=0) - 0.5 * room, a.max(axis=0) + 0.5 * room
         low = np.where(np.isfinite(self.low), self.low, np.minimum(least, self.high))
         high = np.where(np.isfinite(self.high), self.high, np.maximum(most, self.low))
-        shares = np.linspace(0.0, 1.0, SAMPLES.get(m, 3))
+        shares = np.linspace(0.0, 1.0, counts.get(m, counts[3]))
         return [
             low + np.array(share) * (high - low) for share in product(shares, repeat=m)
         ]
@@ -158,7 +197,7 @@ class Search:
         return [np.clip(np.where(np.isfinite(found), found, 0.0), self.low, self.high)]
 
     def _worth(self, V: Array, a: Array) -> Array:
-        return self.look.step(a).value(V, self.look.lattice)
+        return self.look.step(a).value(V, self.look.lattice, self.now)
 
     def _try(self, V: Array, a: Array, best: Array, worth: Array) -> None:
         """Keep a where it is worth more, in place."""
@@ -166,7 +205,9 @@ class Search:
         better = found > worth
         best[better], worth[better] = a[better], found[better]
 
-    def _refine(self, V: Array, best: Array, worth: Array, step: Array) -> None:
+    def _refine(
+        self, V: Array, best: Array, worth: Array, step: Array, enough: float = 1e-12
+    ) -> None:
         """Parabolas through three controls, narrower round by round, in place."""
         size = float(np.max(np.abs(V))) or 1.0
         for _ in range(6):
@@ -192,8 +233,16 @@ class Search:
                 step[:, i] *= np.where(at_end, 1.0, SHRINK)
             with np.errstate(invalid="ignore"):
                 gained = np.where(worth > before, worth - before, 0.0)
-            if np.max(gained) <= 1e-12 * size:
+            if np.max(gained) <= enough * size:
                 break
+
+
+def _resting(look: Lookahead, low: Array, high: Array) -> list[Array]:
+    """Controls that just hold the state: on a wall often the best, (n, 1) each."""
+    if low.shape[1] != 1 or not any(face.inward_only for face in look.walls):
+        return []
+    found = resting_controls(look.problem, look.x, low[:, 0], high[:, 0])
+    return [rest.T for rest in found]
 
 
 def _vertex(
@@ -221,8 +270,9 @@ def _closed_form(
     tables = tabulate(problem, faces.grid, faces, seed)
     if not isinstance(tables, QuadraticTables):
         raise ProblemError(
-            f"SemiLagrangian: the control box is infinite, but no closed form holds "
-            f"({tables.note}): give finite bounds, or best_control(x, p, hess)."
+            "SemiLagrangian: the control box is infinite, or a closed form held at "
+            f"another time, but none holds here ({tables.note}): give finite bounds, "
+            "or best_control(x, p, hess)."
         )
     return tables.taken(free)
 

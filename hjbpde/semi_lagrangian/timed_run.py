@@ -1,0 +1,180 @@
+"""One whole semi-Lagrangian march: steps, nested grids, error bar, solution."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..error_bar import ErrorBar
+from ..errors import ProblemError
+from ..faces import Faces
+from ..grid import Grid
+from ..methods.policy_iteration import cubically_prolonged, nested_grids
+from ..methods.run import Clock as Stopwatch
+from ..problem import ControlProblem
+from ..progress import bar_over
+from ..report import Report
+from ..schemes import Hybrid
+from ..timed_solution import TimedSolution
+from .march import Clock, March, Marched
+from .method import SemiLagrangian
+from .run import LEVELS, planned
+from .step_length import StepLength, active_columns, sampled_motion
+from .timed_bar import timed_bound
+
+Array = NDArray[np.float64]
+
+
+def run_timed(
+    problem: ControlProblem,
+    grid: Grid,
+    method: SemiLagrangian,
+    outputs: Array,
+    progress: bool = False,
+) -> TimedSolution:
+    """March on nested grids, with steps tied to their cells, and bound the error."""
+    clock = Stopwatch()
+    with clock.phase("march"):
+        plan = Plan.of(problem, grid, method)
+        levels = [
+            plan.march(i, outputs)
+            for i, _ in bar_over(
+                range(len(plan.grids)),
+                [g.shape for g in plan.grids],
+                progress,
+                "march",
+            )
+        ]
+    fine = levels[-1]
+    with clock.phase("error bar"):
+        other = plan.march_otherwise(outputs)
+        bar = timed_bound(outputs, levels, method.order, other)
+    return TimedSolution(
+        problem=problem,
+        grid=grid,
+        times=outputs,
+        value=problem.sign * fine.values,
+        control=fine.controls,
+        error_bar=bar.total,
+        report=_report(problem, method, levels, bar, dict(clock.seconds)),
+        scheme=Hybrid(),
+        second_opinion=_opinion(problem, grid, levels, method.order),
+        artificial_axes=problem.artificial_axes,
+    )
+
+
+class Plan:
+    """The grids from coarse to fine and the steps taken on each.
+
+    Raises
+    ------
+    ProblemError
+        More steps than `SemiLagrangian.max_steps`.
+    """
+
+    def __init__(
+        self,
+        problem: ControlProblem,
+        grids: list[Grid],
+        method: SemiLagrangian,
+        columns: list[int],
+        length: StepLength,
+    ) -> None:
+        self.problem, self.grids, self.method = problem, grids, method
+        self.columns, self.power = columns, length.power
+        self.clock = Clock.of(problem, length.at(len(grids) - 1))
+        most = self._clock(len(grids) - 1).steps
+        if most > method.max_steps:
+            why = "noise" if self.power == 2 else "drift"
+            raise ProblemError(
+                f"SemiLagrangian: the {why} asks for {most} steps to the horizon on "
+                f"the grid {grids[-1].shape}, more than max_steps = "
+                f"{method.max_steps}. Take a coarser grid, linear readings or a "
+                "longer step=; hjb.Marching takes long steps where noise is large."
+            )
+
+    @classmethod
+    def of(cls, problem: ControlProblem, grid: Grid, method: SemiLagrangian) -> Plan:
+        """Steps for the speeds of sampled controls, then of those found best.
+
+        The latter are those of a first march on the coarsest grid.
+        """
+        grids = nested_grids(grid)[-LEVELS:]
+        f, sigma = _sampled(problem, grids[0])
+        columns = active_columns(sigma)
+        length = planned(grid, f, sigma[:, :, columns], method)
+        plan = cls(problem, grids, method, columns, length)
+        if method.step is not None or problem.n_controls == 0:
+            return plan
+        trial = plan.march(0, np.array([0.0, float(problem.horizon or 0.0)]))
+        length = planned(grid, trial.fastest.f, trial.fastest.sigma, method)
+        return cls(problem, grids, method, columns, length)
+
+    def march(self, level: int, outputs: Array, closed: bool = True) -> Marched:
+        """On one of the grids."""
+        march = March(
+            self.problem, self.grids[level], self.method, self.columns, closed
+        )
+        return march.run(self._clock(level), outputs)
+
+    def _clock(self, level: int) -> Clock:
+        return replace(self.clock, cuts=2 ** (self.power * level))
+
+    def march_otherwise(self, outputs: Array) -> tuple[int, Array] | None:
+        """Values with slopes at artificial faces held, and on which of the grids."""
+        if not any(self.problem.artificial_axes):
+            return None
+        level = max(len(self.grids) - 2, 0)
+        return level, self.march(level, outputs, closed=False).values
+
+
+def _sampled(problem: ControlProblem, grid: Grid) -> tuple[Array, Array]:
+    """Drifts and noises of a few controls, today, half way and at the horizon."""
+    mask = Faces.of(problem.at_time(0.0), grid).fixed_mask
+    free = np.arange(grid.size) if mask is None else np.flatnonzero(~mask.ravel())
+    x, end = grid.nodes_of(free), float(problem.horizon or 0.0)
+    found = [sampled_motion(problem.at_time(s * end), x) for s in (0.0, 0.5, 1.0)]
+    return np.concatenate([f for f, _ in found]), np.concatenate([s for _, s in found])
+
+
+def _opinion(
+    problem: ControlProblem, grid: Grid, levels: list[Marched], order: int
+) -> Array | None:
+    """Values (T, *shape) extrapolated from two grids."""
+    if len(levels) < 2:
+        return None
+    fine, coarse = levels[-1].values, levels[-2].values
+    kept = np.ix_(*(grid.kept(k) for k in range(grid.dimension)))
+    change = [
+        cubically_prolonged(V[kept] - W, grid)
+        for V, W in zip(fine, coarse, strict=True)
+    ]
+    return problem.sign * (fine + np.stack(change) / (2.0**order - 1.0))
+
+
+def _report(
+    problem: ControlProblem,
+    method: SemiLagrangian,
+    levels: list[Marched],
+    bar: ErrorBar,
+    seconds: dict[str, float],
+) -> Report:
+    details: dict[str, Any] = {
+        "grids": [list(level.grid.shape) for level in levels],
+        "steps": [level.steps for level in levels],
+    }
+    if problem.dates:
+        details["dates"] = list(problem.dates)
+    return Report(
+        status="converged",
+        method=f"{method.name}, marched",
+        iterations=sum(level.steps for level in levels),
+        seconds=seconds,
+        checks=("every step's value finite", *bar.notes),
+        error_parts=bar.parts,
+        observed_order=bar.observed_order,
+        details=details,
+    )
