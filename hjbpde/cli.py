@@ -115,9 +115,9 @@ def _add_verify(commands: Any) -> None:
     )
     command.add_argument(
         "--evaluation",
-        choices=("least-squares", "monte-carlo", "both"),
+        choices=("least-squares", "monte-carlo", "residual", "both", "all"),
         default="least-squares",
-        help="how the network learns the value of a policy",
+        help="how the network learns the value of a policy; both are the first two",
     )
     command.set_defaults(run=run_verify)
 
@@ -248,8 +248,10 @@ def learners(evaluation: str) -> dict[str, Learner]:
     methods = {
         "least-squares": Learner(neural.LeastSquares()),
         "monte-carlo": Learner(neural.MonteCarlo()),
+        "residual": Learner(neural.Residual()),
     }
-    return methods if evaluation == "both" else {evaluation: methods[evaluation]}
+    chosen = {"both": ["least-squares", "monte-carlo"], "all": list(methods)}
+    return {k: methods[k] for k in chosen.get(evaluation, [evaluation])}
 
 
 def _check_kinds(

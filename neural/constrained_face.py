@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hjbpde.greedy import greedy_control
 from hjbpde.problem import ControlProblem
-from hjbpde.state_constraint import is_constrained, outward_normals
+from hjbpde.state_constraint import hold_greedy, is_constrained, outward_normals
 
 from .sampling import FacePoints
 from .value_model import ValueModel, row_scale
@@ -48,6 +48,30 @@ def equation_rows(
         row = row - tables.curvature(np.asarray(problem.diffusion_at(x, a)))
     payoff = np.asarray(problem.payoff_at(x, a))
     return row / scale[:, None], payoff / scale, 1.0 / scale
+
+
+def held_controls(
+    problem: ControlProblem, model: ValueModel, x: Array, a: Array
+) -> Array:
+    """Controls a (n, m) at x (n, d), the best for V where they lead across a face.
+
+    a is a function of x, so that states which stand in the same place, paths in a
+    corner, are asked about once.
+    """
+    if not is_constrained(problem):
+        return a
+    at = np.flatnonzero(outward_normals(problem, x).any(1))
+    if not len(at):
+        return a
+    there, first, back = np.unique(
+        x[at], axis=0, return_index=True, return_inverse=True
+    )
+    slope = model.gradient(there)
+    hess = model.hessian(there) if callable(problem.diffusion) else None
+    out = a.copy()
+    best = hold_greedy(problem, there, slope, hess, a[at][first])
+    out[at] = best[back.ravel()]
+    return out
 
 
 def released(

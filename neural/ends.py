@@ -12,7 +12,8 @@ from hjbpde.boundary import Dirichlet, Face
 from hjbpde.errors import ProblemError
 from hjbpde.problem import ControlProblem
 
-from .exit_region import exit_states, exit_value
+from .exit_region import exit_states, exit_value, running
+from .sampling import FacePoints
 from .time_state import TimedProblem
 from .value_model import ValueModel
 
@@ -63,3 +64,18 @@ class Ends:
     def misfit(self, value: ValueModel) -> float:
         """The largest difference between a value and the data, in the units of V."""
         return float(np.abs(value.value(self.x) - self.data).max(initial=0.0))
+
+
+def given_on_faces(problem: ControlProblem, n: int = 64) -> Array:
+    """The data of faces with a given value at n states of each, one after the other.
+
+    The horizon's are not among them (`Ends`). The states do not depend on a seed.
+    """
+    assert problem.domain is not None
+    rng, out = np.random.default_rng(0), [np.zeros(0)]
+    last = problem.dimension - 1 if isinstance(problem, TimedProblem) else None
+    for face, rule in problem.faces.items():
+        if isinstance(rule, Dirichlet) and face[0] != last:
+            x = FacePoints.draw(problem.domain, face, n, rng).x
+            out.append(face_data(rule.g, x[running(problem, x)], face))
+    return np.concatenate(out)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hjbpde.problem import ControlProblem
 
-from .constrained_face import released
+from .constrained_face import held_controls, released
 from .stopping_set import StoppingSet
 from .value_model import ValueModel, greedy_policy
 
@@ -48,6 +48,19 @@ class GreedyPolicy:
         if self.depth > 0:
             a = released(self.problem, self.model, x, a, self.depth)
         return a
+
+
+@dataclass(frozen=True, eq=False)
+class HeldActor:
+    """A learned policy; where it leads across a constrained face, the best for V."""
+
+    problem: ControlProblem
+    actor: PolicyModel
+    model: ValueModel
+
+    def __call__(self, x: Array) -> Array:
+        """Controls at x (n, d), shape (n, m)."""
+        return held_controls(self.problem, self.model, x, self.actor(x))
 
 
 @dataclass(frozen=True, eq=False)

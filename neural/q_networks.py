@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hjbpde.errors import ProblemError
-from hjbpde.progress import bar_over
+from hjbpde.progress import bar_over, last_number
 
 from .checkpoint import Checkpoint, NetworkRun
 from .networks import MLP
@@ -193,7 +193,9 @@ def train_little_q(given: Fitting) -> NetworkAnswer:
     done, kept = run.resume()
     weights = torch.from_numpy(kept.get("weights", np.ones(n)))
     sweeps, inputs = range(done, options.sweeps), (data.now, data.control)
-    for sweep, _ in bar_over(sweeps, sweeps, given.progress, "sweep"):
+    for sweep, _ in bar_over(
+        sweeps, sweeps, given.progress, "sweep", lambda: last_number("spread", changes)
+    ):
         for fit in fits.values():
             fit.param_groups[0]["lr"] = options.rate(sweep)
         with torch.no_grad():

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from hjbpde.errors import ProblemError
-from hjbpde.progress import bar_over
+from hjbpde.progress import bar_over, last_number
 from hjbpde.report import Report
 
 from .checkpoint import Checkpoint, NetworkRun
@@ -152,7 +152,9 @@ class ScoreControl:
             stream.order = kept["order"]
             mean.restore(kept)
         steps = range(done, self.steps)
-        for step, _ in bar_over(steps, steps, progress, "step"):
+        for step, _ in bar_over(
+            steps, steps, progress, "step", lambda: last_number("loss", losses)
+        ):
             share = 0.5 * (1.0 + np.cos(np.pi * step / self.steps))
             adam.param_groups[0]["lr"] = self.learning_rate * (0.01 + 0.99 * share)
             loss = stream.next().loss(network)

@@ -15,6 +15,7 @@ from hjbpde.report import Report
 from hjbpde.sets import Box
 from hjbpde.simulate import Paths, simulate
 
+from .constrained_face import held_controls
 from .exit_region import exit_value, running
 from .outcome import PolicyModel
 from .stopping_payoff import Payoffs
@@ -84,6 +85,8 @@ class LearnedSolution:
         flat, lead = self._flat(x)
         if self.actor is not None:
             a = self.actor(flat)
+            if self.problem is not None:
+                a = held_controls(self.problem, self.model, flat, a)
         elif self.problem is not None:
             a = greedy_policy(self.problem, self.model, flat)
         else:

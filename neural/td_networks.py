@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hjbpde.progress import bar_over
+from hjbpde.progress import bar_over, last_number
 
 from .checkpoint import NetworkRun
 from .networks import MLP
@@ -42,7 +42,9 @@ def train_td(given: Fitting) -> NetworkAnswer:
     def choose(z: Tensor) -> Tensor:
         return torch.clamp(actor(z), *given.box)
 
-    for sweep, _ in bar_over(epochs, epochs, given.progress, "epoch"):
+    for sweep, _ in bar_over(
+        epochs, epochs, given.progress, "epoch", lambda: last_number("loss", changes)
+    ):
         loss = torch.zeros(())
         for fit in fits:
             fit.param_groups[0]["lr"] = options.rate(sweep)

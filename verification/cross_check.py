@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +27,26 @@ from .outcome import Measured, verdict_of
 from .reference import TAKES, grid_of, problem_of, references, times_of
 from .regret import Losses
 from .ruling import Ruling
+from .score import ScoreVerdict, check_score
 from .slopes import Slopes
 from .verdict import Verdict
+
+if TYPE_CHECKING:
+    import neural
 
 Array = NDArray[np.float64]
 
 
+@overload
+def cross_check(
+    candidate: Any,
+    reference: neural.ReverseDiffusion,
+    *,
+    times: Sequence[float] | None = None,
+    tolerance: float = 1e-2,
+    seed: int = 0,
+) -> ScoreVerdict: ...
+@overload
 def cross_check(
     candidate: Any,
     reference: Any,
@@ -42,7 +57,18 @@ def cross_check(
     budget: float | None = None,
     seed: int = 0,
     progress: bool = False,
-) -> Verdict:
+) -> Verdict: ...
+def cross_check(
+    candidate: Any,
+    reference: Any,
+    *,
+    region: Box | None = None,
+    times: Sequence[float] | None = None,
+    tolerance: float = 1e-2,
+    budget: float | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Verdict | ScoreVerdict:
     """Judge a candidate: "agree", "differ" or "inconclusive", with the reasons.
 
     With e = |candidate - reference|, s the problem's scale (default sup|V|) and u the
@@ -58,7 +84,9 @@ def cross_check(
     candidate : Solution, Candidate or torch module
     reference : Solution or ControlProblem
         A problem is solved here, on finer and finer grids until the answer is
-        conclusive or the budget is spent.
+        conclusive or the budget is spent. For a `neural.ReverseDiffusion` the
+        candidate is a score and the verdict that of `check_score`, which has no
+        region and no budget.
     region : Box, optional
         Where to judge. Default: the candidate's own region, else the inner 75 % of
         the domain along axes with an artificial face.
@@ -85,6 +113,15 @@ def cross_check(
             f"cross_check: tolerance = {tolerance:g}; give a positive share of the "
             "value's scale, such as 1e-2."
         )
+    if _is_score(reference):
+        if region is not None or budget is not None:
+            raise ProblemError(
+                "cross_check: a score is judged under p_t and by simulation; it takes "
+                "no region and no budget."
+            )
+        return check_score(
+            candidate, reference, times=times, tolerance=tolerance, seed=seed
+        )
     problem = problem_of(reference)
     problem.require_only("cross_check", *TAKES)
     times_judged = times_of(problem, reference, times)
@@ -101,6 +138,12 @@ def cross_check(
             break
     assert verdict is not None
     return verdict
+
+
+def _is_score(reference: Any) -> bool:
+    """Whether the reference is a diffusion run backwards; torch is not brought in."""
+    package = sys.modules.get("neural")
+    return package is not None and isinstance(reference, package.ReverseDiffusion)
 
 
 def region_of(region: Box | None, subject: Subject, problem: ControlProblem) -> Box:

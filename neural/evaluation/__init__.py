@@ -4,7 +4,7 @@ from .actor import Ascent, GreedyFit
 from .least_squares import LeastSquares
 from .monte_carlo import MonteCarlo
 from .residual import NoiseSchedule, Residual
-from .rollout import EulerMaruyama, Heun
+from .steppers import EulerMaruyama, Heun
 
 __all__ = [
     "Ascent",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hjbpde.errors import MethodMismatch, ProblemError
 from hjbpde.problem import ControlProblem
-from hjbpde.progress import bar_over
+from hjbpde.progress import bar_over, last_of
 from hjbpde.state_constraint import is_constrained
 
 from ..admissible import admissible_start, timed_start
@@ -174,7 +174,9 @@ class LeastSquares:
         run = _Run(problem, system, stage)
         a = policy(system.x)
         steps = range(self.max_policies)
-        for k, _ in bar_over(steps, steps, progress, "policy"):
+        for k, _ in bar_over(
+            steps, steps, progress, "policy", lambda: last_of(run.history)
+        ):
             fit = system.solve(policy, a, self.regularisation, run.best)
             a = run.record(fit, a)
             if run.finished(self.tolerance, k):

@@ -10,17 +10,17 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hjbpde.boundary import Extrapolate, StateConstraint
+from hjbpde.boundary import Extrapolate
 from hjbpde.errors import MethodMismatch, ProblemError
 from hjbpde.problem import ControlProblem
-from hjbpde.progress import bar_over
+from hjbpde.progress import bar_over, last_of
 
 from ..admissible import admissible_start, timed_start
 from ..outcome import Outcome
 from ..time_state import TimedProblem
 from .actor import Actor, Ascent, GreedyFit
 from .resume import keep_run, resume_run
-from .rollout import EulerMaruyama, Heun, Stepper
+from .steppers import EulerMaruyama, Heun, Stepper
 from .training import Training
 
 Array = NDArray[np.float64]
@@ -41,6 +41,10 @@ class MonteCarlo:
     until 99 % of them have ended, the others bootstrapped. With a horizon time is one
     more state of V(x, t), paths end exactly at T in equal steps of dt or less, and the
     answer's policy is the greedy one of V.
+
+    On a face with a state constraint paths are held by the best control that leads
+    across none, from the moment on at which a step would cross it (`walls`); the
+    order is the stepper's without noise, else 1.
 
     Parameters
     ----------
@@ -117,7 +121,7 @@ class MonteCarlo:
     ) -> Outcome:
         """Roll out, fit V, take the greedy step, until nothing moves."""
         for face, rule in problem.faces.items():
-            if isinstance(rule, Extrapolate | StateConstraint):
+            if isinstance(rule, Extrapolate):
                 raise MethodMismatch(
                     f"MonteCarlo: paths cannot follow {type(rule).__name__} at {face}. "
                     "Use a grid, or Dirichlet, Reflecting, Robin or no rule there."
@@ -136,7 +140,9 @@ class MonteCarlo:
         steps = range(len(training.history), self.max_policies)
         if training.status == "converged":
             steps = range(0)
-        for _ in bar_over(steps, steps, progress, "policy"):
+        for _ in bar_over(
+            steps, steps, progress, "policy", lambda: last_of(training.history)
+        ):
             over = training.step()
             if path is not None and training.status != "diverged":
                 keep_run(training, path)

@@ -14,7 +14,8 @@ from ..exit_region import running_states
 from ..sampling import on_levels, training_states
 from ..start import Policy
 from ..time_state import TimedProblem
-from .rollout import Paths, Rollout
+from .paths import Paths
+from .rollout import Rollout
 
 Array = NDArray[np.float64]
 RIM = 0.1

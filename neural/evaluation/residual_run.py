@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from hjbpde.problem import ControlProblem
-from hjbpde.progress import bar_over
+from hjbpde.progress import bar_over, last_of
 
 from ..admissible import admissible_start, timed_start
 from ..ansatz import AnsatzNetwork
@@ -110,7 +110,9 @@ class ResidualRun:
             adam_stage(self, arrays)
         middle = time.perf_counter()
         left = self.epsilons[self.place.level :]
-        for epsilon, _ in bar_over(left, left, progress, "noise level"):
+        for epsilon, _ in bar_over(
+            left, left, progress, "noise level", lambda: last_of(self.history)
+        ):
             self.problem = with_noise(self.target, epsilon)
             self._level(epsilon, epsilon == self.epsilons[-1])
         self.seconds = {

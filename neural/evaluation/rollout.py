@@ -18,37 +18,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hjbpde.boundary import Dirichlet, Reflecting, Robin
+from hjbpde.boundary import Dirichlet, Reflecting, Robin, StateConstraint
 from hjbpde.problem import ControlProblem
 
-from ..exit_region import running
 from ..start import Policy
 from ..time_state import TimedProblem
 from ..value_model import ValueModel
-from .crossing import Crossing, Move, first_crossing, surfaces_of
+from .paths import Paths
+from .steppers import Stepper
 
 Array = NDArray[np.float64]
-Indices = NDArray[np.intp]
-
-
-@dataclass(frozen=True)
-class EulerMaruyama:
-    """``X += f dt + sigma dW``, payoff by the left rule: weak order 1."""
-
-    order = 1
-
-
-@dataclass(frozen=True)
-class Heun:
-    """Drift averaged over a predictor, payoff by the trapezoidal rule.
-
-    Weak order 2 where the noise is constant along a path, else 1.
-    """
-
-    order = 2
-
-
-Stepper = EulerMaruyama | Heun
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +60,14 @@ class Rollout:
 
     @property
     def order(self) -> int:
-        """Weak order in dt: 1 where paths end at a surface or are reflected."""
+        """Weak order in dt: 1 where paths end at a surface or are reflected.
+
+        And beside a face with a state constraint: the noise, which vanishes on it, is
+        not constant along a path. Without noise it keeps the stepper's order.
+        """
         rules = (Dirichlet, Reflecting, Robin)
+        if self.problem.diffusion is not None:
+            rules = (*rules, StateConstraint)
         last = self.problem.dimension - isinstance(self.problem, TimedProblem)
         met = any(
             isinstance(rule, rules) and axis < last
@@ -166,201 +151,3 @@ class Rollout:
 
 def _noise_dimension(problem: ControlProblem, policy: Policy, x: Array) -> int:
     return problem.diffusion_at(x, policy(x)).shape[-1]
-
-
-class Paths:
-    """Paths on their way: position, weight of the future, payoff so far."""
-
-    def __init__(self, rollout: Rollout, model: ValueModel | None, x: Array) -> None:
-        self.rollout, self.model, self.problem = rollout, model, rollout.problem
-        self.surfaces = surfaces_of(rollout.problem)
-        self.x = x.copy()
-        self.weight = np.ones(len(x))
-        self.total = np.zeros(len(x))
-        self.alive = np.ones(len(x), bool)
-        self.stopped = np.zeros(len(x), bool)
-        self.h = np.full(len(x), rollout.dt / rollout.parts)
-        self.left = np.full(len(x), -1)
-        if isinstance(self.problem, TimedProblem):
-            self._share_time()
-
-    def _share_time(self) -> None:
-        """Equal steps that end at T, at most dt each."""
-        rollout, box = self.rollout, self.problem.domain
-        assert box is not None
-        rest = np.maximum(np.asarray(box.high)[-1] - self.x[:, -1], 0.0)
-        steps = np.maximum(np.ceil(rest / rollout.dt - 1e-9).astype(int), 1)
-        self.h, self.left = rest / steps / rollout.parts, steps * rollout.parts
-        self._end_at_horizon(np.flatnonzero(rest <= 1e-12 * box.width[-1]))
-
-    @property
-    def stopped_share(self) -> float:
-        """Share of paths that ended at a face."""
-        return float(self.stopped.mean())
-
-    def advance(self, policy: Policy, dW: Array, rng: np.random.Generator) -> None:
-        """One time step of every path still running, dW (n, k) its noise over dt."""
-        on = np.flatnonzero(self.alive)
-        if not len(on):
-            return
-        problem, x, h, dW = self.problem, self.x[on], self.h[on], dW[on]
-        if isinstance(problem, TimedProblem):
-            dW = dW * np.sqrt(h * self.rollout.parts / self.rollout.dt)[:, None]
-        a = policy(x)
-        f = np.asarray(problem.drift_at(x, a))
-        sigma = np.asarray(problem.diffusion_at(x, a))
-        kick = np.einsum("nik,nk->ni", sigma, dW)
-        rate = np.asarray(problem.discount_at(x))
-        payoff = np.asarray(problem.payoff_at(x, a))
-        if isinstance(self.rollout.stepper, Heun):
-            ahead = x + f * h[:, None] + kick
-            fade = np.exp(-rate * h)
-            f, payoff = self._averaged(policy, x, ahead, f, payoff, fade)
-        y, time, ended = x + f * h[:, None] + kick, h, None
-        if self.surfaces:
-            assert problem.domain is not None
-            move = Move(x, f, sigma, dW, h, y)
-            ended = first_crossing(self.surfaces, problem.domain, move, rng)
-            time = h.copy()
-            time[ended.which], kick[ended.which] = ended.time, ended.kick
-        if self.model is not None and self.rollout.control_variate:
-            self.total[on] -= self.weight[on] * self._martingale(x, sigma, kick, time)
-        self._collect(on, rate, payoff, time)
-        go_on = np.ones(len(on), bool)
-        if ended is not None:
-            self._end(on, ended)
-            go_on[ended.which] = False
-        self._move(on[go_on], y[go_on])
-        self.left[on] -= 1
-        self._end_at_horizon(on[(self.left[on] == 0) & go_on])
-
-    def _averaged(
-        self,
-        policy: Policy,
-        x: Array,
-        ahead: Array,
-        f: Array,
-        payoff: Array,
-        fade: Array,
-    ) -> tuple[Array, Array]:
-        """Drift and discounted payoff, the mean of x and of the predictor ahead."""
-        problem = self.problem
-        assert problem.domain is not None
-        # Clipped: user functions are never called outside the domain.
-        ahead = problem.domain.clip(problem.domain.wrap(ahead))
-        if problem.exit is not None:
-            # Nor where the process has ended; the path is about to end as well.
-            ahead = np.where(running(problem, ahead)[:, None], ahead, x)
-        b = policy(ahead)
-        f = 0.5 * (f + np.asarray(problem.drift_at(ahead, b)))
-        return f, 0.5 * (payoff + fade * np.asarray(problem.payoff_at(ahead, b)))
-
-    def _martingale(self, x: Array, sigma: Array, kick: Array, time: Array) -> Array:
-        """What V gains by the noise `kick` (m, d) of `time` (m,), of mean 0.
-
-        ``p . k``, and with an exit or a horizon ``(k' H k - tr(sigma' H sigma) h) / 2``
-        as well: there noise is large over few steps, and this is the next of it.
-        """
-        assert self.model is not None
-        gain = (self.model.gradient(x) * kick).sum(-1)
-        if self.problem.exit is None and not isinstance(self.problem, TimedProblem):
-            return gain
-        bend = self.model.hessian(x)
-        square = np.einsum("ni,nij,nj->n", kick, bend, kick)
-        mean = np.einsum("nik,nij,njk->n", sigma, bend, sigma)
-        return gain + 0.5 * (square - mean * time)
-
-    def _collect(self, on: Indices, rate: Array, payoff: Array, time: Array) -> None:
-        """The payoff of `time` (m,)."""
-        if isinstance(self.rollout.stepper, Heun):
-            gain = payoff * time
-        else:
-            gain = payoff * discounted_time(rate, time)
-        self.total[on] += self.weight[on] * gain
-        self.weight[on] *= np.exp(-rate * time)
-
-    def _end(self, on: Indices, ended: Crossing) -> None:
-        """Paths that reached a surface take its value."""
-        index = on[ended.which]
-        self.total[index] += self.weight[index] * ended.value
-        self.weight[index], self.alive[index] = 0.0, False
-        self.stopped[index] = ended.at_face
-
-    def _end_at_horizon(self, index: Indices) -> None:
-        """Paths that have reached T take the terminal value."""
-        if not len(index):
-            return
-        self.total[index] += self.weight[index] * self._terminal(self.x[index])
-        self.weight[index], self.alive[index] = 0.0, False
-
-    def _terminal(self, x: Array) -> Array:
-        rule = self.problem.faces[self.problem.dimension - 1, "high"]
-        assert isinstance(rule, Dirichlet)
-        return _face_values(rule.g, x)
-
-    def _move(self, index: Indices, y: Array) -> None:
-        """Put paths at y, and apply the rule of every face they crossed.
-
-        Robin ``alpha V + beta V_n = g``: reflected, the weight changed by
-        ``exp(-alpha/beta dL)`` and ``g/beta dL`` collected, dL the push inwards.
-        """
-        problem = self.problem
-        assert problem.domain is not None
-        domain = problem.domain
-        low, high = np.asarray(domain.low), np.asarray(domain.high)
-        y = domain.wrap(y)
-        for (axis, side), rule in problem.faces.items():
-            if isinstance(rule, Dirichlet):
-                continue  # a surface, or the horizon
-            wall, sign = (low[axis], -1.0) if side == "low" else (high[axis], 1.0)
-            over = sign * (y[:, axis] - wall)
-            hit = np.flatnonzero(over > 0)
-            if not len(hit):
-                continue
-            push = 2.0 * over[hit]
-            if isinstance(rule, Reflecting | Robin):
-                y[hit, axis] = np.clip(wall - sign * over[hit], low[axis], high[axis])
-            else:
-                y[hit, axis] = wall
-                self.alive[index[hit]] = False
-                self.stopped[index[hit]] = True
-            if isinstance(rule, Robin):
-                data = _face_values(rule.g, domain.clip(y[hit])) / rule.beta
-                self.total[index[hit]] += self.weight[index[hit]] * data * push
-                self.weight[index[hit]] *= np.exp(-rule.alpha / rule.beta * push)
-        self.x[index] = np.clip(y, low, high)
-
-    def finish(self, policy: Policy) -> Array:
-        """Payoff so far plus the rest: bootstrapped, or guessed before there is V."""
-        out = self.total.copy()
-        on = np.flatnonzero(self.weight > 0)
-        if len(on):
-            x, weight = self.x[on], self.weight[on]
-            if self.model is None:
-                out[on] += self._guess(x, weight, policy)
-            else:
-                out[on] += weight * self.model.value(x)
-        return out
-
-    def _guess(self, x: Array, weight: Array, policy: Policy) -> Array:
-        """The rest from x (m, d) as if the state stayed there: until T, or for ever.
-
-        0 without discount or horizon: nearly all paths have ended by then.
-        """
-        rate = np.asarray(self.problem.discount_at(x))
-        paid = weight * np.asarray(self.problem.payoff_at(x, policy(x)))
-        if not isinstance(self.problem, TimedProblem):
-            return np.divide(paid, rate, out=np.zeros(len(x)), where=rate > 0)
-        assert self.problem.domain is not None
-        time = np.asarray(self.problem.domain.high)[-1] - x[:, -1]
-        later = weight * np.exp(-rate * time) * self._terminal(x)
-        return paid * discounted_time(rate, time) + later
-
-
-def discounted_time(rate: Array, time: Array) -> Array:
-    """``int_0^time e^(-rate s) ds``."""
-    return np.divide(-np.expm1(-rate * time), rate, out=time.copy(), where=rate > 0)
-
-
-def _face_values(g: float | Callable[..., Array], x: Array) -> Array:
-    return np.broadcast_to(np.asarray(g(x) if callable(g) else g, float), (len(x),))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from hjbpde.errors import MethodMismatch, ProblemError
 from hjbpde.problem import ControlProblem
-from hjbpde.progress import bar_over
+from hjbpde.progress import bar_over, last_of
 
 from ..admissible import admissible_start, timed_start
 from ..collocation import Collocation
@@ -184,7 +184,9 @@ class _Run:
     def iterate(self, progress: bool) -> _Run:
         """Step until V settles, breaks, or cycles without getting better."""
         steps = range(self.method.max_policies)
-        for k, _ in bar_over(steps, steps, progress, "policy and surface"):
+        for k, _ in bar_over(
+            steps, steps, progress, "policy and surface", lambda: last_of(self.history)
+        ):
             if self._step() or self._finished(k):
                 break
         return self

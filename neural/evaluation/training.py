@@ -17,17 +17,18 @@ from hjbpde.problem import ControlProblem
 
 from ..ends import Ends
 from ..networks import MLP
-from ..outcome import Outcome
+from ..outcome import HeldActor, Outcome
 from ..start import Policy
 from ..time_state import TimedProblem
 from ..value_model import hjb_residual
 from ..value_network import PolicyNetwork, ValueNetwork
 from .actor import Schedule, scaled_actor
 from .face_penalty import ExitPenalty, FacePenalty, face_penalties
-from .first_guess import first_guess
+from .first_guess import changes_sign, first_guess, relinked
 from .fitting import fit
 from .path_starts import check_states, path_horizons, path_starts
 from .rollout import Rollout
+from .walls import Walls
 
 if TYPE_CHECKING:
     from .monte_carlo import MonteCarlo
@@ -96,16 +97,13 @@ class Training:
         rollout = replace(self.rollout, horizon=self.horizons.first)
         for _ in range(WARM_UP):
             x = path_starts(self.problem, self.options.paths, self.rng)
-            targets, _ = rollout.payoffs(self.policy, self.model, x, self.rng)
+            targets, _ = rollout.payoffs(self._followed(), self.model, x, self.rng)
             if self._broken(targets):
                 break
             if self.model is None:
-                box = self.problem.domain
-                assert box is not None
                 self.model, targets = first_guess(
-                    self.value_net, box, x, targets, self.ends,
-                    noisy=self.problem.exit is not None,
-                )  # fmt: skip
+                    self.value_net, self.problem, x, targets, self.ends
+                )
             self._fit_value(x, targets)
             assert self.model is not None
             values = self.model.value(x)
@@ -124,12 +122,14 @@ class Training:
             self._improve()
             self.keep()
         x = path_starts(self.problem, self.options.paths, self.rng)
-        targets, stopped = self.rollout.payoffs(self.policy, self.model, x, self.rng)
+        targets, stopped = self.rollout.payoffs(
+            self._followed(), self.model, x, self.rng
+        )
         if self._broken(targets):
             self.status = "diverged"
             return True
         assert self.model is not None
-        before, a_before = self.model.value(self.check), self.policy(self.check)
+        before, a_before = self.model.value(self.check), self._followed()(self.check)
         self.recent.append((x, targets))
         loss = self._fit_value(x, targets)
         if self._broken(self.model.value(self.check)):
@@ -165,17 +165,23 @@ class Training:
         if not self._broken(self.model.value(self.check)):
             self.keep()
 
+    def _followed(self) -> Policy:
+        """The policy that paths follow: on constrained faces none leads across."""
+        if self.model is None or not isinstance(self.policy, PolicyNetwork):
+            return self.policy
+        return HeldActor(self.problem, self.policy, self.model)
+
     def _batch(self) -> tuple[Array, Array]:
         """Fresh states and their targets under the present policy."""
         x = path_starts(self.problem, self.options.paths, self.rng)
-        return x, self.rollout.payoffs(self.policy, self.model, x, self.rng)[0]
+        return x, self.rollout.payoffs(self._followed(), self.model, x, self.rng)[0]
 
     def _record(
         self, before: Array, a_before: Array, loss: float, stopped: float
     ) -> None:
         """What changed at the states set aside, and whether it has settled."""
         assert self.model is not None
-        values, a = self.model.value(self.check), self.policy(self.check)
+        values, a = self.model.value(self.check), self._followed()(self.check)
         residual = hjb_residual(self.problem, self.model, self.check, a)
         size = max(float(np.abs(values).max()), 1e-300)
         spread = max(float(np.abs(a).max(initial=0.0)), 1e-300)
@@ -214,7 +220,10 @@ class Training:
 
     def _fit_value(self, x: Array, targets: Array, longer: int = 1) -> float:
         assert self.model is not None
-        steps = self.options.value_steps * (longer if self.warm_up_noise else 5)
+        anew = not self.warm_up_noise
+        if changes_sign(self.model, targets):
+            self.model, self.penalties, anew = relinked(self.model, targets), None, True
+        steps = self.options.value_steps * (5 if anew else longer)
         wanted = self.model.link.inverse(targets)[:, None]
         z = self.model.scaled(x)
         model = self.model
@@ -232,6 +241,9 @@ class Training:
             return
         assert self.model is not None
         x = path_starts(self.problem, self.options.paths, self.rng)
+        # On a constrained face the actor learns its limit from inside: what holds
+        # the state there may differ, and is found anew (`_followed`).
+        x = Walls.of(self.problem).beside(x)
         steps, actor = longer * self.options.policy_steps, self.policy
         if not isinstance(actor, PolicyNetwork):
             actor = scaled_actor(self.policy_net, self.problem, self.model, x)
@@ -259,7 +271,9 @@ class Training:
         """
         assert self.kept is not None
         model, actor = self.kept
-        policy = self.policy if actor is None else actor
+        policy = self.policy
+        if actor is not None:
+            policy = HeldActor(self.problem, actor, model)
         x = np.repeat(self.check[:64], 8, axis=0)
         k = self.problem.diffusion_at(x[:1], policy(x[:1])).shape[-1]
         draw = partial(self.rng.standard_normal, (len(x), k))

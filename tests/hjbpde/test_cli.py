@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import hjbpde as hjb
-from hjbpde.cli import main
+from hjbpde.cli import learners, main
 
 Text = pytest.CaptureFixture[str]
 
@@ -126,6 +126,23 @@ def test_the_module_runs_from_any_folder(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "lqr" in done.stdout and not done.stderr
+
+
+def test_three_ways_to_learn_are_offered() -> None:
+    pytest.importorskip("torch")
+    three = ["least-squares", "monte-carlo", "residual"]
+    assert list(learners("all")) == three
+    assert list(learners("both")) == three[:2]
+    assert list(learners("residual")) == ["residual"]
+
+
+@pytest.mark.slow
+def test_verify_learns_by_residuals(tmp_path: Path, capsys: Text) -> None:
+    pytest.importorskip("torch")
+    asked = ["verify", "lqr", "--evaluation", "residual", "--out", str(tmp_path)]
+    assert main(asked) == 0
+    assert (tmp_path / "lqr-residual.html").exists()
+    assert "agree" in capsys.readouterr().out
 
 
 def test_verify_writes_page_json_and_index(tmp_path: Path, capsys: Text) -> None:

@@ -179,6 +179,17 @@ def test_check_score_accepts_a_right_module_and_names_the_fault_of_a_wrong_one()
     assert "predicts the noise" in str(wrong)
 
 
+def test_cross_check_takes_scores():
+    verdict = verification.cross_check(Module(1.05), LINE, times=[0.5])
+    assert isinstance(verdict, verification.ScoreVerdict)
+    assert verdict.status == "differ"
+    assert "at t = 0.5" in verdict.reasons[0]
+    good = verification.cross_check(Module(1.0), LINE, times=[0.1, 0.5])
+    assert good.status == "agree"
+    with pytest.raises(hjb.ProblemError, match="no region"):
+        verification.cross_check(Module(1.0), LINE, budget=1.0)
+
+
 def test_bad_input_is_refused():
     general = neural.GeneralForward(
         LINE.process.drift, LINE.process.noise, LINE.process.divergence

@@ -7,6 +7,9 @@ from scipy.optimize import brentq
 import hjbpde as hjb
 import neural
 import verification
+from neural.evaluation.paths import Paths
+from neural.evaluation.rollout import Rollout
+from neural.start import held_inside
 
 RHO = 0.5
 
@@ -215,6 +218,184 @@ def test_residual_finds_smooth_values_up_to_the_face(problem):
     assert outward(problem, learned, np.zeros((1, 1))).max() <= 1e-11
 
 
+# --- Monte Carlo -----------------------------------------------------------------
+
+EULER, HEUN = neural.EulerMaruyama(), neural.Heun()
+QUICK = neural.MonteCarlo(
+    paths=512, hidden=(32, 32), value_steps=200, max_policies=12, learning_rate=1e-2
+)
+
+
+def left(x):
+    """a = -1 everywhere: into the wall at full speed."""
+    return -np.ones_like(x)
+
+
+def savers_consumption(problem):
+    """c = 1 / V' of `saving`, by differences of its closed form, from inside."""
+    x = 4.0 * np.linspace(0.0, 1.0, 4001)[:, None] ** 2
+    slope = np.diff(problem.exact.value(x)) / np.diff(x[:, 0])
+    middle = 0.5 * (x[1:, 0] + x[:-1, 0])
+
+    def policy(y):
+        # c is 1 at the limit, by the Euler equation.
+        c = np.interp(y[:, 0], np.r_[0.0, middle], np.r_[1.0, 1.0 / slope])
+        return c[:, None]
+
+    return policy
+
+
+def off(problem, policy, x0, stepper, dt, n=1, model=None, T=2.0, richardson=False):
+    """Mean payoff of n paths from x0 less the closed form.
+
+    After T they rest at the wall, which is what paths without V are taken to do.
+    """
+    rollout = Rollout(problem, stepper, dt, T, model is not None, richardson)
+    x, rng = np.full((n, problem.dimension), x0), np.random.default_rng(0)
+    payoff, _ = rollout.payoffs(held_inside(problem, policy), model, x, rng)
+    return float(payoff.mean() - problem.exact.value(x[:1])[0])
+
+
+def both_walls():
+    """`to_the_wall` in each of two states: paths end in a corner."""
+    line = to_the_wall()
+    return hjb.ControlProblem(
+        drift=lambda x, a: a,
+        cost=lambda x, a: x.sum(-1) + 0 * a[..., 0],
+        controls=hjb.Box([-1.0, -1.0], [1.0, 1.0]),
+        domain=hjb.Box([0.0, 0.0], [2.0, 2.0]),
+        discount=RHO,
+        boundary=hjb.StateConstraint(),
+        exact=hjb.Exact(
+            value=lambda x: line.exact.value(x[..., :1]) + line.exact.value(x[..., 1:]),
+            source="separable",
+        ),
+    )
+
+
+@pytest.mark.parametrize("problem", [to_the_wall(), both_walls()])
+@pytest.mark.parametrize("stepper", [EULER, HEUN])
+def test_paths_that_come_to_rest_keep_the_order_of_the_stepper(problem, stepper):
+    """The wall is reached in the middle of a step, whatever the step."""
+    errors = [
+        abs(off(problem, left, 1.37, stepper, dt)) for dt in (0.2, 0.1, 0.05, 0.025)
+    ]
+    orders = np.log2(np.array(errors[:-1]) / errors[1:])
+    assert (np.abs(orders - stepper.order) < 0.15).all()
+
+
+def test_extrapolation_removes_the_leading_term_at_a_wall():
+    for stepper in (EULER, HEUN):
+        plain, better = (
+            abs(off(to_the_wall(), left, 1.37, stepper, 0.05, richardson=on))
+            for on in (False, True)
+        )
+        assert better < 0.1 * plain
+
+
+def test_paths_that_slow_down_at_a_borrowing_limit_keep_the_second_order():
+    """Savings fall like the square root of themselves, and end in finite time."""
+    problem = saving()
+    policy = savers_consumption(problem)
+    errors = [off(problem, policy, 2.7, HEUN, dt, T=10.0) for dt in (0.2, 0.1, 0.05)]
+    assert (
+        np.abs(np.log2(np.abs(np.divide(errors[:-1], errors[1:]))) - 2) < 0.15
+    ).all()
+
+
+def test_noise_that_vanishes_at_the_faces_leaves_euler_its_order():
+    problem = vanishing_noise()
+    model = neural.solve(problem).model
+    coarse, fine = (
+        off(problem, problem.exact.control, 1.7, EULER, dt, 20_000, model, 4.0)
+        for dt in (0.2, 0.1)
+    )
+    assert abs(np.log2(coarse / fine) - 1) < 0.15
+    heun = off(problem, problem.exact.control, 1.7, HEUN, 0.1, 20_000, model, 4.0)
+    assert abs(heun) < 0.3 * abs(fine)
+
+
+def test_a_step_cut_at_a_wall_keeps_the_noise_along_it():
+    """From .2 at speed 1 the wall is met within the step of .5; sigma = .7 along it."""
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: a,
+        diffusion=np.array([[0.0], [0.7]]),
+        cost=lambda x, a: x[..., 0] + 0 * a[..., 0],
+        controls=hjb.Box([-1.0, -1.0], [1.0, 1.0]),
+        domain=hjb.Box([0.0, -9.0], [2.0, 9.0]),
+        discount=RHO,
+        boundary={(0, "low"): hjb.StateConstraint()},
+    )
+    n, rng = 40_000, np.random.default_rng(0)
+    rollout = Rollout(problem, HEUN, 0.5, 0.5)
+    paths = Paths(rollout, None, np.tile([0.2, 0.0], (n, 1)))
+    into = held_inside(problem, lambda x: np.tile([-1.0, 0.0], (len(x), 1)))
+    dW = np.sqrt(0.5) * rng.standard_normal((n, 1))
+    paths.advance(into, dW, rng)
+    assert (paths.x[:, 0] == 0.0).all()
+    assert np.abs(paths.x[:, 1] - 0.7 * dW[:, 0]).max() < 1e-12
+    # The trapezoid of .2 - t until .2, discounted, and nothing at rest.
+    # The limit of the policy at the wall is taken 1e-9 of the width inside.
+    assert np.abs(paths.total - 0.2 * 0.5 * 0.2).max() < 1e-8
+    assert np.abs(paths.weight - np.exp(-0.5 * RHO)).max() < 1e-12
+
+
+def test_an_exit_is_met_after_the_wall_within_one_step():
+    """At x = 0 from t = .1 on, along it to y = .3 at t = .2: one a unit of time."""
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: a,
+        cost=lambda x, a: 1.0 + 0 * a[..., 0],
+        controls=hjb.Box([-1.0, -1.0], [1.0, 1.0]),
+        domain=hjb.Box([0.0, 0.0], [1.0, 1.0]),
+        discount=RHO,
+        boundary={(0, "low"): hjb.StateConstraint()},
+        exit=hjb.Exit(lambda x: 0.3 - x[..., 1]),
+    )
+    rollout = Rollout(problem, EULER, 0.5, 0.5)
+    paths = Paths(rollout, None, np.array([[0.1, 0.1]]))
+
+    def into(x):
+        return np.c_[np.where(x[:, 0] > 0, -1.0, 0.0), np.ones(len(x))]
+
+    paths.advance(into, np.zeros((1, 1)), np.random.default_rng(0))
+    assert not paths.alive[0]
+    assert paths.total[0] == pytest.approx((1 - np.exp(-0.2 * RHO)) / RHO, abs=1e-9)
+
+
+def test_monte_carlo_finds_the_value_and_the_rest_at_the_wall(tmp_path):
+    problem = to_the_wall()
+    learned = neural.solve(problem, neural.PolicyIteration(QUICK))
+    assert worst(problem, learned) < 1e-2
+    ends = np.array([[0.0], [2.0]])
+    assert np.abs(learned.control_at(ends)[:, 0] - [0.0, -1.0]).max() < 1e-2
+    again = neural.load(learned.save(tmp_path / "kept"), problem)
+    assert (again.control_at(ends) == learned.control_at(ends)).all()
+    policy = verification.Candidate(control=learned.control_at)
+    verdict = verification.cross_check(policy, hjb.solve(problem, 201))
+    assert verdict.status == "agree", verdict.reasons
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("problem", [vanishing_noise(), saving(), square()])
+def test_monte_carlo_finds_values_up_to_the_face(problem):
+    learned = neural.solve(problem, neural.PolicyIteration(neural.MonteCarlo()))
+    assert worst(problem, learned) < 1e-2
+    face = np.zeros((41, problem.dimension))
+    face[:, -1] = np.linspace(-1, 1, 41) if problem.dimension > 1 else 0.0
+    assert outward(problem, learned, face).max() <= 1e-9
+
+
+@pytest.mark.slow
+def test_monte_carlo_liquidates_until_the_horizon():
+    problem = hjb.catalogue.get("liquidation", penalty=2.0)
+    learned = neural.solve(problem, neural.PolicyIteration(neural.MonteCarlo()))
+    x = np.linspace(0.0, 1.0, 41)[:, None]
+    for t in (0.0, 2.5, 4.5):
+        value = problem.exact.value(x, t)
+        assert np.abs(learned.value_at(x, t=t) - value).max() < 2e-2 * value.max()
+        assert learned.control_at(np.zeros((1, 1)), t=t)[0, 0] == 0.0
+
+
 # --- against the grid, and what is refused ---------------------------------------
 
 
@@ -253,6 +434,12 @@ def test_a_face_that_no_control_leaves_is_named():
     )
     with pytest.raises(hjb.ProblemError, match=r"x = \[1\.?\] .*turns the drift"):
         neural.solve(problem)
+
+
+def test_noise_across_a_face_that_no_control_stills_is_named():
+    problem = hjb.catalogue.get("lqr", boundary=hjb.StateConstraint())
+    with pytest.raises(hjb.ProblemError, match="stills the noise"):
+        neural.solve(problem, neural.PolicyIteration(QUICK))
 
 
 def test_a_right_to_stop_beside_the_face_is_refused_in_words():
