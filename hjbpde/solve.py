@@ -48,7 +48,7 @@ TAKES: dict[type, frozenset[str]] = {
     ),
     Sweeping: frozenset({"exit"}),
     ExplicitMarching: frozenset({"horizon", "stop", "dates", "adversary"}),
-    SemiLagrangian: frozenset({"horizon"}),
+    SemiLagrangian: frozenset({"horizon", "exit"}),
 }
 """Special fields of a problem that a method takes."""
 NEEDS: dict[type, frozenset[str]] = {

@@ -16,8 +16,12 @@ from ..error_bar import ErrorBar, closure_bar, nested_estimate
 from ..face_response import slopes_returned
 from ..methods.bounds import region_mask
 from .level import Level, solve_rows
+from .lookahead import Lookahead
 
 Array = NDArray[np.float64]
+SURFACE_SAFETY = 2.0
+"""Factor for linear readings where a surface cuts long branches anywhere: errors are
+then no smooth multiple of a power of h."""
 
 
 class StepResponse:
@@ -52,6 +56,12 @@ def truncation(level: Level) -> Array:
     return closure_bar(StepResponse(level), level.faces, level.V)
 
 
+def surface_factor(look: Lookahead) -> float:
+    """What differences between grids are multiplied by."""
+    rough = look.surface is not None and look.lattice.width == 2
+    return SURFACE_SAFETY if rough else 1.0
+
+
 def bound(levels: list[Level], order: int) -> ErrorBar:
     """The bar of the finest level's value, (*shape)."""
     fine = levels[-1]
@@ -60,7 +70,7 @@ def bound(levels: list[Level], order: int) -> ErrorBar:
         return ErrorBar(unknown, {}, None, ("no bar: the iteration did not converge",))
     grids, values = [one.grid for one in levels], [one.V for one in levels]
     found = nested_estimate(values, grids, float(order), unseen=1.0)
-    part = found.bar
+    part = found.bar * surface_factor(fine.look)
     if len(levels) < 2:
         part = np.full(fine.grid.shape, fine.scale)
     if fine.faces.fixed_mask is not None:

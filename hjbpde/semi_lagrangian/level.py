@@ -58,6 +58,12 @@ class Level:
     @property
     def least_loss(self) -> float:
         """Smallest share of the value that a step discounts."""
+        if self.look.surface is not None:
+            rows, _ = self.rows()
+            steps, _ = solve_rows(
+                rows, np.ones(self.grid.size), np.zeros(self.grid.size)
+            )
+            return 1.0 / max(float(np.max(np.abs(steps))), 1.0)
         rho = float(np.min(discount_of(self.look.problem, self.look.x)))
         return max(-np.expm1(-rho * self.look.delta), 1e-12)
 
@@ -79,6 +85,11 @@ class Level:
             assert self.faces.fixed_values is not None
             rhs[mask.ravel()] = self.faces.fixed_values[mask]
         rhs[self.look.free] = step.gain
+        surface = self.look.surface
+        if surface is not None:
+            beyond = surface.beyond(self.look.problem)
+            rhs[self.look.free] += inner[:, surface.ghosts] @ beyond
+            inner = surface.folded(inner)
         return sp.csr_matrix(sp.identity(n, format="csr") - pick @ inner), rhs
 
 

@@ -12,6 +12,9 @@ Where a branch would leave through a face that carries data (or may not be cross
 whole step of that node is shortened until it ends there. Through a face with a slope p
 the value beyond is ``V(mirrored) + 2 d p`` at distance d.
 
+A branch that meets the surface of an exit region shortens the step in the same way and
+takes the value there (see `exits`).
+
 In time the midpoint is one too: drift, noise, payoff and discount at t + delta / 2. A
 step that is shortened ends between t and t + delta; there V is linear in time.
 """
@@ -28,11 +31,15 @@ from numpy.typing import NDArray
 from ..faces import FaceNodes, Faces
 from ..probe import Motion, discount_of, motion
 from ..problem import ControlProblem
+from .exits import MOST_SAMPLES, Surface
 from .lattice import Lattice
 
 Array = NDArray[np.float64]
 STILL = 1e-9
 """Share of the step below which a shortened step counts as no step at all."""
+
+ROUNDING = 1e-9
+"""Share of sqrt(time) by which a branch ends beyond a surface rather than before."""
 
 RESTING = 1e-12
 """Share of the fastest drift that counts as none on a wall."""
@@ -44,7 +51,8 @@ class Step:
 
     points (n, branches, d); gain (n,) is -inf where the control is inadmissible. Where
     Robin rules tie slopes to values, `tied` lists (rows, points, weights) to add.
-    share (n,) is how much of the step was taken, 1 unless it was shortened.
+    share (n,) is how much of the step was taken, 1 unless it was shortened. `runs`
+    (n, branches) are the branches that read V at all; what others took is in `gain`.
     """
 
     gain: Array
@@ -52,6 +60,7 @@ class Step:
     points: Array
     tied: list[tuple[NDArray[np.intp], Array, Array]]
     share: Array
+    runs: NDArray[np.bool_] | None = None
 
     def value(self, V: Array, lattice: Lattice, now: Array | None = None) -> Array:
         """The discounted payoff of the step and what follows it, (n,).
@@ -70,7 +79,11 @@ class Step:
         """mean(V(points)) and what Robin rules add, (n,)."""
         n, branches, d = self.points.shape
         after = lattice.read(V, self.points.reshape(-1, d)).reshape(n, branches)
-        after = after.mean(axis=1)
+        after = (
+            after.mean(axis=1)
+            if self.runs is None
+            else (np.where(self.runs, after, 0.0).mean(axis=1))
+        )
         for rows, points, weights in self.tied:
             after = after + np.bincount(rows, weights * lattice.read(V, points), n)
         return after
@@ -82,15 +95,24 @@ class Step:
             own = np.isin(old, rows)
             number = np.searchsorted(rows, old[own])
             tied.append((number, points[own], weights[own]))
+        runs = None if self.runs is None else self.runs[rows]
         return Step(
-            self.gain[rows], self.decay[rows], self.points[rows], tied, self.share[rows]
+            self.gain[rows],
+            self.decay[rows],
+            self.points[rows],
+            tied,
+            self.share[rows],
+            runs,
         )
 
     def matrix(self, lattice: Lattice, size: int) -> sp.csr_matrix:
         """The rows (n, size) of ``decay * mean(V(points))``."""
         n, branches, d = self.points.shape
         index, weight = lattice.stencils(self.points.reshape(-1, d))
-        weight *= np.repeat(self.decay / branches, branches)[:, None]
+        share = np.repeat(self.decay / branches, branches)
+        if self.runs is not None:
+            share = share * self.runs.ravel()
+        weight *= share[:, None]
         start = np.arange(n + 1) * (branches * lattice.corners)
         out = sp.csr_matrix((weight.ravel(), index.ravel(), start), shape=(n, size))
         for rows, points, weights in self.tied:
@@ -127,7 +149,7 @@ class Lookahead:
         midpoint: bool,
         columns: list[int],
     ) -> None:
-        self.problem = self.halfway = problem
+        self.problem = self.halfway = self.later = problem
         self.faces, self.grid = faces, faces.grid
         self.delta, self.midpoint, self.columns = delta, midpoint, columns
         self.lattice = Lattice.of(self.grid, width)
@@ -139,29 +161,31 @@ class Lookahead:
         self.high = np.asarray(self.grid.domain.high, float)
         self.walls = [f for f in faces.faces if f.fixed or f.inward_only]
         self.sloped = [f for f in faces.faces if not (f.fixed or f.inward_only)]
+        self.surface, self.close = None, dict[int, NDArray[np.intp]]()
+        if problem.exit is not None:
+            self.surface = Surface.of(problem, self.grid, width)
 
     def step(self, a: Array) -> Step:
         """The step from every free node under controls a (n, m)."""
         x = self.x
         here = self._motion(self.problem, x, a)
-        time = self._until_wall(x, here, np.full(len(x), self.delta))
+        time = self._until_end(x, here, np.full(len(x), self.delta))
         if self.midpoint:
             middle = x + 0.5 * time[:, None] * here.f
             middle = self.inside(middle)
             ahead = self._held(x, here, self._motion(self.halfway, middle, a))
-            time = self._until_wall(x, ahead, time)
+            time = self._until_end(x, ahead, time)
         else:
             middle, ahead = x, here
         return self._landed(x, ahead, time, discount_of(self.halfway, middle))
 
-    def held(
-        self, problem: ControlProblem, halfway: ControlProblem, delta: float
-    ) -> Lookahead:
-        """The same for steps of length delta of problems held where they start and
-        half a step later.
+    def held(self, problems: list[ControlProblem], delta: float) -> Lookahead:
+        """The same for steps of length delta, the problem held at their start, middle
+        and end.
         """
         out = copy(self)
-        out.problem, out.halfway, out.delta = problem, halfway, delta
+        out.problem, out.halfway, out.later = problems
+        out.delta = delta
         return out
 
     def motion_under(self, a: Array) -> Motion:
@@ -196,6 +220,57 @@ class Lookahead:
             inward = np.minimum if face.side == "high" else np.maximum
             f[stays, k] = inward(f[stays, k], 0.0)
         return Motion(f, sigma, ahead.r)
+
+    def continued(self, V: Array, problem: ControlProblem | None = None) -> Array:
+        """V as it is read: continued beyond the surface of an exit region.
+
+        With the data of `problem`, by default that held at the end of the step.
+        """
+        if self.surface is None:
+            return V
+        return self.surface.continued(V, self.surface.beyond(problem or self.later))
+
+    def _until_end(self, x: Array, go: Motion, time: Array) -> Array:
+        """The step shortened to the first branch that meets a wall or leaves."""
+        time = self._until_wall(x, go, time)
+        if self.surface is None:
+            return time
+        share = (1.0 + ROUNDING) * self._met(x, go, time).min(axis=1)
+        # However close to the surface, the process may still run: it is not stuck.
+        left = np.maximum(time * share**2, 2.0 * STILL * self.delta)
+        return np.minimum(time, left)
+
+    def _met(self, x: Array, go: Motion, time: Array) -> Array:
+        """Shares of sqrt(time) at which branches (n, branches) meet the surface."""
+        assert self.surface is not None
+        arms, drift = self._arms(go, time), time[:, None] * go.f
+        n, branches, d = arms.shape
+        cells = np.array([float(np.min(np.diff(axis))) for axis in self.grid.axes])
+        longest = (np.abs(drift)[:, None] + np.abs(arms)) / cells
+        samples = max(int(np.ceil(np.max(longest, initial=0.0) - 1e-9)), 1)
+        found = np.full((n, branches), 2.0)
+        if samples not in self.close:
+            close = self.surface.near(samples).ravel()[self.free]
+            self.close[samples] = np.flatnonzero(close)
+        near = self.close[samples]
+        start = np.repeat(x[near], branches, 0)
+        drift, arms = np.repeat(drift[near], branches, 0), arms[near].reshape(-1, d)
+
+        def path(share: Array, rows: NDArray[np.intp]) -> Array:
+            s = share[:, None]
+            return self.inside(start[rows] + s * s * drift[rows] + s * arms[rows])
+
+        met = self.surface.met(path, len(start), min(samples, MOST_SAMPLES))
+        found[near] = met.reshape(-1, branches)
+        return found
+
+    def _arms(self, go: Motion, time: Array) -> Array:
+        """What the noise adds on every branch, (n, branches, d)."""
+        k = len(self.columns)
+        if not k:
+            return np.zeros((len(time), 1, self.grid.dimension))
+        arms = np.sqrt(k * time)[:, None, None] * go.sigma.transpose(0, 2, 1)
+        return np.concatenate([arms, -arms], axis=1)
 
     def _until_wall(self, x: Array, go: Motion, time: Array) -> Array:
         """The step shortened so that every branch ends on this side of the walls.
@@ -232,19 +307,35 @@ class Lookahead:
         for face in self.sloped:
             if not face.artificial:
                 extra += self._clamp(face, centre, tied)
-        k = len(self.columns)
-        if k:
-            arms = np.sqrt(k * time)[:, None, None] * go.sigma.transpose(0, 2, 1)
-            points = np.concatenate(
-                [centre[:, None] + arms, centre[:, None] - arms], axis=1
-            )
-        else:
-            points = centre[:, None].copy()
+        points = centre[:, None] + self._arms(go, time)
         for face in self.sloped:
             extra += self._mirror(face, points, tied)
         flat = points.reshape(-1, d)
         np.clip(flat, *self._limits, out=flat)
-        return Step(gain + decay * extra, decay, points, tied, time / self.delta)
+        share, runs = time / self.delta, None
+        if self.surface is not None:
+            runs = self._running(points)
+            extra += self._left(points, runs, share)
+        return Step(gain + decay * extra, decay, points, tied, share, runs)
+
+    def _running(self, points: Array) -> NDArray[np.bool_]:
+        """Which branches (n, branches) end where the process runs on."""
+        n, branches, d = points.shape
+        assert self.surface is not None
+        phi = self.surface.phi(self.inside(points.reshape(-1, d)))
+        return (phi > 0).reshape(n, branches)
+
+    def _left(self, points: Array, runs: NDArray[np.bool_], share: Array) -> Array:
+        """g on branches that left, at that time (linear in time): their part, (n,)."""
+        surface, (n, branches, d) = self.surface, points.shape
+        assert surface is not None
+        out = np.flatnonzero(~runs.ravel())
+        x = self.inside(points.reshape(-1, d)[out])
+        g = surface.value(self.problem, x)
+        if self.problem is not self.halfway:
+            passed = 2.0 * share[out // branches]
+            g = g + passed * (surface.value(self.halfway, x) - g)
+        return np.asarray(np.bincount(out // branches, g / branches, n), float)
 
     @property
     def _limits(self) -> tuple[Array, Array]:

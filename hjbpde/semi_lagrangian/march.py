@@ -72,12 +72,21 @@ class Marched:
     fastest: the largest drift (1, d) and noise (1, d, k) met, entry by entry.
     """
 
-    grid: Grid
-    faces: Faces
+    look: Lookahead
     values: Array
     controls: Array
     clock: Clock
     fastest: Motion
+
+    @property
+    def grid(self) -> Grid:
+        """The grid."""
+        return self.look.grid
+
+    @property
+    def faces(self) -> Faces:
+        """Its faces."""
+        return self.look.faces
 
     @property
     def steps(self) -> int:
@@ -156,7 +165,7 @@ class March:
                 controls[-1] = self.everywhere()
             here = np.abs(outputs - t) <= slack
             values[here], controls[here] = self.V, self.everywhere()
-        return Marched(self.grid, self.faces, values, controls, clock, self.fastest)
+        return Marched(self.look, values, controls, clock, self.fastest)
 
     def walk(self, times: Array) -> None:
         """Take the steps that end at these times, the first is where V is."""
@@ -184,32 +193,33 @@ class March:
     def step(self, t: float, later: float) -> tuple[Array, Array]:
         """V(t) (*shape) and its policy on free nodes from V(later)."""
         delta = later - t
-        self.look = self.look.held(self.at(t), self.at(t + 0.5 * delta), delta)
-        self.search.look, self.search.now = self.look, self._guess(t, delta)
+        held = [self.at(time) for time in (t, t + 0.5 * delta, later)]
+        self.look = self.look.held(held, delta)
+        now = self._guess(t, delta)
+        self.search.look = self.look
+        self.search.now = self.look.continued(now, self.look.problem)
         if self.problem.depends_on_time:
             self.search.renew()
-        V = self.V.ravel()
-        a, worth = self.search.follow(V, self.a, self.enough)
+        a, worth = self.search.follow(self.V.ravel(), self.a, self.enough)
         step = self.look.step(a)
         if not np.isfinite(step.gain).all():
             raise inadmissible(self.look, step.gain)
-        return self._settled(step, V, worth), a
-
-    def _settled(self, step: Step, V: Array, worth: Array) -> Array:
-        """V(t) (*shape), where shortened steps read what they themselves are worth."""
-        now = self.search.now
-        assert now is not None
         now.ravel()[self.look.free] = worth
+        self._settle(step, now)
+        return now, a
+
+    def _settle(self, step: Step, now: Array) -> None:
+        """Let shortened steps read what V(t) (*shape) has become, in place."""
+        look, V = self.look, self.look.continued(self.V)
         early = np.flatnonzero(step.share < 1.0)
         part = step.taken(early)
         for _ in range(ROUNDS if early.size else 0):
-            worth = part.value(V, self.look.lattice, now)
-            rows = self.look.free[early]
+            worth = part.value(V, look.lattice, look.continued(now, look.problem))
+            rows = look.free[early]
             change = np.max(np.abs(worth - now.ravel()[rows]))
             now.ravel()[rows] = worth
             if change <= 1e-13 * np.max(np.abs(now)):
                 break
-        return now
 
     def advance(self, V: Array, a: Array, t: float) -> None:
         """Go on from V at t, in place."""

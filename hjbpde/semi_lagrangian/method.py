@@ -31,6 +31,9 @@ class SemiLagrangian:
     RAIRO M2AN 29 (1995) 97; Debrabant and Jakobsen, Math. Comp. 82 (2013) 1433;
     Falcone and Ferretti, Semi-Lagrangian Approximation Schemes, SIAM 2013).
 
+    Until an exit the step is shortened to where a branch meets the surface, and the
+    order kept there. Without noise this needs a discount or a horizon.
+
     With a horizon the same step is marched backwards from the terminal value, V(t) from
     V(t + delta). It is explicit, yet there is no CFL condition: feet lie wherever the
     process goes. delta is chosen for accuracy as above. Each step is exact to
@@ -113,7 +116,8 @@ def check_steps(problem: ControlProblem, grid: Grid) -> None:
     ------
     MethodMismatch
         A rule that says nothing about values beyond its face, or feeds value back
-        there so that several values solve the problem; too few nodes.
+        there so that several values solve the problem; an exit without noise and
+        discount; too few nodes.
     """
     for face, rule in problem.faces.items():
         if isinstance(rule, Robin) and rule.alpha / rule.beta < 0:
@@ -127,6 +131,15 @@ def check_steps(problem: ControlProblem, grid: Grid) -> None:
                 f"SemiLagrangian: Extrapolate() on face {face} says nothing about the "
                 "value where a long step ends; use Dirichlet, Robin, Reflecting, "
                 "StateConstraint or no rule."
+            )
+    still = problem.diffusion is None and problem.horizon is None
+    if problem.exit is not None and still:
+        rho = np.asarray(problem.discount_at(grid.nodes()), float)
+        if np.min(rho) <= 0:
+            raise MethodMismatch(
+                "SemiLagrangian: until an exit without noise and discount, a policy "
+                "that never gets there has no value; use hjb.Sweeping(), or give a "
+                "discount > 0 or a horizon."
             )
     if min(grid.shape) < LEAST_NODES:
         raise MethodMismatch(

@@ -104,6 +104,7 @@ class Search:
 
         `wide` tries every sample of a box; otherwise the neighbourhood of a.
         """
+        V = self.look.continued(V)
         best, worth = a.copy(), self._worth(V, a)
         if self.look.problem.n_controls == 0:
             return best, worth
@@ -135,6 +136,7 @@ class Search:
         """
         if self.look.problem.n_controls == 0 or self._finite_set is not None:
             return self.improve(V, a, wide=False)
+        V = self.look.continued(V)
         best, worth = a.copy(), self._worth(V, a)
         for guess in [*self._guesses(V), *self._shifted(a)]:
             self._try(V, guess, best, worth)

@@ -12,6 +12,7 @@ from ..error_bar import SAFETY, ErrorBar, neighbour_maximum, nested_estimate
 from ..grid import Grid
 from ..interpolation import Interpolant
 from ..methods.bounds import region_mask
+from .bar import surface_factor
 from .march import Marched
 
 Array = NDArray[np.float64]
@@ -67,7 +68,8 @@ def _discretisation(
         nested_estimate([level.values[i] for level in levels], grids, float(order))
         for i in range(len(fine.values) - 1)
     ]
-    bars = _spread(np.stack([one.bar for one in found]), fine)
+    bars = surface_factor(fine.look) * np.stack([one.bar for one in found])
+    bars = _spread(bars, fine)
     # The terminal value is exact on the nodes.
     whole = np.zeros_like(fine.values)
     stride = fine.clock.stride * (1 + 1e-9)
