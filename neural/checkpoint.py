@@ -196,10 +196,11 @@ def set_adam(
     for k, w in enumerate(fit.param_groups[0]["params"]):
         if f"{name}.{k}.step" in arrays:
             state = {
-                m: torch.from_numpy(arrays[f"{name}.{k}.{m}"].copy()) for m in MOMENTS
+                m: torch.from_numpy(arrays[f"{name}.{k}.{m}"].copy()).to(w)
+                for m in MOMENTS
             }
-            # Adam counts its steps in float32, a scalar.
-            state["step"] = state["step"].to(torch.float32).reshape(())
+            # Adam counts its steps in float32, a scalar that stays on the CPU.
+            state["step"] = state["step"].to("cpu", torch.float32).reshape(())
             fit.state[w] = state
 
 

@@ -9,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from hjbpde.errors import ProblemError
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,40 @@ def _softplus(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 TANH = Activation("tanh", torch.tanh, _tanh)
 SINE = Activation("sine", torch.sin, _sine)
 SOFTPLUS = Activation("softplus", torch.nn.functional.softplus, _softplus)
+
+
+def check_tensors(owner: str, precision: Any, device: Any) -> None:
+    """Refuse a precision or a device that nothing can be trained in.
+
+    Raises
+    ------
+    ProblemError
+        Neither float32 nor float64; a device that torch does not know or has not.
+    """
+    if precision not in (torch.float32, torch.float64):
+        raise ProblemError(
+            f"{owner}: precision = {precision!r}; give torch.float64 or torch.float32."
+        )
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, TypeError, AssertionError) as cause:
+        raise ProblemError(
+            f"{owner}: nothing can be put on device {device!r} ({cause}). Give 'cpu', "
+            "or 'cuda' where torch.cuda.is_available()."
+        ) from cause
+
+
+def like(net: nn.Module, values: NDArray[np.float64]) -> Tensor:
+    """`values` as a tensor of the dtype and on the device of a network's weights."""
+    weight = next(net.parameters())
+    # A copy where memory is not the array's own: broadcast, or not to be written to.
+    tensor = torch.from_numpy(np.require(values, requirements=["C", "W"]))
+    return tensor.to(dtype=weight.dtype, device=weight.device)
+
+
+def as_array(values: Tensor) -> NDArray[np.float64]:
+    """A tensor's numbers in float64."""
+    return values.detach().cpu().double().numpy()
 
 
 class MLP(nn.Module):

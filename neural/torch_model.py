@@ -36,7 +36,8 @@ def from_torch(
         Methods ``drift(x, a) -> (batch, d)``, ``diffusion(x, a) -> (batch, d, k)``
         and ``reward(x, a) -> (batch, 1)`` (or ``cost``) on tensors x (batch, d) and
         a (batch, m). A ``(batch,)`` reward is taken too. Its tensors are copied to
-        float64: in float32 the structure of the problem drowns in round-off.
+        float64, on the device where they are: in float32 the structure of the problem
+        drowns in round-off.
     controls, domain, discount
         As in ControlProblem; further fields (boundary, name, exact, ...) likewise.
 
@@ -63,10 +64,12 @@ def from_torch(
             f"cost(x, a); it has {payoff or 'neither'}."
         )
     exact_copy, d = in_float64(model), domain.dimension
+    device, tails = device_of(model), {"drift": (d,), "diffusion": (d, -1)}
     functions = {
-        "drift": TorchFunction("drift", exact_copy.drift, (d,)),
-        "diffusion": TorchFunction("diffusion", exact_copy.diffusion, (d, -1)),
-        payoff[0]: TorchFunction(payoff[0], getattr(exact_copy, payoff[0]), ()),
+        name: TorchFunction(
+            name, getattr(exact_copy, name), tails.get(name, ()), device
+        )
+        for name in ("drift", "diffusion", payoff[0])
     }
     m = 0 if controls is None else controls.dimension
     for function in functions.values():
@@ -94,13 +97,28 @@ def in_float64(model: Any) -> Any:
     return twin
 
 
+def device_of(model: Any) -> torch.device:
+    """Where the tensors of `model` are, the first that is found; else the CPU."""
+    found: list[Tensor] = []
+    for value in getattr(model, "__dict__", {}).values():
+        found += [value] if isinstance(value, Tensor) else []
+        found += value.parameters() if isinstance(value, torch.nn.Module) else []
+    if isinstance(model, torch.nn.Module):
+        found += [*model.parameters(), *model.buffers()]
+    return found[0].device if found else torch.device("cpu")
+
+
 @dataclass(frozen=True)
 class TorchFunction:
-    """A method on (batch, d) tensors as a function of NumPy arrays or tensors."""
+    """A method on (batch, d) tensors as a function of NumPy arrays or tensors.
+
+    It is called on `device`; what it returns is where the arguments are.
+    """
 
     name: str
     method: Callable[[Tensor, Tensor], Tensor]
     tail: tuple[int, ...]
+    device: torch.device
 
     def __call__(self, x: Any, a: Any) -> Any:
         """The method's value at x (..., d), a (..., m): (..., *tail)."""
@@ -114,8 +132,8 @@ class TorchFunction:
         return out.numpy().reshape(*lead, *out.shape[1:])
 
     def _on(self, x: Tensor, a: Tensor) -> Tensor:
-        flat = x.reshape(-1, x.shape[-1])
-        b = a.reshape(-1, a.shape[-1])
+        flat = x.reshape(-1, x.shape[-1]).to(self.device)
+        b = a.reshape(-1, a.shape[-1]).to(self.device)
         n = len(flat)
         try:
             out = self.method(flat, b)
@@ -143,7 +161,7 @@ class TorchFunction:
                 f"from_torch: '{self.name}' returned shape {tuple(out.shape)} for a "
                 f"batch of {n}; expected {shape}."
             )
-        return out
+        return out.to(x.device)
 
     def _words(self) -> str:
         return ", ".join("k" if s < 0 else str(s) for s in self.tail)

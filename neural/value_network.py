@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hjbpde.problem import ControlProblem
 
-from .networks import MLP, SINE, SOFTPLUS, TANH
+from .networks import MLP, SINE, SOFTPLUS, TANH, as_array, like
 from .start import clip_controls
 
 Array = NDArray[np.float64]
@@ -50,9 +50,10 @@ class Link:
 
 @dataclass(frozen=True, eq=False)
 class ValueNetwork:
-    """V(x) = link(net(z)), z = (x - centre) / half; float64 throughout.
+    """V(x) = link(net(z)), z = (x - centre) / half.
 
-    Derivatives are exact: see `networks.MLP`.
+    Derivatives are exact: see `networks.MLP`. NumPy's float64 outside; inside the
+    dtype and device of the weights.
     """
 
     net: MLP
@@ -62,13 +63,13 @@ class ValueNetwork:
 
     def scaled(self, x: Array) -> torch.Tensor:
         """The network's input for states x (n, d)."""
-        return torch.from_numpy(np.ascontiguousarray((x - self.centre) / self.half))
+        return like(self.net, (x - self.centre) / self.half)
 
     def value(self, x: Array) -> Array:
         """V at x (n, d), shape (n,)."""
         with torch.no_grad():
             u = np.concatenate(
-                [self.net(self.scaled(part))[:, 0].numpy() for part in _blocks(x)]
+                [as_array(self.net(self.scaled(part))[:, 0]) for part in _blocks(x)]
             )
         return self.linked(u)
 
@@ -80,8 +81,8 @@ class ValueNetwork:
         """V (n,) and grad V (n, d) in one sweep."""
         with torch.no_grad():
             parts = [self.net.value_and_gradient(self.scaled(p)) for p in _blocks(x)]
-        u = np.concatenate([part[0].numpy() for part in parts])
-        p = np.concatenate([part[1].numpy() for part in parts]) / self.half
+        u = np.concatenate([as_array(part[0]) for part in parts])
+        p = np.concatenate([as_array(part[1]) for part in parts]) / self.half
         values = self.linked(u)
         return values, p * self._rate(values)[:, None]
 
@@ -90,7 +91,7 @@ class ValueNetwork:
         with torch.no_grad():
             parts = [self.net.jet(self.scaled(part)) for part in _blocks(x)]
         u, p, h = (
-            np.concatenate([part[k].numpy() for part in parts]) for k in range(3)
+            np.concatenate([as_array(part[k]) for part in parts]) for k in range(3)
         )
         p, h = p / self.half, h / (self.half[:, None] * self.half)
         if self.link.exponential:
@@ -144,9 +145,9 @@ class PolicyNetwork:
 
     def __call__(self, x: Array) -> Array:
         """Controls at x (n, d), shape (n, m)."""
-        z = torch.from_numpy(np.ascontiguousarray((x - self.centre) / self.half))
+        z = like(self.net, (x - self.centre) / self.half)
         with torch.no_grad():
-            a = self.offset + self.spread * self.net(z).numpy()
+            a = self.offset + self.spread * as_array(self.net(z))
         if self.limits is not None:
             a = np.clip(a, *self.limits)
         return a if self.problem is None else clip_controls(self.problem, x, a)
@@ -176,8 +177,8 @@ def network_arrays(net: MLP) -> dict[str, Array]:
         "activation": np.array([list(ACTIVATIONS).index(net.activation.name)], float)
     }
     for k, (W, b) in enumerate(zip(net.weights, net.biases, strict=True)):
-        out[f"weight{k}"] = W.detach().numpy().copy()
-        out[f"bias{k}"] = b.detach().numpy().copy()
+        out[f"weight{k}"] = as_array(W).copy()
+        out[f"bias{k}"] = as_array(b).copy()
     return out
 
 

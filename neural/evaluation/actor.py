@@ -131,7 +131,7 @@ class Ascent:
         for step in range(schedule.steps):
             falling_rate(optimizer, schedule.rates, step, schedule.steps)
             optimizer.zero_grad()
-            wished = offset + spread * actor.net(z)
+            wished = offset + spread * actor.net(z).to(offset)
             cut = torch.minimum(torch.maximum(wished, low), high)
             beyond = (wished - cut) / spread
             gain = frozen.gain(wished + (cut - wished).detach())

@@ -12,7 +12,7 @@ from hjbpde.boundary import Dirichlet, Reflecting, Robin
 from hjbpde.problem import ControlProblem
 
 from ..exit_region import exit_states, exit_value, running
-from ..networks import MLP
+from ..networks import MLP, like
 from ..sampling import FacePoints
 from ..value_network import Link, ValueNetwork
 
@@ -90,11 +90,11 @@ def face_penalties(
         if not len(x):
             continue
         data = np.asarray(g(x) if callable(g) else g, dtype=float)
-        target = torch.from_numpy(np.array(np.broadcast_to(data, (len(x),))))
+        target = like(model.net, np.broadcast_to(data, (len(x),)))
         z = model.scaled(x)
         out.append(FacePenalty(z, points.axis, points.sign, alpha, beta, target))
     if problem.exit is not None:
         x = exit_states(problem, POINTS * problem.dimension, rng)
-        target = torch.from_numpy(exit_value(problem, x).copy())
+        target = like(model.net, exit_value(problem, x))
         out.append(ExitPenalty(model.scaled(x), target))
     return out

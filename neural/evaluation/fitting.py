@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..networks import MLP
+from ..networks import MLP, like
 
 Array = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ def fit(
     optimizer keeps its moments between calls: successive policies have nearly the
     same targets.
     """
-    wanted = torch.from_numpy(np.ascontiguousarray(targets))
+    wanted = like(net, targets)
     loss = torch.zeros(())
     for step in range(steps):
         falling_rate(optimizer, rates, step, steps)

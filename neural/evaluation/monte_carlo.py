@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from hjbpde.boundary import Extrapolate
@@ -16,6 +17,7 @@ from hjbpde.problem import ControlProblem
 from hjbpde.progress import bar_over, last_of
 
 from ..admissible import admissible_start, timed_start
+from ..networks import check_tensors
 from ..outcome import Outcome
 from ..time_state import TimedProblem
 from .actor import Actor, Ascent, GreedyFit
@@ -75,6 +77,15 @@ class MonteCarlo:
         the paths' order: the leading term of the bias is gone, for 3 times the work.
     actor : GreedyFit or Ascent
         How the policy network follows V.
+    common_random_numbers : bool
+        Every policy starts its paths at the same states and on the same noise, so
+        that policies differ by themselves alone and the run settles on one sample;
+        the last fit then draws new ones.
+    precision : torch.dtype
+        In which the networks are trained, torch.float64 or torch.float32. Payoffs,
+        targets and the answer are float64.
+    device : str
+        Where the networks are trained, as torch names it.
 
     Raises
     ------
@@ -100,6 +111,9 @@ class MonteCarlo:
     checkpoint: str | Path | None = field(default=None, repr=False)
     richardson: bool = False
     actor: Actor = field(default_factory=GreedyFit)
+    common_random_numbers: bool = False
+    precision: torch.dtype = torch.float64
+    device: str = "cpu"
     takes: ClassVar[tuple[str, ...]] = ("exit", "horizon")
 
     def __post_init__(self) -> None:
@@ -115,6 +129,7 @@ class MonteCarlo:
             raise ProblemError("MonteCarlo: stepper must be Heun() or EulerMaruyama().")
         if not isinstance(self.actor, GreedyFit | Ascent):
             raise ProblemError("MonteCarlo: actor must be GreedyFit() or Ascent().")
+        check_tensors("MonteCarlo", self.precision, self.device)
 
     def learn(
         self, problem: ControlProblem, start: Any, seed: int, progress: bool

@@ -19,7 +19,7 @@ from safetensors.numpy import save
 from hjbpde.errors import ProblemError
 
 from ..checkpoint import adam_arrays, set_adam
-from ..networks import MLP
+from ..networks import MLP, as_array
 from ..storage import LABEL, VERSION, read_file, write_file
 from ..value_network import Link, PolicyNetwork, ValueNetwork
 from .face_penalty import face_penalties
@@ -36,7 +36,7 @@ def keep_run(run: Training, path: Path) -> None:
     arrays: dict[str, Array] = {}
     for name, net, adam in _parts(run):
         for k, weight in enumerate(net.parameters()):
-            arrays[f"{name}.{k}"] = weight.detach().numpy()
+            arrays[f"{name}.{k}"] = as_array(weight)
         arrays |= adam_arrays(name, adam)
     for i, (x, targets) in enumerate(run.recent):
         arrays[f"recent.{i}.x"], arrays[f"recent.{i}.targets"] = x, targets

@@ -76,8 +76,9 @@ class Training:
         self.ends = Ends.of(problem, self.check, rng)
         source = torch.Generator().manual_seed(seed)
         d, m = problem.dimension, problem.n_controls
-        self.value_net = MLP(d, 1, options.hidden, generator=source)
-        self.policy_net = MLP(d, max(m, 1), options.hidden, generator=source)
+        kind = {"dtype": options.precision, "device": options.device}
+        self.value_net = MLP(d, 1, options.hidden, generator=source).to(**kind)
+        self.policy_net = MLP(d, max(m, 1), options.hidden, generator=source).to(**kind)
         self.value_adam = torch.optim.Adam(self.value_net.parameters())
         self.policy_adam = torch.optim.Adam(self.policy_net.parameters())
         self.model: ValueNetwork | None = None
@@ -121,10 +122,9 @@ class Training:
                 return True
             self._improve()
             self.keep()
-        x = path_starts(self.problem, self.options.paths, self.rng)
-        targets, stopped = self.rollout.payoffs(
-            self._followed(), self.model, x, self.rng
-        )
+        rng = self._random()
+        x = path_starts(self.problem, self.options.paths, rng)
+        targets, stopped = self.rollout.payoffs(self._followed(), self.model, x, rng)
         if self._broken(targets):
             self.status = "diverged"
             return True
@@ -170,6 +170,12 @@ class Training:
         if self.model is None or not isinstance(self.policy, PolicyNetwork):
             return self.policy
         return HeldActor(self.problem, self.policy, self.model)
+
+    def _random(self) -> np.random.Generator:
+        """What a policy's starts and noise are drawn from."""
+        if self.options.common_random_numbers:
+            return np.random.default_rng((self.seed, 1))
+        return self.rng
 
     def _batch(self) -> tuple[Array, Array]:
         """Fresh states and their targets under the present policy."""

@@ -9,6 +9,7 @@ import torch
 
 import hjbpde as hjb
 import neural
+from neural.torch_model import device_of
 
 
 class ArticleLQR:
@@ -84,6 +85,39 @@ def test_the_article_merton_model_is_learned():
 def test_report_is_plain_json():
     report = neural.solve(article()).report
     assert "history" in json.loads(json.dumps(report.to_dict()))["details"]
+
+
+def test_a_model_is_asked_where_its_tensors_are():
+    """Found among plain attributes, parameters and buffers."""
+
+    class Plain:
+        scale = 2.0
+
+        def __init__(self):
+            self.weight = torch.zeros(2, device="meta")
+
+    class Module(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("weight", torch.zeros(2, device="meta"))
+
+    assert device_of(Plain()).type == "meta"
+    assert device_of(Module()).type == "meta"
+    assert device_of(torch.nn.Linear(1, 1, device="meta")).type == "meta"
+    assert device_of(ArticleLQR(torch.float32)).type == "cpu"
+    assert device_of(object()).type == "cpu"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_model_on_a_gpu_is_learned():
+    model = ArticleLQR(torch.float64)
+    for name, value in vars(model).items():
+        if isinstance(value, torch.Tensor):
+            setattr(model, name, value.cuda())
+    x = np.linspace(-1, 1, 5)[:, None]
+    here = neural.solve(article(ArticleLQR(torch.float64))).value_at(x)
+    assert np.abs(neural.solve(article(model)).value_at(x) - here).max() < 1e-9
 
 
 def test_float32_constants_are_raised_to_float64():
