@@ -98,7 +98,7 @@ class OneSided:
     grid: Grid
     scheme: Reconstruction
     ghosts: NDArray[np.int64]
-    inverse: tuple[Array, ...]
+    inverse: Array
     epsilon: Array
     scratch: Array
 
@@ -113,18 +113,25 @@ class OneSided:
         """Prepared for a grid; `value` sets the scale of epsilon where it is None."""
         pairs = [(ends, ends)] * grid.dimension if isinstance(ends, End) else ends
         ghosts = np.zeros((grid.dimension, 2), np.int64)
-        inverse, epsilon = [], np.full(grid.dimension, scheme.epsilon or 0.0)
+        inverse = np.zeros((grid.dimension, max(grid.shape)))
+        epsilon = np.full(grid.dimension, scheme.epsilon or 0.0)
         for k, pair in enumerate(pairs):
             _check_axis(grid, k, scheme)
             if not grid.periodic[k]:
                 ghosts[k] = [end.value for end in pair]
-            inverse.append(1.0 / grid.spacing(k)[1])
+            inverse[k, : grid.shape[k]] = 1.0 / grid.spacing(k)[1]
             if scheme.epsilon is None:
                 epsilon[k] = RELATIVE_EPSILON * _steepest(grid, k, value) ** 2
         # Below the floor products of indicators would underflow to 0 / 0.
         epsilon = np.maximum(epsilon, 1e-36)
         scratch = np.empty(weno.scratch_size(grid.shape))
-        return cls(grid, scheme, ghosts, tuple(inverse), epsilon, scratch)
+        return cls(grid, scheme, ghosts, inverse, epsilon, scratch)
+
+    @property
+    def lattice(self) -> tuple[NDArray[np.int64], Array, int, Array, NDArray[np.int64]]:
+        """For kernels: shape, 1/h (d, .), the scheme's code, epsilons, ghosts."""
+        shape = np.array(self.grid.shape)
+        return shape, self.inverse, self.scheme.code, self.epsilon, self.ghosts
 
     def fill(self, V: Array, minus: Array, plus: Array) -> None:
         """minus, plus (d, N) from V (N,) in C order; not safe between threads."""

@@ -9,15 +9,15 @@ Lax-Friedrichs takes ``G((p- + p+)/2) + sum_k alpha_k (p+_k - p-_k) / 2`` with
 ``alpha_k >= |dG/dp_k|`` over a box of gradients (Osher and Shu, SIAM J. Numer. Anal.
 28 (1991), equations 3.5 to 3.7); the box decides global, local and nodal.
 
-Tables have N columns, or one where constant. Blocks of `WIDTH` nodes are worked on
-at once, every row of a block in scratch, so that loops over nodes vectorise.
+Tables are `columns`, whose rows are f0 (d), B (d M), r0 (1), r1, 1/R, low, high, R (M
+each) and the largest speeds over all controls (d). Blocks of `WIDTH` nodes are worked
+on at once, every row of a block in scratch, so that loops over nodes vectorise.
 """
 
 import numpy as np
 from numba import njit
 
-WIDTH = 512
-"""Nodes of a block: its rows fit the second-level cache, and calls are amortised."""
+from .columns import WIDTH, is_zero, row_of, scratch
 
 NODE = 1
 AXIS = 2
@@ -28,7 +28,7 @@ last takes the whole range of the controls instead, tabulated once."""
 
 
 @njit(cache=True)
-def _rows():
+def rows():
     """Seven rows of scratch, arrays of their own.
 
     Rows of one matrix would share a base, and loops over them would not vectorise.
@@ -38,39 +38,18 @@ def _rows():
     return a, b, c, d, e, f, np.empty(WIDTH)
 
 
-@njit(cache=True)
-def _row(table, spread, j0, w):
-    """A block's part of one row of a table; where constant, the row `spread`."""
-    if table.size == 1:
-        return spread[:w]
-    return table[j0 : j0 + w]
-
-
-@njit(cache=True)
-def _spread_constants(tables, S):
-    """Rows: B (d M), then r1, 1/R, low, high, R (M each), f0 (d)."""
-    f0, B, r1, inverse_R, low, high, R = tables
-    d, m = B.shape[0], B.shape[1]
-    base = d * m
-    for i in range(m):
-        for k in range(d):
-            S[k * m + i] = B[k, i, 0]
-        S[base + i] = r1[i, 0]
-        S[base + m + i] = inverse_R[i, 0]
-        S[base + 2 * m + i] = low[i, 0]
-        S[base + 3 * m + i] = high[i, 0]
-        S[base + 4 * m + i] = R[i, 0]
-    for k in range(d):
-        S[base + 5 * m + k] = f0[k, 0]
+@njit(cache=True, inline="always")
+def _clipped(gain, sense, inverse_R, low, high):
+    """clip(sense gain / R, low, high); an R of 0 has an enormous inverse."""
+    u = sense * gain * inverse_R
+    u = u if u > low else low
+    return u if u < high else high
 
 
 @njit(cache=True)
 def _optimum_row(gain, sense, inverse_R, low, high, out):
-    """out = clip(sense gain / R, low, high); an R of 0 has an enormous inverse."""
     for j in range(out.size):
-        u = sense * gain[j] * inverse_R[j]
-        u = u if u > low[j] else low[j]
-        out[j] = u if u < high[j] else high[j]
+        out[j] = _clipped(gain[j], sense, inverse_R[j], low[j], high[j])
 
 
 @njit(cache=True)
@@ -115,63 +94,106 @@ def _add_box_range(b, x, y, least, most):
 
 
 @njit(cache=True)
-def _add_gain(gain, u, half_sense, R, value):
+def _product(x, y, out):
+    for j in range(out.size):
+        out[j] = x[j] * y[j]
+
+
+@njit(cache=True)
+def _add_optimum(gain, sense, inverse_R, low, high, R, value):
+    """value += gain u - sense R u^2 / 2 at the extremal u."""
     for j in range(value.size):
-        value[j] += (gain[j] - half_sense * u[j] * R[j]) * u[j]
+        u = _clipped(gain[j], sense, inverse_R[j], low[j], high[j])
+        value[j] += (gain[j] - 0.5 * sense * R[j] * u) * u
 
 
 @njit(cache=True)
-def _optimum(tables, S, gain, sense, i, j0, out):
-    """out = the extremal control i for a row of gains."""
-    _, B, _, inverse_R, low, high, _ = tables
-    m, w = B.shape[1], out.size
-    at = B.shape[0] * m + i
-    z = _row(inverse_R[i], S[at + m], j0, w)
-    lo = _row(low[i], S[at + 2 * m], j0, w)
-    _optimum_row(gain, sense[i], z, lo, _row(high[i], S[at + 3 * m], j0, w), out)
+def _add_constant_optimum(gain, sense, inverse_R, low, high, R, value):
+    """The same with one number each for all nodes: fewer rows to read."""
+    for j in range(value.size):
+        u = _clipped(gain[j], sense, inverse_R, low, high)
+        value[j] += (gain[j] - 0.5 * sense * R * u) * u
 
 
 @njit(cache=True)
-def _value_rows(tables, S, T, P, acts, sense, minus, plus, j0, value):
-    """Add to value the Hamiltonian at the mean gradient; rows of T are scratch."""
-    f0, B, r1, _, _, _, R = tables
+def _control_rows(columns, S, acts, i, j0, w):
+    """1/R, low, high and R of control i."""
+    numbers, places = columns
     d, m = acts.shape
-    w, base = value.size, d * m
-    gain, u = T[0][:w], T[1][:w]
-    for k in range(d):
-        _mean_row(minus[k, j0 : j0 + w], plus[k, j0 : j0 + w], P[k])
-        if f0.shape[1] > 1 or f0[k, 0] != 0.0:
-            f = _row(f0[k], S[base + 5 * m + k], j0, w)
-            _add_product(f, P[k], value)
-    for i in range(m):
-        _copy_row(_row(r1[i], S[base + i], j0, w), gain)
-        for k in range(d):
-            if acts[k, i]:
-                b = _row(B[k, i], S[k * m + i], j0, w)
-                _add_product(b, P[k], gain)
-        _optimum(tables, S, gain, sense, i, j0, u)
-        if R.shape[1] == 1 and R[i, 0] == 0.0:
-            _add_product(gain, u, value)
-        else:
-            bend = _row(R[i], S[base + 4 * m + i], j0, w)
-            _add_gain(gain, u, 0.5 * sense[i], bend, value)
+    at = d + d * m + 1 + m + i
+    z = row_of(numbers, places, at, S, j0, w)
+    low = row_of(numbers, places, at + m, S, j0, w)
+    high = row_of(numbers, places, at + 2 * m, S, j0, w)
+    return z, low, high, row_of(numbers, places, at + 3 * m, S, j0, w)
 
 
 @njit(cache=True)
-def _gain_range(tables, S, acts, minus, plus, box, own, i, j0, least, most):
+def _are_constant(places, at, m):
+    """Whether 1/R, low, high and R of a control are one number each."""
+    longest = 1
+    for r in range(at, at + 4 * m, m):
+        longest = max(longest, places[r, 2])
+    return longest == 1
+
+
+@njit(cache=True)
+def _gain_row(columns, S, P, acts, i, j0, gain):
+    """gain = r1_i + B_i . p of control i at the gradient rows P."""
+    numbers, places = columns
+    d, m = acts.shape
+    w, at = gain.size, d + d * m + 1 + i
+    begun = not is_zero(numbers, places, at)
+    if begun or not acts[:, i].any():
+        _copy_row(row_of(numbers, places, at, S, j0, w), gain)
+    for k in range(d):
+        if not acts[k, i]:
+            continue
+        b = row_of(numbers, places, d + k * m + i, S, j0, w)
+        if begun:
+            _add_product(b, P[k], gain)
+        else:
+            _product(b, P[k], gain)
+            begun = True
+
+
+@njit(cache=True)
+def _value_rows(columns, S, T, P, acts, sense, j0, value):
+    """value += the Hamiltonian at the gradient rows P, less r0; T: scratch."""
+    numbers, places = columns
+    d, m = acts.shape
+    w = value.size
+    gain = T[0][:w]
+    for k in range(d):
+        if not is_zero(numbers, places, k):
+            _add_product(row_of(numbers, places, k, S, j0, w), P[k], value)
+    for i in range(m):
+        _gain_row(columns, S, P, acts, i, j0, gain)
+        at = d + d * m + 1 + m + i
+        if _are_constant(places, at, m):
+            z, low = numbers[places[at, 0]], numbers[places[at + m, 0]]
+            high = numbers[places[at + 2 * m, 0]]
+            R = numbers[places[at + 3 * m, 0]]
+            _add_constant_optimum(gain, sense[i], z, low, high, R, value)
+        else:
+            box = _control_rows(columns, S, acts, i, j0, w)
+            _add_optimum(gain, sense[i], *box, value)
+
+
+@njit(cache=True)
+def _gain_range(columns, S, acts, minus, plus, box, own, i, j0, least, most):
     """Least and largest gain of control i over the box of gradients.
 
     own: the axis whose range is local; -1: none; -2: every axis.
     """
-    _, B, r1, _, _, _, _ = tables
+    numbers, places = columns
     d, m = acts.shape
     w = least.size
-    _copy_row(_row(r1[i], S[d * m + i], j0, w), least)
+    _copy_row(row_of(numbers, places, d + d * m + 1 + i, S, j0, w), least)
     _copy_row(least, most)
     for k in range(d):
         if not acts[k, i]:
             continue
-        b = _row(B[k, i], S[k * m + i], j0, w)
+        b = row_of(numbers, places, d + k * m + i, S, j0, w)
         if own == k or own == -2:
             back, fore = minus[k, j0 : j0 + w], plus[k, j0 : j0 + w]
             _add_range(b, back, fore, least, most)
@@ -180,26 +202,35 @@ def _gain_range(tables, S, acts, minus, plus, box, own, i, j0, least, most):
 
 
 @njit(cache=True)
-def _speed_rows(tables, S, T, acts, sense, minus, plus, box, span, k, j0, speed):
+def _speed_rows(columns, S, T, acts, sense, minus, plus, box, span, k, j0, speed):
     """speed: max|dG/dp_k| over the box of gradients, by interval arithmetic."""
-    f0, B, _, _, _, _, _ = tables
+    numbers, places = columns
     d, m = acts.shape
     w = speed.size
     g0, g1, u0, u1 = T[0][:w], T[1][:w], T[2][:w], T[3][:w]
     least, most = T[4][:w], T[5][:w]
-    _copy_row(_row(f0[k], S[d * m + 5 * m + k], j0, w), least)
+    _copy_row(row_of(numbers, places, k, S, j0, w), least)
     _copy_row(least, most)
     own = -1 if span == NODE else (k if span == AXIS else -2)
     for i in range(m):
         if not acts[k, i]:
             continue
-        _gain_range(tables, S, acts, minus, plus, box, own, i, j0, g0, g1)
-        _optimum(tables, S, g0, sense, i, j0, u0)
-        _optimum(tables, S, g1, sense, i, j0, u1)
-        _add_range(_row(B[k, i], S[k * m + i], j0, w), u0, u1, least, most)
+        _gain_range(columns, S, acts, minus, plus, box, own, i, j0, g0, g1)
+        z, low, high, _ = _control_rows(columns, S, acts, i, j0, w)
+        _optimum_row(g0, sense[i], z, low, high, u0)
+        _optimum_row(g1, sense[i], z, low, high, u1)
+        b = row_of(numbers, places, d + k * m + i, S, j0, w)
+        _add_range(b, u0, u1, least, most)
     for j in range(w):
         one, two = abs(least[j]), abs(most[j])
         speed[j] = one if one > two else two
+
+
+@njit(cache=True)
+def _mean_and_dissipation(minus, plus, speed, mean, rate):
+    for j in range(rate.size):
+        mean[j] = 0.5 * (plus[j] + minus[j])
+        rate[j] += 0.5 * speed[j] * (plus[j] - minus[j])
 
 
 @njit(cache=True)
@@ -219,33 +250,32 @@ def _add_courant(speed, inverse_h, courant):
 
 @njit(cache=True)
 def lax_friedrichs(
-    tables, r0, acts, sense, minus, plus, box, span, fixed, inverse_h, rate, largest
+    columns, acts, sense, minus, plus, box, span, fixed, inverse_h, rate, largest
 ):
     """rate = G((p- + p+)/2) + sum_k alpha_k (p+_k - p-_k)/2; returns the CFL sum.
 
-    tables: (f0, B, r1, 1/R, low, high, R), B (d, M, N or 1), the others likewise; acts
-    (d, M): where B is not all zero; sense (M,). minus, plus (d, N). box (d, 2): range
-    of each gradient component over the grid. fixed (d,): alpha where positive, else
-    computed. inverse_h (d, N or 1). largest (d,): max|dG/dp_k| met. Returns the
+    acts (d, M): where B is not all zero; sense (M,). minus, plus (d, N). box (d, 2):
+    range of each gradient component over the grid. fixed (d,): alpha where positive,
+    else computed. inverse_h (d, N or 1). largest (d,): max|dG/dp_k| met. Returns the
     maximum over nodes of sum_k alpha_k / h_k.
     """
-    d, m = acts.shape
-    S = np.empty((d * m + 5 * m + d, WIDTH))
-    T, P = _rows(), np.empty((d, WIDTH))
-    peak = np.zeros((d + 1, WIDTH))
-    _spread_constants(tables, S)
+    (numbers, places), d = columns, len(acts)
+    S, T, P = scratch(numbers, places, rate.size), rows(), np.empty((d, WIDTH))
+    peak = np.zeros((d + 1, min(rate.size, WIDTH)))
     courant = np.empty(WIDTH)
     for j0 in range(0, rate.size, WIDTH):
         j1 = min(rate.size, j0 + WIDTH)
         w = j1 - j0
         here, speed = rate[j0:j1], T[6][:w]
-        here[:] = r0[0] if r0.size == 1 else 0.0
-        if r0.size > 1:
-            here[:] = r0[j0:j1]
-        _value_rows(tables, S, T, P, acts, sense, minus, plus, j0, here)
+        for k in range(d):
+            _mean_row(minus[k, j0:j1], plus[k, j0:j1], P[k])
+        _copy_row(row_of(numbers, places, d + acts.size, S, j0, w), here)
+        _value_rows(columns, S, T, P, acts, sense, j0, here)
         courant[:] = 0.0
         for k in range(d):
-            _speed_rows(tables, S, T, acts, sense, minus, plus, box, span, k, j0, speed)
+            _speed_rows(
+                columns, S, T, acts, sense, minus, plus, box, span, k, j0, speed
+            )
             _keep_larger(speed, peak[k])
             if fixed[k] > 0.0:
                 speed[:] = fixed[k]
@@ -259,38 +289,34 @@ def lax_friedrichs(
 
 
 @njit(cache=True)
-def lax_friedrichs_given(tables, r0, acts, sense, minus, plus, speeds, rate):
-    """The same with alpha = speeds (d, N or 1), whatever the gradient; no return."""
-    d, m = acts.shape
-    S = np.empty((d * m + 5 * m + d, WIDTH))
-    T, P = _rows(), np.empty((d, WIDTH))
-    _spread_constants(tables, S)
-    for j0 in range(0, rate.size, WIDTH):
-        j1 = min(rate.size, j0 + WIDTH)
-        here = rate[j0:j1]
-        here[:] = r0[0] if r0.size == 1 else 0.0
-        if r0.size > 1:
-            here[:] = r0[j0:j1]
-        _value_rows(tables, S, T, P, acts, sense, minus, plus, j0, here)
-        for k in range(d):
-            T[6][:] = speeds[k, 0]
-            speed = _row(speeds[k], T[6], j0, here.size)
-            _add_dissipation(minus[k, j0:j1], plus[k, j0:j1], speed, here)
+def given_speeds(columns, S, T, P, acts, sense, minus, plus, j0, at, rate):
+    """The same at the nodes from j0 on, alpha the largest speeds over all controls.
+
+    minus, plus hold the node j0 in column `at`. S: `scratch`, T: `rows`, P (d, WIDTH).
+    """
+    numbers, places = columns
+    w, first = rate.size, len(places) - len(acts)
+    _copy_row(row_of(numbers, places, len(acts) + acts.size, S, j0, w), rate)
+    for k in range(len(acts)):
+        speed = row_of(numbers, places, first + k, S, j0, w)
+        back, fore = minus[k, at : at + w], plus[k, at : at + w]
+        _mean_and_dissipation(back, fore, speed, P[k], rate)
+    _value_rows(columns, S, T, P, acts, sense, j0, rate)
 
 
 @njit(cache=True)
-def largest_speeds(tables, acts, sense, minus, plus, box, largest):
+def largest_speeds(columns, acts, sense, minus, plus, box, largest):
     """largest (d,): max over nodes of |dG/dp_k| over the global box of gradients."""
-    d, m = acts.shape
-    S = np.empty((d * m + 5 * m + d, WIDTH))
-    T = _rows()
-    peak = np.zeros((d, WIDTH))
-    _spread_constants(tables, S)
-    n = minus.shape[1]
+    numbers, places = columns
+    d, n = minus.shape
+    S, T = scratch(numbers, places, n), rows()
+    peak = np.zeros((d, min(n, WIDTH)))
     for j0 in range(0, n, WIDTH):
         speed = T[6][: min(n - j0, WIDTH)]
         for k in range(d):
-            _speed_rows(tables, S, T, acts, sense, minus, plus, box, NODE, k, j0, speed)
+            _speed_rows(
+                columns, S, T, acts, sense, minus, plus, box, NODE, k, j0, speed
+            )
             _keep_larger(speed, peak[k])
     for k in range(d):
         largest[k] = peak[k].max()
@@ -341,6 +367,11 @@ def sampled_lax_friedrichs(f, r, speeds, minus, plus, fixed, inverse_h, rate, la
 @njit(cache=True)
 def blend(one, a, two, b, rate, dt, rho, out):
     """out = a one + b (two + dt (rate - rho two)), a stage of an SSP Runge-Kutta."""
-    for n in range(out.size):
-        decay = rho[n % rho.size] * two[n]
-        out[n] = a * one[n] + b * (two[n] + dt * (rate[n] - decay))
+    if rho.size == 1:
+        for n in range(out.size):
+            change = rate[n] - rho[0] * two[n]
+            out[n] = a * one[n] + b * (two[n] + dt * change)
+    else:
+        for n in range(out.size):
+            change = rate[n] - rho[n] * two[n]
+            out[n] = a * one[n] + b * (two[n] + dt * change)

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from ..checkpoint import Page
 from ..errors import MethodMismatch, ProblemError, StabilityError
 from ..grid import Grid
-from ..kernels.lax_friedrichs import blend
 from ..one_sided import WENO5, End, Ends, OneSided, Reconstruction
-from .hamiltonians import Hamiltonian, LaxFriedrichs, Numerical, Slopes
+from .hamiltonians import Hamiltonian, LaxFriedrichs, Numerical
+from .rates import rates_of
 
 Array = NDArray[np.float64]
 MAX_DIMENSION = 6
@@ -165,17 +165,12 @@ class _March:
         rho: Array,
         parts: int,
     ) -> None:
-        d, n = grid.dimension, grid.size
-        self.hamiltonian, self.method, self.rho = hamiltonian, method, rho
+        self.method, self.rho = method, rho
         self.V = np.array(terminal, dtype=float).ravel()
-        scale = self.V.reshape(grid.shape)
-        self.one_sided = OneSided.on(grid, method.scheme, method.ends, scale)
-        steps = self.one_sided.inverse_steps()
-        width = max(step.size for step in steps)
-        inverse_h = np.stack([np.broadcast_to(step, (width,)) for step in steps])
-        self.slopes = Slopes(np.empty((d, n)), np.empty((d, n)), inverse_h)
-        self.rate, self.stage = np.empty(n), np.empty(n)
-        self.largest, self.speeds = np.zeros(d), np.zeros(d)
+        self.stages = [self.V.copy(), self.V.copy()]
+        one_sided = OneSided.on(grid, method.scheme, method.ends, terminal)
+        self.rates = rates_of(hamiltonian, method.hamiltonian, one_sided, rho)
+        self.speeds = np.zeros(grid.dimension)
         self.courant, self.dt_range = 0.0, (math.inf, 0.0)
         self.path: list[float] = []
         self.parts, self.done, self.longest = parts, 0, math.inf
@@ -204,14 +199,9 @@ class _March:
         return t
 
     def sum_at(self, V: Array, t: float) -> float:
-        """Fill the rate of V at calendar time t; returns the CFL sum."""
-        slopes = self.slopes
-        self.one_sided.fill(V, slopes.minus, slopes.plus)
-        hamiltonian = self.hamiltonian.at(t)
-        total = hamiltonian.fill_rate(
-            slopes, self.method.hamiltonian, self.rate, self.largest
-        )
-        np.maximum(self.speeds, self.largest, out=self.speeds)
+        """The CFL sum of V at calendar time t; the next stage starts from there."""
+        total = self.rates.measure(V, t)
+        np.maximum(self.speeds, self.rates.largest, out=self.speeds)
         return total
 
     def step_for(self, total: float, remaining: float) -> float:
@@ -245,27 +235,26 @@ class _March:
                 "has grown without bound. Shorten the horizon, or bound the controls."
             )
         dt = self.step_for(total, remaining)
-        first = self.rate.copy()
-        while True:
-            worst = self._stages(t, dt, total)
-            if self.method.step is not None or worst <= COURANT_LIMIT * (1 + 1e-9):
-                break
+        worst = self._stages(t, dt, total)
+        while self.method.step is None and worst > COURANT_LIMIT * (1 + 1e-9):
             # Speeds grew within the step: take it again, shorter.
             dt *= 0.5 / worst
-            self.rate[:] = first
-        self.V, self.stage = self.stage, self.V
+            worst = self._stages(t, dt, self.sum_at(self.V, t))
+        last = self.stages[(self.method.stages - 1) % 2]
+        self.V, self.stages = last, [self.V, self.stages[self.method.stages % 2]]
         self.done += 1
         self.courant = max(self.courant, worst)
         self.dt_range = (min(self.dt_range[0], dt), max(self.dt_range[1], dt))
         return dt
 
     def _stages(self, t: float, dt: float, total: float) -> float:
-        worst = dt * total
+        """All stages of a step, in two arrays taking turns; the largest CFL sum."""
+        worst, before = dt * total, self.V
         for s, (a, b, c) in enumerate(_RULES[self.method.stages]):
             if s > 0:
-                worst = max(worst, dt * self.sum_at(self.stage, t - c * dt))
-            before = self.V if s == 0 else self.stage
-            blend(self.V, a, before, b, self.rate, dt, self.rho, self.stage)
+                worst = max(worst, dt * self.sum_at(before, t - c * dt))
+            before = self.stages[s % 2]
+            self.rates.step(self.V, a, b, dt, before)
         return worst
 
 

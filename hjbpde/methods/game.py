@@ -73,21 +73,20 @@ def _at(
         _refuse_noise(getattr(tables, "D", np.zeros(1)))
         if isinstance(tables, QuadraticTables) and _is_diagonal(tables.R):
             check = "extrema over the controls closed-form"
-            return _affine(tables, problem.n_controls), tables.rho - 1.0, check
+            return _affine(tables, problem.n_controls, grid), tables.rho - 1.0, check
     sampled, rho = _sampled(problem, joint, grid)
     na, nb = sampled.f.shape[:2]
     check = f"extrema over {na} x {nb} samples of the controls"
     return sampled, rho, check
 
 
-def _affine(tables: QuadraticTables, m: int) -> AffineHamiltonian:
+def _affine(tables: QuadraticTables, m: int, grid: Grid) -> AffineHamiltonian:
     total = tables.n_controls
     sense = np.where(np.arange(total) < m, 1.0, -1.0)
     # The payoff holds -R u^2/2 for both players; the minimiser pays where R < 0.
     R = np.einsum("iin->in", tables.R) * sense[:, None]
-    return AffineHamiltonian(
-        tables.f0, tables.B, tables.r0, tables.r1, R, tables.low, tables.high, sense
-    )
+    rows = (tables.f0, tables.B, tables.r0, tables.r1, R, tables.low, tables.high)
+    return AffineHamiltonian(*rows, sense, shape=grid.shape)
 
 
 def _sampled(

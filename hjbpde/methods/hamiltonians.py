@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..errors import MethodMismatch, StabilityError
 from ..kernels import lax_friedrichs as kernels
 from ..kernels.godunov import godunov
+from .columns import Columns, pack
 
 Array = NDArray[np.float64]
 ENORMOUS = 1e300
@@ -113,6 +114,8 @@ class AffineHamiltonian:
         +1 where u_i maximises, -1 where it minimises.
     at_time : callable, optional
         ``at_time(t) -> AffineHamiltonian`` where tables depend on t.
+    shape : tuple of int, optional
+        The grid's: tables constant along some of its axes are read faster.
 
     Raises
     ------
@@ -129,7 +132,9 @@ class AffineHamiltonian:
     high: Array
     sense: Array
     at_time: Callable[[float], AffineHamiltonian] | None = None
+    shape: tuple[int, ...] | None = None
     _tables: tuple[Array, ...] = field(init=False, repr=False)
+    _columns: Columns = field(init=False, repr=False)
     _acts: NDArray[np.bool_] = field(init=False, repr=False)
     _speeds: Array = field(init=False, repr=False)
 
@@ -148,6 +153,13 @@ class AffineHamiltonian:
         object.__setattr__(self, "_tables", tables)
         object.__setattr__(self, "_acts", (self.B != 0.0).any(axis=2))
         object.__setattr__(self, "_speeds", self._fastest())
+        f0, B, *rest = tables
+        rows = [f0, B, self.r0[None], *rest, self._speeds]
+        object.__setattr__(self, "_columns", pack(rows, self.shape or self._line()))
+
+    def _line(self) -> tuple[int]:
+        """The nodes in a row, where their grid is not known."""
+        return (max(table.shape[-1] for table in (*self._tables, self.r0)),)
 
     def _fastest(self) -> Array:
         """max|f_k| over both boxes, (d, N or 1); infinite where a box is."""
@@ -178,7 +190,7 @@ class AffineHamiltonian:
     def fill_rate(
         self, slopes: Slopes, numerical: Numerical, rate: Array, largest: Array
     ) -> float:
-        """As `Hamiltonian.fill_rate`.
+        """As `Hamiltonian.fill_rate`, of every reach but CONTROLS; see `fastest`.
 
         Raises
         ------
@@ -192,20 +204,15 @@ class AffineHamiltonian:
         d = len(largest)
         fixed = np.zeros(d)
         given = numerical.bounds is not None
-        if numerical.reach == LaxFriedrichs.CONTROLS and not given:
-            return self._with_all_controls(slopes, rate, largest)
         local = numerical.reach == LaxFriedrichs.LOCAL and not given
         box = np.zeros((d, 2)) if local else slopes.box()
         if given or numerical.reach == LaxFriedrichs.GRID:
-            args = (self._tables, self._acts, self.sense, slopes.minus, slopes.plus)
+            args = (*self.packed, slopes.minus, slopes.plus)
             kernels.largest_speeds(*args, box, largest)
             fixed = checked_bounds(numerical, largest)
         span = kernels.NODE if fixed.any() else numerical.reach
         return kernels.lax_friedrichs(
-            self._tables,
-            self.r0,
-            self._acts,
-            self.sense,
+            *self.packed,
             slopes.minus,
             slopes.plus,
             box,
@@ -216,23 +223,25 @@ class AffineHamiltonian:
             largest,
         )
 
-    def _with_all_controls(self, slopes: Slopes, rate: Array, largest: Array) -> float:
+    @property
+    def packed(self) -> tuple[Columns, NDArray[np.bool_], Array]:
+        """What kernels read: packed tables, where B acts, the senses."""
+        return self._columns, self._acts, self.sense
+
+    def fastest(self, inverse_h: Array) -> tuple[Array, float]:
+        """max|f_k| over all nodes and controls (d,), and the CFL sum with 1/h.
+
+        Raises
+        ------
+        MethodMismatch
+            Unbounded controls.
+        """
         if not self.bounded:
             raise MethodMismatch(
                 "LaxFriedrichs.CONTROLS needs bounded controls; use AXIS."
             )
-        kernels.lax_friedrichs_given(
-            self._tables,
-            self.r0,
-            self._acts,
-            self.sense,
-            slopes.minus,
-            slopes.plus,
-            self._speeds,
-            rate,
-        )
-        largest[:] = self._speeds.max(axis=1)
-        return float((self._speeds * slopes.inverse_h).sum(axis=0).max())
+        total = float((self._speeds * inverse_h).sum(axis=0).max())
+        return self._speeds.max(axis=1), total
 
     def _godunov(self, slopes: Slopes, rate: Array, largest: Array) -> float:
         axis_of = self.axis_of()

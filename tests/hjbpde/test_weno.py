@@ -130,6 +130,27 @@ def test_one_sided_derivatives_match_the_definition_on_every_axis(scheme, ends):
             np.testing.assert_allclose(got[1][i], right, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("low", End)
+@pytest.mark.parametrize("high", End)
+def test_the_shortest_lines_see_both_their_ends(scheme, low, high):
+    rng = np.random.default_rng(4)
+    for shape in [(4, 4), (4, 5), (6, 300), (4, 1100)]:
+        V = rng.normal(size=shape)
+        grid = hjb.Grid(hjb.Box([0, 0], [1, 2]), shape)
+        one_sided = OneSided.on(grid, scheme, [(low, high)] * 2)
+        minus, plus = np.empty((2, 2, V.size))
+        one_sided.fill(V.ravel(), minus, plus)
+        for k, lines in enumerate((V.T, V)):
+            h = grid.spacing(k)[1][0]
+            for i in range(0, len(lines), 7):
+                wanted = slow(scheme, lines[i], h, (low, high))
+                for p, side in zip((minus, plus), wanted, strict=True):
+                    own = p[k].reshape(shape)
+                    got = own[:, i] if k == 0 else own[i]
+                    np.testing.assert_allclose(got, side, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize(
     ("scheme", "order"),
     [(FirstOrder(), 1), (ENO2(), 2), (WENO3(), 3), (WENO5(), 5)],
