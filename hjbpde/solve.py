@@ -48,7 +48,7 @@ TAKES: dict[type, frozenset[str]] = {
     ),
     Sweeping: frozenset({"exit"}),
     ExplicitMarching: frozenset({"horizon", "stop", "dates", "adversary"}),
-    SemiLagrangian: frozenset({"horizon", "exit"}),
+    SemiLagrangian: frozenset({"horizon", "exit", "stop", "dates"}),
 }
 """Special fields of a problem that a method takes."""
 NEEDS: dict[type, frozenset[str]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,8 +162,19 @@ def on_nodes(grid: Grid, a: Array) -> Array:
     return np.ascontiguousarray(a.T.reshape(*grid.shape, len(a)))
 
 
+class Held(Protocol):
+    """Whatever has a value on a grid that rights to stop hold."""
+
+    V: Array
+    least: Array | None
+    most: Array | None
+
+    @property
+    def grid(self) -> Grid: ...
+
+
 def set_obstacles(
-    problem: ControlProblem, state: GridState, stops: tuple[Stop, ...] | None = None
+    problem: ControlProblem, state: Held, stops: tuple[Stop, ...] | None = None
 ) -> None:
     """psi of rights to stop on the nodes, and V moved to its right side.
 

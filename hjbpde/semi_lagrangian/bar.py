@@ -39,7 +39,10 @@ class StepResponse:
         moved = [kept + slope for kept, slope in zip(self.kept, slopes, strict=True)]
         level.faces.set_slopes(moved)
         rhs = np.zeros(level.grid.size)
-        rhs[level.look.free] = level.look.step(level.a).gain - self.own
+        pushed = level.look.step(level.a).gain - self.own
+        if level.settled is not None:
+            pushed[np.isfinite(level.settled)] = 0.0
+        rhs[level.look.free] = pushed
         level.faces.set_slopes(self.kept)
         shift, _ = solve_rows(self.rows, rhs, np.zeros_like(rhs))
         return np.abs(shift).reshape(level.grid.shape)

@@ -166,7 +166,7 @@ class Surface:
         return sp.csr_matrix(rows + (rows @ onto.T) @ change)
 
 
-Found = tuple[Rows, Rows, Array, Array, Array, Array]
+Found = tuple[Rows, NDArray[Any], NDArray[Any], Array, Array, Array]
 """Ghosts, depths, node numbers and weights (q, 2), crossings and their weights."""
 
 

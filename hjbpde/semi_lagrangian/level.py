@@ -16,6 +16,7 @@ from ..grid import Grid
 from ..methods.policy_iteration import Closing
 from ..probe import discount_of
 from .lookahead import Lookahead
+from .obstacles import Obstacles
 from .search import Search
 
 Array = NDArray[np.float64]
@@ -36,6 +37,9 @@ class Level:
     search: Search
     V: Array
     a: Array
+    obstacles: Obstacles | None = None
+    settled: Array | None = None
+    """With rights to stop, what free nodes (n,) are settled at; NaN where they run."""
     changes: list[float] = field(default_factory=list)
     status: str = ""
     solver: str = ""
@@ -67,6 +71,13 @@ class Level:
         rho = float(np.min(discount_of(self.look.problem, self.look.x)))
         return max(-np.expm1(-rho * self.look.delta), 1e-12)
 
+    def improve(self, wide: bool) -> None:
+        """Controls, and the choice to stop, that are better given V."""
+        self.a, worth = self.search.improve(self.V.ravel(), self.a, wide)
+        if self.obstacles is not None:
+            held = self.obstacles.hold(worth, self.look.free)
+            self.settled = np.where(held != worth, held, np.nan)
+
     def rows(self) -> tuple[sp.csr_matrix, Array]:
         """``I - P`` and the right-hand side of the policy, all nodes."""
         step = self.look.step(self.a)
@@ -90,6 +101,10 @@ class Level:
             beyond = surface.beyond(self.look.problem)
             rhs[self.look.free] += inner[:, surface.ghosts] @ beyond
             inner = surface.folded(inner)
+        if self.settled is not None:
+            stopped = np.isfinite(self.settled)
+            rhs[self.look.free[stopped]] = self.settled[stopped]
+            inner = sp.diags_array((~stopped).astype(float)) @ inner
         return sp.csr_matrix(sp.identity(n, format="csr") - pick @ inner), rhs
 
 
@@ -142,7 +157,7 @@ def settle(
         # The best of all controls is looked for at the start and again at the end.
         scan = wide and n < 2
         scan |= n > 0 and level.changes[-1] <= 1e-4 * level.scale
-        level.a, _ = level.search.improve(level.V.ravel(), level.a, scan)
+        level.improve(scan)
         if n and closing.due(level.changes[-1] / level.scale):
             closing.update()
         rows, rhs = level.rows()

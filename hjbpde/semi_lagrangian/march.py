@@ -18,11 +18,14 @@ from ..problem import ControlProblem
 from .level import inadmissible, spread_policy
 from .lookahead import Lookahead, Step
 from .method import SemiLagrangian
+from .obstacles import Obstacles
 from .search import Search
 
 Array = NDArray[np.float64]
 ROUNDS = 60
 """Rounds in which shortened steps learn the values at their own time."""
+OWN = ("V", "a", "before", "delta", "obstacles")
+"""What a march changes of itself beside its faces."""
 SEARCHED = 1e-6
 """Share of sup|V| that all searches of a march together may leave."""
 
@@ -75,6 +78,7 @@ class Marched:
     look: Lookahead
     values: Array
     controls: Array
+    stops: NDArray[np.bool_]
     clock: Clock
     fastest: Motion
 
@@ -113,6 +117,7 @@ class March:
         closed: bool = True,
     ) -> None:
         self.problem, self.grid, self.closed = problem, grid, closed
+        self.obstacles: Obstacles | None = None
         self._held: dict[float, ControlProblem] = {}
         self.end = float(problem.horizon or 0.0)
         self.moving = problem.depends_on_time or problem.data_depend_on_time
@@ -123,6 +128,9 @@ class March:
         self.search = Search.of(self.look, march=True)
         self.a = self.search.start()
         self.V = _terminal(problem, grid)
+        self.obstacles = self._rights(self.end)
+        if self.obstacles is not None:
+            self.obstacles.check_end(self.V)
         self.before: Array | None = None
         self.delta, self.enough, d = 1.0, SEARCHED, grid.dimension
         self.fastest = Motion(
@@ -148,10 +156,11 @@ class March:
         same share of a stride on every grid, so that grids can be compared there.
         """
         values = np.empty((len(outputs), *self.grid.shape))
+        stops = np.zeros(values.shape, bool)
         controls = np.empty((*values.shape, self.a.shape[1]))
         slack = 1e-10 * self.end
         self.enough = max(SEARCHED / clock.steps, 1e-13)
-        values[-1] = self.V
+        values[-1], stops[-1] = self.V, self.stopped()
         self.faces.set_fixed(self.V)
         for later, t in pairwise(clock.ticks.tolist()):
             within = (outputs > t + slack) & (outputs < later - slack)
@@ -159,13 +168,15 @@ class March:
                 kept = self._memory()
                 self.walk(clock.within(later, float(outputs[i])))
                 values[i], controls[i] = self.V, self.everywhere()
+                stops[i] = self.stopped()
                 self._recall(kept)
             self.walk(clock.within(later, t))
             if later == self.end:
                 controls[-1] = self.everywhere()
             here = np.abs(outputs - t) <= slack
             values[here], controls[here] = self.V, self.everywhere()
-        return Marched(self.look, values, controls, clock, self.fastest)
+            stops[here] = self.stopped()
+        return Marched(self.look, values, controls, stops, clock, self.fastest)
 
     def walk(self, times: Array) -> None:
         """Take the steps that end at these times, the first is where V is."""
@@ -179,7 +190,7 @@ class March:
         """All that further steps depend on."""
         faces = [{**vars(face)} for face in self.faces.faces]
         fixed = self.faces.fixed_values
-        own = {name: getattr(self, name) for name in ("V", "a", "before", "delta")}
+        own = {name: getattr(self, name) for name in OWN}
         return {**own, "faces": faces, "fixed": fixed}
 
     def _recall(self, kept: dict[str, Any]) -> None:
@@ -204,18 +215,37 @@ class March:
         step = self.look.step(a)
         if not np.isfinite(step.gain).all():
             raise inadmissible(self.look, step.gain)
-        now.ravel()[self.look.free] = worth
-        self._settle(step, now)
+        rights = self._rights(t)
+        self._settle(step, now, worth, rights)
+        self.obstacles = rights
         return now, a
 
-    def _settle(self, step: Step, now: Array) -> None:
-        """Let shortened steps read what V(t) (*shape) has become, in place."""
+    def _rights(self, t: float) -> Obstacles | None:
+        """Those to stop at calendar time t; None where the problem has none at all."""
+        if not self.problem.stops:
+            return None
+        known, moving = self.obstacles, self.problem.data_depend_on_time
+        if known is not None and not moving and not self.problem.dates:
+            return known
+        now = self.at(t)
+        return Obstacles.of(now, self.grid, self.V, self.problem.stops_at(t))
+
+    def _settle(
+        self, step: Step, now: Array, worth: Array, rights: Obstacles | None
+    ) -> None:
+        """Fill V(t) (*shape), `now`; shortened steps read what it has become."""
         look, V = self.look, self.look.continued(self.V)
+
+        def held(values: Array, rows: NDArray[np.intp]) -> Array:
+            return values if rights is None else rights.hold(values, rows)
+
+        now.ravel()[look.free] = held(worth, look.free)
         early = np.flatnonzero(step.share < 1.0)
         part = step.taken(early)
         for _ in range(ROUNDS if early.size else 0):
-            worth = part.value(V, look.lattice, look.continued(now, look.problem))
             rows = look.free[early]
+            known = look.continued(now, look.problem)
+            worth = held(part.value(V, look.lattice, known), rows)
             change = np.max(np.abs(worth - now.ravel()[rows]))
             now.ravel()[rows] = worth
             if change <= 1e-13 * np.max(np.abs(now)):
@@ -229,6 +259,12 @@ class March:
             self.faces.renew(self.at(t))
         if self.closed:
             self._continue_slopes()
+
+    def stopped(self) -> NDArray[np.bool_]:
+        """Nodes (*shape) where somebody stops now."""
+        if self.obstacles is None:
+            return np.zeros(self.grid.shape, bool)
+        return self.obstacles.met(self.V)
 
     def everywhere(self) -> Array:
         """The policy of the last step on all nodes, (*shape, m)."""

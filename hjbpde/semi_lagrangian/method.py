@@ -32,7 +32,8 @@ class SemiLagrangian:
     Falcone and Ferretti, Semi-Lagrangian Approximation Schemes, SIAM 2013).
 
     Until an exit the step is shortened to where a branch meets the surface, and the
-    order kept there. Without noise this needs a discount or a horizon.
+    order kept there. Without noise this needs a discount or a horizon. With a right to
+    stop V is the better of psi and the step.
 
     With a horizon the same step is marched backwards from the terminal value, V(t) from
     V(t + delta). It is explicit, yet there is no CFL condition: feet lie wherever the

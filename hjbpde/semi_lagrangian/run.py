@@ -23,6 +23,7 @@ from .bar import bound
 from .level import Level, admit, settle, solve_rows, spread_policy
 from .lookahead import Lookahead
 from .method import SemiLagrangian
+from .obstacles import Obstacles
 from .search import Search
 from .step_length import StepLength, active_columns, balanced, sampled_motion
 
@@ -72,7 +73,12 @@ def run_semi_lagrangian(
         scheme=Hybrid(),
         second_opinion=opinion,
         artificial_axes=problem.artificial_axes,
+        stopping=None if fine.obstacles is None else fine.obstacles.met(fine.V),
     )
+
+
+def _obstacles(problem: ControlProblem, grid: Grid) -> Obstacles | None:
+    return Obstacles.of(problem, grid) if problem.stops else None
 
 
 def solve_levels(
@@ -136,7 +142,7 @@ def _start(
     search = Search.of(look)
     V = np.zeros(grid.shape)
     faces.set_fixed(V)
-    level = Level(faces, look, search, V, search.start())
+    level = Level(faces, look, search, V, search.start(), _obstacles(problem, grid))
     admit(level)
     rows, rhs = level.rows()
     level.V = solve_rows(rows, rhs, V.ravel())[0].reshape(grid.shape)
@@ -164,6 +170,6 @@ def _level(
         a = prolonged_policy(flat, before.grid, grid).T
     faces.set_fixed(V)
     a = np.ascontiguousarray(a.reshape(grid.size, -1)[look.free])
-    level = Level(faces, look, Search.of(look), V, a)
+    level = Level(faces, look, Search.of(look), V, a, _obstacles(problem, grid))
     admit(level)
     return level

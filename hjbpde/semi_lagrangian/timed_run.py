@@ -63,6 +63,7 @@ def run_timed(
         scheme=Hybrid(),
         second_opinion=_opinion(problem, grid, levels, method.order),
         artificial_axes=problem.artificial_axes,
+        stopping=fine.stops if problem.stops else None,
     )
 
 

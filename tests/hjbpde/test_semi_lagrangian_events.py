@@ -1,7 +1,8 @@
-"""Semi-Lagrangian steps that end on the surface of an exit region.
+"""Semi-Lagrangian steps that end on the surface of an exit region or by stopping.
 
-Problems are built backwards from V = A sin(w . x + p + o t), the region an ellipse off
-the middle of the grid, whose surface cuts cells anywhere.
+Problems are built backwards from V = sin(w . x + p + o t), the region an ellipse off
+the middle of the grid, whose surface cuts cells anywhere. Stopping pays V itself on one
+side of a hyperplane s(x) = 0 and less on the other; there, running on costs extra.
 """
 
 from dataclasses import replace
@@ -16,8 +17,11 @@ from hjbpde.timed_solution import TimedSolution
 LINEAR, CUBIC = hjb.SemiLagrangian("linear"), hjb.SemiLagrangian()
 
 
-def leaving(seed, d, noise=True, timed=False, hole=False):
-    """A random problem that ends outside an ellipse, or with `hole` inside one."""
+def leaving(seed, d, noise=True, timed=False, hole=False, by=None):
+    """A random problem that ends outside an ellipse, or with `hole` inside one.
+
+    Or instead of that by a right to stop of `by`.
+    """
     rng = np.random.default_rng([seed, d])
     w, p = rng.uniform(0.5, 1.3, d), rng.uniform(0, 2 * np.pi)
     o, rho = rng.uniform(0.5, 1.5) * timed, rng.uniform(0.1, 0.6)
@@ -44,7 +48,17 @@ def leaving(seed, d, noise=True, timed=False, hole=False):
         push = (drift(x, best) * g).sum(-1) - 0.5 * (best * best).sum(-1)
         bend = -0.5 * (spread @ spread) * value(x, t) if noise else 0.0
         own = rho * value(x, t) - o * slope - push - bend
+        if by is not None:
+            own = own - side * np.maximum(-beyond(x), 0.0)
         return own - 0.5 * (a * a).sum(-1)
+
+    side = {None: 0.0, "controller": 1.0, "adversary": -1.0}[by]
+
+    def beyond(x):
+        return (x - centre).sum(-1)
+
+    def payoff(x, t=0.0):
+        return value(x, t) - 0.5 * side * np.maximum(beyond(x), 0.0) ** 2
 
     def region(x):
         distance = (((x - centre) / axes) ** 2).sum(-1) ** 0.5 - radius
@@ -52,6 +66,9 @@ def leaving(seed, d, noise=True, timed=False, hole=False):
 
     moving = {"horizon": 0.5, "terminal": lambda x: value(x, 0.5)}
     data = value if timed else lambda x: value(x)
+    psi = payoff if timed else lambda x: payoff(x)
+    ends = {"exit": hjb.Exit(region, data)} if by is None else {}
+    ends |= {} if by is None else {"stop": hjb.Stop(psi, by=by)}
     return hjb.ControlProblem(
         drift=drift,
         diffusion=root if noise else None,
@@ -59,9 +76,9 @@ def leaving(seed, d, noise=True, timed=False, hole=False):
         controls=hjb.Box([-1.5] * d, [1.5] * d),
         domain=hjb.Box([-size] * d, [size] * d),
         discount=rho,
-        exit=hjb.Exit(region, data),
         boundary=hjb.Dirichlet(data),
         exact=hjb.Exact(value=value, source="by construction"),
+        **ends,
         **(moving if timed else {}),
     )
 
@@ -72,7 +89,9 @@ def judged(problem, shape, method=CUBIC):
     times = np.linspace(0.0, 0.4, 3) if timed else None
     solution = hjb.solve(problem, shape, method, times=times)
     nodes = solution.grid.nodes()
-    run = np.asarray(problem.exit.region(nodes)) > 0
+    run = np.ones(nodes.shape[:-1], bool)
+    if problem.exit is not None:
+        run = np.asarray(problem.exit.region(nodes)) > 0
     if isinstance(solution, TimedSolution):
         every = [problem.exact.value(nodes, t) for t in solution.times]
         error = np.abs(solution.value - np.stack(every))[:-1, run]
@@ -212,3 +231,101 @@ def test_nodes_in_the_region_take_its_value():
 def test_exits_without_noise_and_discount_are_left_to_sweeping():
     with pytest.raises(hjb.MethodMismatch, match=r"hjb\.Sweeping"):
         hjb.solve(hjb.catalogue.get("eikonal"), (31, 31), CUBIC)
+
+
+# --- rights to stop --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("timed", [False, True], ids=["stationary", "horizon"])
+@pytest.mark.parametrize("by", ["controller", "adversary"])
+def test_the_order_is_not_lost_at_a_free_boundary(by, timed):
+    shapes = [25, 49] if timed else [33, 65, 129]
+    assert abs(order_of(leaving(2, 1, timed=timed, by=by), shapes) - 2) < 0.4
+
+
+@pytest.mark.parametrize("method", [CUBIC, LINEAR], ids=["cubic", "linear"])
+@pytest.mark.parametrize("by", ["controller", "adversary"])
+def test_stopping_is_best_on_its_own_side(by, method):
+    problem = leaving(3, 1, by=by)
+    solution = hjb.solve(problem, 65, method)
+    assert judged(problem, 65, method)[0] >= 0.99
+    nodes = solution.grid.nodes()
+    (stop,) = problem.stops
+    better = solution.value - stop.payoff(nodes)
+    settled = np.abs(problem.exact.value(nodes) - stop.payoff(nodes)) <= 1e-14
+    assert solution.stopping is not None
+    # Faces carry data of their own.
+    differ = (solution.stopping != settled)[1:-1]
+    assert differ.sum() <= 3
+    assert ((better if by == "controller" else -better)[1:-1] >= -1e-12).all()
+
+
+def test_two_rights_to_stop_agree_with_finite_differences():
+    """Both bind: the band between the payoffs is narrower than V without them."""
+    problem = leaving(5, 1, by="controller")
+    (stop,) = problem.stops
+    upper = hjb.Stop(lambda x: stop.payoff(x) + 0.02, by="adversary")
+    both = replace(problem, stop=(stop, upper), boundary=hjb.Reflecting(), exact=None)
+    ours, other = (hjb.solve(both, 65, how) for how in (None, CUBIC))
+    lower = stop.payoff(ours.grid.nodes())
+    for solution in (ours, other):
+        assert np.isclose(solution.value, lower, rtol=0, atol=1e-12).any()
+        assert np.isclose(solution.value, lower + 0.02, rtol=0, atol=1e-12).any()
+    room = ours.error_bar + other.error_bar
+    assert np.mean(np.abs(ours.value - other.value) <= room) >= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_the_bar_covers_with_rights_to_stop_drawn_at_random(seed):
+    rng = np.random.default_rng([seed, 6])
+    d = 2 if seed % 4 == 0 else 1
+    noise, timed = rng.random(2) < (0.7, 0.5)
+    by = rng.choice(["controller", "adversary"])
+    shape = rng.integers(40, 70, 1) if d == 1 else rng.integers(20, 28, 2)
+    method = CUBIC if rng.random() < 0.65 else LINEAR
+    problem = leaving(200 + seed, d, bool(noise), bool(timed), by=str(by))
+    assert judged(problem, tuple(shape.tolist()), method)[0] >= 0.99
+
+
+@pytest.mark.parametrize("method", [CUBIC, LINEAR], ids=["cubic", "linear"])
+def test_the_american_put_lies_within_its_bar(method):
+    """17.44876443: Seydel, Tools for Computational Finance, 6th ed., section 4.6."""
+    solution = hjb.solve(hjb.catalogue.get("american-put"), 101, method, times=[0.0])
+    at = np.log([[100.0]])
+    error = abs(solution.value_at(at)[0] - 17.44876443)
+    assert error <= solution.error_at(at)[0]
+    assert error <= (0.1 if method is CUBIC else 1.0)
+
+
+def test_the_bermudan_put_jumps_at_its_dates_only():
+    """10.479520123: Fang and Oosterlee, Numer. Math. 114 (2009) 27, section 5.1."""
+    problem = hjb.catalogue.get("bermudan-put")
+    solution = hjb.solve(problem, 101, CUBIC)
+    at = np.log([[100.0]])
+    error = abs(solution.value_at(at)[0] - 10.479520123)
+    assert error <= solution.error_at(at)[0]
+    assert error <= 0.1
+    assert isinstance(solution, TimedSolution)
+    dates = np.asarray(problem.dates)
+    near = np.abs(solution.times[:, None] - dates).min(axis=1) < 1e-9
+    assert solution.stopping is not None
+    assert near.any()
+    assert (solution.stopping.any(axis=1) <= near).all()
+
+
+@pytest.mark.parametrize("name", ["american-put", "bermudan-put", "optimal-default"])
+def test_free_boundaries_agree_with_finite_differences(name):
+    problem = hjb.catalogue.get(name)
+    ours, other = (hjb.solve(problem, 81, how) for how in (None, CUBIC))
+    inside = ours.region.contains(ours.grid.nodes(), 1e-12)
+    apart = np.abs(ours.value - other.value)[..., inside]
+    room = (ours.error_bar + other.error_bar)[..., inside]
+    assert np.mean(apart <= room) >= 0.99
+
+
+def test_stopping_that_beats_the_terminal_value_is_refused():
+    put = hjb.catalogue.get("american-put")
+    problem = replace(put, terminal=lambda x: 0.0 * x[..., 0])
+    with pytest.raises(hjb.ProblemError, match="at the horizon stopping beats"):
+        hjb.solve(problem, 41, CUBIC)
