@@ -316,7 +316,7 @@ def check_fit(problem: ControlProblem, grid: Grid, method: Any) -> None:
         check_sweepable(problem, grid)
         return
     if isinstance(method, SemiLagrangian):
-        check_steps(problem, grid)
+        check_steps(problem, grid, method)
         return
     if isinstance(method, ExplicitMarching):
         return

@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..grid import Grid
-from ..kernels.lattice import readings, stencils
+from ..kernels.lattice import guarded_readings, readings, stencils
 
 Array = NDArray[np.float64]
+FLAT = 1e-4
+"""Share of sup|V| below which differences from node to node are smooth for WENO."""
 
 
 class Lattice:
@@ -21,24 +23,36 @@ class Lattice:
         0 where an axis is not periodic.
     width : {2, 4}
         Nodes an axis; axes with fewer than four nodes are refused for 4.
+    weno, limited : bool
+        Cubic readings by weighted parabolas, axis by axis, or cut to the range of the
+        cell's corners: both depend on the values read and have no `stencils`.
     """
 
-    def __init__(self, axes: list[Array], periods: list[float], width: int) -> None:
+    def __init__(
+        self,
+        axes: list[Array],
+        periods: list[float],
+        width: int,
+        weno: bool = False,
+        limited: bool = False,
+    ) -> None:
         self.sizes = np.array([axis.size for axis in axes], np.int64)
         self.packed = np.zeros((len(axes), int(self.sizes.max(initial=1))))
         for row, axis in zip(self.packed, axes, strict=True):
             row[: axis.size] = axis
         self.periods = np.asarray(periods, float)
-        self.width = width
+        self.width, self.weno, self.limited = width, weno, limited
 
     @classmethod
-    def of(cls, grid: Grid, width: int) -> Lattice:
+    def of(
+        cls, grid: Grid, width: int, weno: bool = False, limited: bool = False
+    ) -> Lattice:
         """The lattice of a grid's nodes."""
         widths = np.asarray(grid.domain.width)
         periods = [
             float(w) if p else 0.0 for w, p in zip(widths, grid.periodic, strict=True)
         ]
-        return cls(list(grid.axes), periods, width)
+        return cls(list(grid.axes), periods, width, weno, limited)
 
     def without(self, axis: int) -> Lattice:
         """The lattice of a face across `axis`."""
@@ -58,7 +72,12 @@ class Lattice:
         out = np.empty(len(points))
         flat = np.ascontiguousarray(values, dtype=float).ravel()
         points = np.ascontiguousarray(points)
-        readings(flat, self.packed, self.sizes, self.periods, points, self.width, out)
+        given = (flat, self.packed, self.sizes, self.periods, points)
+        if self.weno or self.limited:
+            eps = max((FLAT * float(np.max(np.abs(flat)))) ** 2, 1e-100)
+            guarded_readings(*given, self.weno, self.limited, eps, out)
+        else:
+            readings(*given, self.width, out)
         return out
 
     def stencils(self, points: Array) -> tuple[NDArray[np.int64], Array]:

@@ -15,6 +15,7 @@ from ..faces import Faces
 from ..grid import Grid
 from ..probe import Motion
 from ..problem import ControlProblem
+from .lattice import Lattice
 from .level import inadmissible, spread_policy
 from .lookahead import Lookahead, Step
 from .method import SemiLagrangian
@@ -125,6 +126,8 @@ class March:
         self.faces = Faces.of(last, grid)
         midpoint = method.feet == "rk2"
         self.look = Lookahead(last, self.faces, 1.0, method.width, midpoint, columns)
+        weno = method.interpolation == "weno"
+        self.look.lattice = Lattice.of(grid, method.width, weno, method.limiter)
         self.search = Search.of(self.look, march=True)
         self.a = self.search.start()
         self.V = _terminal(problem, grid)

@@ -43,8 +43,13 @@ class SemiLagrangian:
 
     Parameters
     ----------
-    interpolation : {"linear", "cubic"}
-        Multilinear, or tensor-product cubic through four nodes an axis.
+    interpolation : {"linear", "cubic", "weno"}
+        Multilinear, tensor-product cubic through four nodes an axis, or WENO: two
+        parabolas an axis, weighted by how smooth they are, which make the cubic where V
+        is smooth and do not overshoot at jumps. WENO needs a horizon.
+    limiter : bool
+        Cut cubic or WENO readings to the range of the values at their cell's corners:
+        no overshoot at all, order 1 at maxima and minima. Needs a horizon and no noise.
     feet : {"rk2", "euler"}
         How the drift is followed; "euler" is of order 1 in the step.
     step : float, optional
@@ -63,18 +68,23 @@ class SemiLagrangian:
         Options out of range.
     """
 
-    interpolation: Literal["linear", "cubic"] = "cubic"
+    interpolation: Literal["linear", "cubic", "weno"] = "cubic"
     feet: Literal["rk2", "euler"] = "rk2"
+    limiter: bool = False
     step: float | None = None
     tolerance: float = 1e-9
     max_policies: int = 100
     max_steps: int = 200_000
 
     def __post_init__(self) -> None:
-        if self.interpolation not in ("linear", "cubic"):
+        if self.interpolation not in ("linear", "cubic", "weno"):
             raise ProblemError(
                 f"SemiLagrangian: interpolation = {self.interpolation!r}; give "
-                "'linear' or 'cubic'."
+                "'linear', 'cubic' or 'weno'."
+            )
+        if self.limiter and self.interpolation == "linear":
+            raise ProblemError(
+                "SemiLagrangian: linear readings never overshoot; leave limiter out."
             )
         if self.feet not in ("rk2", "euler"):
             raise ProblemError(
@@ -102,24 +112,28 @@ class SemiLagrangian:
     @property
     def order(self) -> int:
         """Order in h where V is smooth."""
-        return 1 if self.interpolation == "linear" or self.feet == "euler" else 2
+        first = self.interpolation == "linear" or self.feet == "euler" or self.limiter
+        return 1 if first else 2
 
     @property
     def name(self) -> str:
         """The method in words."""
-        return f"semi-Lagrangian, {self.interpolation} readings, {self.feet} feet"
+        kind = "limited " * self.limiter + self.interpolation
+        return f"semi-Lagrangian, {kind} readings, {self.feet} feet"
 
 
-def check_steps(problem: ControlProblem, grid: Grid) -> None:
+def check_steps(problem: ControlProblem, grid: Grid, method: SemiLagrangian) -> None:
     """Refuse what no step can be taken in.
 
     Raises
     ------
     MethodMismatch
-        A rule that says nothing about values beyond its face, or feeds value back
-        there so that several values solve the problem; an exit without noise and
-        discount; too few nodes.
+        Readings that depend on V without a horizon, a limiter with noise; a rule that
+        says nothing about values beyond its face, or feeds value back there so that
+        several values solve the problem; an exit without noise and discount; too few
+        nodes.
     """
+    _check_readings(problem, method)
     for face, rule in problem.faces.items():
         if isinstance(rule, Robin) and rule.alpha / rule.beta < 0:
             raise MethodMismatch(
@@ -146,4 +160,21 @@ def check_steps(problem: ControlProblem, grid: Grid) -> None:
         raise MethodMismatch(
             f"SemiLagrangian: the grid {grid.shape} has fewer than {LEAST_NODES} "
             "nodes on an axis."
+        )
+
+
+def _check_readings(problem: ControlProblem, method: SemiLagrangian) -> None:
+    """Refuse readings that the problem makes no sense of."""
+    guarded = method.limiter or method.interpolation == "weno"
+    if guarded and problem.horizon is None:
+        raise MethodMismatch(
+            "SemiLagrangian: WENO and limited readings depend on V itself, and without "
+            "a horizon a policy's value would be no linear system; take 'cubic' or "
+            "'linear' readings."
+        )
+    if method.limiter and problem.diffusion is not None:
+        raise MethodMismatch(
+            "SemiLagrangian: limiter=True cuts maxima inside cells at every one of the "
+            "short steps that noise asks for, more than it spreads them; leave it out, "
+            "or take 'weno' or 'linear' readings."
         )

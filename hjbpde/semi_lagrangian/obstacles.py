@@ -60,10 +60,11 @@ class Obstacles:
         moved = np.abs(self.hold(terminal.ravel(), every) - terminal.ravel())
         worst = int(moved.argmax())
         if moved[worst] > 1e-9 * max(float(np.abs(terminal).max()), 1e-300):
+            place = self.grid.nodes_of(every[worst : worst + 1])[0]
             raise ProblemError(
                 f"'stop': at the horizon stopping beats the terminal value by "
-                f"{moved[worst]:.3g} at x = {self.grid.nodes_of(every[worst:][:1])[0]}, "
-                "and V would jump there. Let terminal be the better of the two."
+                f"{moved[worst]:.3g} at x = {place}, and V would jump there. "
+                "Let terminal be the better of the two."
             )
 
     def hold(self, values: Array, at: NDArray[np.intp]) -> Array:

@@ -169,6 +169,16 @@ def test_linear_readings_give_order_one(sigma):
     assert abs(order_of(problem, [101, 201, 401], LINEAR) - 1) < 0.3
 
 
+@pytest.mark.parametrize(
+    ("method", "noise", "order"),
+    [(CUBIC, "none", 2), (CUBIC, "correlated", 2), (LINEAR, "correlated", 1)],
+)
+def test_orders_of_two_states(method, noise, order):
+    """Without noise linear readings take steps of four cells: h^2 / h is small."""
+    shapes = [(n, n) for n in (25, 33, 49)]
+    assert abs(order_of(built(3, 2, noise), shapes, method) - order) < 0.5
+
+
 def test_straight_feet_are_of_order_one_without_noise():
     problem = hjb.catalogue.get("manufactured", sigma=0.0)
     method = hjb.SemiLagrangian(feet="euler")
