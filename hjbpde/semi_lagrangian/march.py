@@ -135,6 +135,7 @@ class March:
         if self.obstacles is not None:
             self.obstacles.check_end(self.V)
         self.before: Array | None = None
+        self.final: Array | None = None
         self.delta, self.enough, d = 1.0, SEARCHED, grid.dimension
         self.fastest = Motion(
             np.zeros((1, d)), np.zeros((1, d, len(columns))), np.zeros(1)
@@ -174,11 +175,10 @@ class March:
                 stops[i] = self.stopped()
                 self._recall(kept)
             self.walk(clock.within(later, t))
-            if later == self.end:
-                controls[-1] = self.everywhere()
             here = np.abs(outputs - t) <= slack
             values[here], controls[here] = self.V, self.everywhere()
             stops[here] = self.stopped()
+        controls[-1] = self.final
         return Marched(self.look, values, controls, stops, clock, self.fastest)
 
     def walk(self, times: Array) -> None:
@@ -188,6 +188,8 @@ class March:
             self._check(V, t)
             self._watch(a)
             self.advance(V, a, t)
+            if self.final is None:
+                self.final = self.everywhere()
 
     def _memory(self) -> dict[str, Any]:
         """All that further steps depend on."""

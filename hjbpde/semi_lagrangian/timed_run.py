@@ -86,16 +86,23 @@ class Plan:
     ) -> None:
         self.problem, self.grids, self.method = problem, grids, method
         self.columns, self.power = columns, length.power
+        self._check_steps(length)
         self.clock = Clock.of(problem, length.at(len(grids) - 1))
-        most = self._clock(len(grids) - 1).steps
-        if most > method.max_steps:
-            why = "noise" if self.power == 2 else "drift"
-            raise ProblemError(
-                f"SemiLagrangian: the {why} asks for {most} steps to the horizon on "
-                f"the grid {grids[-1].shape}, more than max_steps = "
-                f"{method.max_steps}. Take a coarser grid, linear readings or a "
-                "longer step=; hjb.Marching takes long steps where noise is large."
-            )
+
+    def _check_steps(self, length: StepLength) -> None:
+        """Refuse a horizon of too many steps before their times are laid out."""
+        steps = float(self.problem.horizon or 0.0) / length.delta
+        if steps <= self.method.max_steps:
+            return
+        why = "noise" if self.power == 2 else "drift"
+        if self.method.step is not None:
+            why = f"step = {self.method.step:g}"
+        raise ProblemError(
+            f"SemiLagrangian: the {why} asks for {steps:.0f} steps to the horizon "
+            f"on the grid {self.grids[-1].shape}, more than max_steps = "
+            f"{self.method.max_steps}. Take a coarser grid, linear readings or a "
+            "longer step=; hjb.Marching takes long steps where noise is large."
+        )
 
     @classmethod
     def of(cls, problem: ControlProblem, grid: Grid, method: SemiLagrangian) -> Plan:

@@ -138,8 +138,9 @@ def test_linear_readings_give_order_one_in_time_and_space(noise):
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", ["none", "plain", "correlated"])
 def test_orders_of_two_states(noise):
-    problem = moving(4, 2, noise)
-    assert abs(order_of(problem, [(17, 17), (33, 33)], CUBIC) - 2) < 0.5
+    """Without noise h^4 / h of the readings rules coarse grids, where steps are few."""
+    shapes = [(33, 33), (65, 65)] if noise == "none" else [(17, 17), (33, 33)]
+    assert abs(order_of(moving(4, 2, noise), shapes, CUBIC) - 2) < 0.4
 
 
 def wave(drift_of_t, horizon=1.0):
@@ -287,8 +288,21 @@ def test_too_many_steps_are_refused_before_any_is_taken():
     problem = hjb.catalogue.get("european-call")
     with pytest.raises(hjb.ProblemError, match="noise asks for .* max_steps"):
         hjb.solve(problem, 401, hjb.SemiLagrangian(max_steps=100))
+    with pytest.raises(hjb.ProblemError, match="step = 1e-14 asks for .* max_steps"):
+        hjb.solve(problem, 41, hjb.SemiLagrangian(step=1e-14))
     with pytest.raises(hjb.ProblemError, match="max_steps"):
         hjb.SemiLagrangian(max_steps=0)
+
+
+def test_the_control_at_the_horizon_is_that_of_the_step_before_it():
+    """Score of a mixture: the control moves fast there, by a share of a step here."""
+    problem = hjb.catalogue.get("reverse-diffusion", boundary="exact")
+    solution = solved(problem, 41, times=[0.0])
+    nodes = solution.grid.nodes()
+    wanted = problem.exact.control(nodes, t=problem.horizon)
+    inside = np.abs(nodes[..., 0]) < 0.75 * np.abs(nodes).max()
+    error = np.abs(solution.control[-1] - wanted)[inside]
+    assert np.median(error) <= 0.05 * np.abs(wanted[inside]).max()
 
 
 def test_a_value_without_bound_is_named():
