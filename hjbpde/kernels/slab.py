@@ -32,7 +32,7 @@ def slab_of(shape: tuple[int, ...]) -> tuple[int, int, int]:
 def _slab_slopes(V, lattice, cut, start, count, carried, minus, plus, D):
     """minus, plus[:, :count] at the nodes from `start` on.
 
-    carried (d, .): the minus derivative at the node above, on every axis cut.
+    carried: of every axis up to the one cut, the minus derivative at the next node.
     """
     shape, inverse, scheme, epsilon, ghosts = lattice
     axis, _, width = cut
