@@ -47,9 +47,6 @@ class SemiLagrangian:
         Multilinear, tensor-product cubic through four nodes an axis, or WENO: two
         parabolas an axis, weighted by how smooth they are, which make the cubic where V
         is smooth and do not overshoot at jumps. WENO needs a horizon.
-    limiter : bool
-        Cut cubic or WENO readings to the range of the values at their cell's corners:
-        no overshoot at all, order 1 at maxima and minima. Needs a horizon and no noise.
     feet : {"rk2", "euler"}
         How the drift is followed; "euler" is of order 1 in the step.
     step : float, optional
@@ -61,6 +58,9 @@ class SemiLagrangian:
         Policies on one grid before giving up.
     max_steps : int
         Most steps to a horizon; more are refused before work is spent.
+    limiter : bool
+        Cut cubic or WENO readings to the range of the values at their cell's corners:
+        no overshoot at all, order 1 at maxima and minima. Needs a horizon and no noise.
 
     Raises
     ------
@@ -70,11 +70,11 @@ class SemiLagrangian:
 
     interpolation: Literal["linear", "cubic", "weno"] = "cubic"
     feet: Literal["rk2", "euler"] = "rk2"
-    limiter: bool = False
     step: float | None = None
     tolerance: float = 1e-9
     max_policies: int = 100
     max_steps: int = 200_000
+    limiter: bool = False
 
     def __post_init__(self) -> None:
         if self.interpolation not in ("linear", "cubic", "weno"):

@@ -366,8 +366,14 @@ SMALL = {
     "pendulum": ({}, (40, 41)),
     "van-der-pol": ({}, (41, 41)),
     "mountain-car": ({}, (57, 41)),
+    "unit-ball": ({}, (41, 41)),
+    "optimal-default": ({}, 101),
 }
 """Parameters and shapes of an opinion in seconds; other problems as they come."""
+STATIONARY = [
+    name for name in hjb.catalogue.names() if hjb.catalogue.get(name).horizon is None
+]
+"""Those with a horizon are in test_semi_lagrangian_in_time.py."""
 
 
 @pytest.mark.parametrize("name", ["growth", "lqr", "optimal-dividends"])
@@ -376,7 +382,7 @@ def test_it_agrees_with_finite_differences_on_the_line(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", hjb.catalogue.names())
+@pytest.mark.parametrize("name", STATIONARY)
 def test_it_agrees_with_finite_differences_over_the_catalogue(name):
     """What the method does not take is skipped with its own reason in sight."""
     assert_agreement(name)

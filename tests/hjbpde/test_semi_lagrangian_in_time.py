@@ -334,6 +334,9 @@ def test_a_terminal_value_that_is_not_finite_is_named():
 # --- agreement with finite differences -----------------------------------------
 
 SMALL = {
+    "american-put": 81,
+    "bermudan-put": 81,
+    "dubins-car": (17, 17, 16),
     "european-call": 81,
     "uncertain-volatility": 81,
     "liquidation": 41,
