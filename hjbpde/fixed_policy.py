@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from .errors import MethodMismatch, NotConverged
 from .grid import Grid
-from .methods.marching import STEP_TOLERANCE, Stepper, output_times, time_grid
+from .methods.marching import output_times, time_grid
 from .methods.policy_iteration import iterate, iterate_fused
 from .methods.state import GridState, make_state
+from .methods.stepper import STEP_TOLERANCE, Stepper
 from .problem import ControlProblem
 from .schemes import Upwind
 from .tabulate import fixed_policy_tables

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint import Checkpoint
-from ..error_bar import SAFETY, neighbour_maximum
+from ..error_bar import neighbour_maximum
 from ..exit_surface import surface_miss
 from ..game_solution import GameSolution
 from ..game_tables import GameTables
@@ -21,14 +21,18 @@ from ..report import Report
 from ..timed_moded_solution import TimedModedSolution
 from ..timed_solution import TimedSolution
 from .corrections import all_central
-from .marching import Marches, Marching, Run, Stepper, halved, march, romberg, time_grid
+from .end_slopes import Closing
+from .marching import Marches, Marching, Run, halved, march, romberg, time_grid
 from .marching_bar import InSpace, InTime
 from .moded_marching import stepper_of
 from .policy_iteration import EPS, nested_grids
 from .state import set_obstacles
 from .stationary_game import check_game_faces, gap_of
+from .stepper import Stepper
 
 Array = NDArray[np.float64]
+CLOSURE_SAFETY = 2.5
+"""Factor on what other closures of artificial faces move: two guesses can err alike."""
 
 
 def run_marching(
@@ -159,7 +163,8 @@ def _in_time(
     for part in stepper.parts:
         _remember(part)
     central = all(all_central(part.state) for part in stepper.parts)
-    kinds = (central, may_stop, bool(problem.dates))
+    kinks = max(part.kinks for part in stepper.parts)
+    kinds = (central, may_stop, bool(problem.dates), kinks)
     level = InTime(grid, best, before, earlier, *kinds, len(stepper.parts))
     return level, runs, stepper
 
@@ -212,16 +217,20 @@ def _closure_error(
 
     `known` are the first run on the grid and a stepper of it.
 
-    Slopes held where the terminal data have them, against slopes continued; on the
-    grid itself, since coarse grids continue slopes that are wrong for other reasons.
-    With jumps also V bent beyond the faces as much as it may be, against straight.
+    Slopes held where the terminal data have them, and slopes continued from inside
+    without regard to those, against anchored ones; on the grid itself, since coarse
+    grids continue slopes that are wrong for other reasons. With jumps also V bent
+    beyond the faces as much as it may be, against straight.
     """
-    closed, last = known
-    values = closed.values.reshape(-1, *grid.shape)
+    first, last = known
+    values = first.values.reshape(-1, *grid.shape)
     if not any(problem.artificial_axes):
         return np.zeros_like(values)
     apart = np.zeros_like(values)
-    others = [stepper_of(problem, grid, method.scheme, False, last)]
+    others = [
+        stepper_of(problem, grid, method.scheme, closing, last)
+        for closing in (Closing.HELD, Closing.CONTINUED)
+    ]
     if problem.jumps is not None:
         others.append(stepper_of(problem, grid, method.scheme, before=last))
         others[-1].parts[0].bent = True
@@ -229,7 +238,7 @@ def _closure_error(
         page = plan.checkpoint.page(f"{grid.shape}, closed otherwise {number}")
         moved = march(other, plan.to_go, plan.outputs, page).values
         apart += np.abs(moved.reshape(values.shape) - values)
-    return SAFETY * np.stack([neighbour_maximum(one, grid) for one in apart])
+    return CLOSURE_SAFETY * np.stack([neighbour_maximum(one, grid) for one in apart])
 
 
 def _inner(problem: ControlProblem, grid: Grid) -> NDArray[np.bool_]:

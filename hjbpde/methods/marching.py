@@ -10,7 +10,7 @@ diffusions (Pooley, Forsyth and Vetzal, IMA J. Numer. Anal. 23 (2003) 241).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -18,24 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint import Page
-from ..closure import target_slopes
-from ..errors import NotConverged, ProblemError
-from ..events import Stop
-from ..faces import Faces
-from ..game_tables import GameTables, tables_of
+from ..errors import ProblemError
 from ..grid import Grid
-from ..jump_rates import JumpRates
 from ..problem import ControlProblem
 from ..schemes import Hybrid, Scheme
-from ..tabulate import GeneralTables, QuadraticTables, Tables
-from .face_controls import complete_ends, greedy_everywhere
-from .game_iteration import play
+from .kinked_data import Kinks
 from .memory import memory_of, recall
-from .policy_iteration import fits_fused, iterate, iterate_fused
-from .state import GridState, make_state, on_nodes, set_obstacles
+from .stepper import Stepper, end_of
 
 Array = NDArray[np.float64]
-STEP_TOLERANCE = 1e-11
 LEAST_STEPS = 6
 """Steps of the coarsest time grid between two dates."""
 MOST_STEPS = 100_000
@@ -126,170 +117,6 @@ def halved(times: Array) -> Array:
     return np.sort(np.concatenate([times, middle]))
 
 
-@dataclass(eq=False)
-class Stepper:
-    """One problem on one grid, one implicit step at a time."""
-
-    problem: ControlProblem
-    grid: Grid
-    scheme: int
-    state: GridState
-    base: Tables | GameTables | None
-    closed: bool = True
-    bent: bool = False
-    """Whether V is as far off beyond artificial faces as it may be (`OffAxes.miss`)."""
-
-    @classmethod
-    def of(
-        cls,
-        problem: ControlProblem,
-        grid: Grid,
-        scheme: Scheme,
-        closed: bool = True,
-        before: Stepper | None = None,
-    ) -> Stepper:
-        """At the horizon, with the terminal value.
-
-        `before` is another run on this grid, whose jumps are used again.
-        """
-        last = problem.slice_at(_end(problem), 1.0)
-        faces = Faces.of(last, grid)
-        tables = tables_of(last, grid, faces)
-        nodes = grid.nodes()
-        terminal = problem.sign * np.asarray(problem.terminal_at(nodes), float)
-        if not np.isfinite(terminal).all():
-            bad = np.argwhere(~np.isfinite(terminal))[0]
-            raise ProblemError(f"'terminal' is not finite at x = {nodes[tuple(bad)]}.")
-        if before is not None and problem.jumps is not None:
-            known = before._known_jumps()
-            tables = tables.on(faces, None if known is None else known.on(faces))
-        state = make_state(faces, tables, scheme.code, terminal.copy())
-        set_obstacles(problem, state, problem.stops_at(_end(problem)))
-        _check_terminal(state, terminal)
-        base = None if problem.depends_on_time else state.tables
-        return cls(problem, grid, scheme.code, state, base, closed)
-
-    @property
-    def parts(self) -> list[Stepper]:
-        """Itself: there is one mode."""
-        return [self]
-
-    @property
-    def value(self) -> Array:
-        """V (*shape) where the march has come to, maximised."""
-        return self.state.V
-
-    def step(self, t: float, dt: float) -> None:
-        """From V(t + dt) to V(t)."""
-        self.prepare(t, dt)
-        state = self.state
-        if fits_fused(state):
-            iterate_fused(state, STEP_TOLERANCE, 100, 0)
-        elif isinstance(state.tables, GameTables):
-            play(state, 1e-9, 100, np.inf, 0)
-        else:
-            iterate(state, 1e-9, 100, slope_updates=0)
-        self.check(t, dt)
-
-    def prepare(self, t: float, dt: float) -> None:
-        """Set the state up as the stationary problem of the step to t."""
-        state, rate = self.state, 1.0 / dt
-        tables = self.base
-        if tables is None:
-            now = self.problem.slice_at(t, 1.0)
-            tables = tables_of(now, self.grid, state.faces)
-            tables = tables.on(state.faces, self._known_jumps())
-        source = rate * state.V.ravel()
-        if self.bent and state.off_axes is not None:
-            source = source + state.off_axes.miss(state.V)
-        if self.problem.data_depend_on_time:
-            self._renew(t)
-        elif self.problem.dates:
-            set_obstacles(self.problem, state, self._always(self.problem))
-        rho = tables.rho - 1.0 + rate
-        state.tables = _stepped(tables, rho, source)
-        if self.closed and state.faces.artificial:
-            slopes = target_slopes(state.faces, state.V, choose=True)
-            state.faces.set_slopes(slopes)
-        state.bounds.clear()
-
-    def check(self, t: float, dt: float) -> None:
-        """Refuse what a step to t did not solve.
-
-        Raises
-        ------
-        NotConverged
-            Naming the time, the step and the grid.
-        """
-        state = self.state
-        if not np.isfinite(state.V).all() or state.status == "not converged":
-            raise NotConverged(
-                f"the step at t = {t:.6g} (dt = {dt:.3g}) on the grid "
-                f"{self.grid.shape} did not converge. Likely controls that tie over a "
-                "wide region, or a value growing without bound; try more steps, "
-                "hjb.Upwind(), or a smaller domain."
-            )
-
-    def _known_jumps(self) -> JumpRates | None:
-        """The jumps of the last step, where they are those of every step."""
-        off, jumps = self.state.off_axes, self.problem.jumps
-        moving = jumps is None or jumps.depends_on_time
-        return None if moving or off is None else off.jumps
-
-    def _renew(self, t: float) -> None:
-        """Face data, exit values and stopping payoffs of time t."""
-        now = self.problem.at_time(t)
-        self.state.faces.renew(now)
-        if self.state.off_axes is not None:
-            self.state.off_axes.renew(now)
-        # A guess that meets them: fixed nodes are read, never solved for.
-        self.state.V = self.state.V.copy()
-        self.state.faces.set_fixed(self.state.V)
-        set_obstacles(now, self.state, self._always(now))
-
-    @staticmethod
-    def _always(problem: ControlProblem) -> tuple[Stop, ...]:
-        """The rights to stop that hold throughout a step, not at dates only."""
-        return tuple(stop for stop in problem.stops if stop.dates is None)
-
-    def exercise(self, t: float) -> None:
-        """Where t is a date: V moved to the right side of the stops that hold then."""
-        slack = 1e-12 * _end(self.problem)
-        if any(abs(t - date) <= slack for date in self.problem.dates):
-            set_obstacles(self.problem, self.state, self.problem.stops_at(t))
-            self.state.faces.set_fixed(self.state.V)
-
-    def control(self) -> Array:
-        """The last step's control, (*shape, m); before any, that of the terminal V.
-
-        An adversary's controls follow the controller's.
-        """
-        state = self.state
-        if state.bounds:
-            complete_ends(state)
-        else:
-            if state.faces.artificial:
-                slopes = target_slopes(state.faces, state.V, choose=True)
-                state.faces.set_slopes(slopes)
-            state.a = greedy_everywhere(state)
-        return on_nodes(self.grid, state.a)
-
-    def stopped(self) -> NDArray[np.bool_]:
-        """Nodes (*shape) where somebody stops."""
-        return self.state.stopped_nodes()
-
-
-def _stepped(
-    tables: Tables | GameTables, rho: Array, source: Array
-) -> Tables | GameTables:
-    """The tables of one step: discounted by rho, with a payoff (N,) added."""
-    if isinstance(tables, GeneralTables):
-        return replace(tables, rho=rho, source=source)
-    if isinstance(tables, QuadraticTables):
-        return replace(tables, rho=rho, r0=tables.r0 + source)
-    return replace(tables, joint=_stepped(tables.joint, rho, source))
-
-
 class Marches(Protocol):
     """What is marched: one state, or the states of all modes together."""
 
@@ -312,6 +139,13 @@ class Marches(Protocol):
 
     def exercise(self, t: float) -> None:
         """Where t is a date: V moved to the right side of the stops that hold then."""
+        ...
+
+    def soften(self, t: float) -> None:
+        """After the terminal time or a date: V averaged around the kinks it has there.
+
+        Outputs are kept before.
+        """
         ...
 
     def control(self) -> Array:
@@ -350,7 +184,7 @@ def march(
     A run kept on `page` goes on from there. It is kept for good before its last step,
     so that taking it up again also leaves the stepper where a whole run leaves it.
     """
-    horizon, page = _end(stepper.problem), page or Page()
+    horizon, page = end_of(stepper.problem), page or Page()
     wanted = {float(round(t, 12)): i for i, t in enumerate(horizon - outputs)}
     run = Run.empty(stepper, len(outputs))
     first = _resume(page, stepper, run)
@@ -366,6 +200,7 @@ def march(
             run.values[at] = stepper.value
             run.controls[at] = stepper.control()
             run.stops[at] = stepper.stopped()
+        stepper.soften(horizon - time)
     return run
 
 
@@ -375,6 +210,7 @@ def _kept(stepper: Marches, run: Run, step: int) -> dict[str, Any]:
     for k, part in enumerate(stepper.parts):
         memory = memory_of(part.state)
         kept |= {f"part{k}.{name}": values for name, values in memory.items()}
+        kept[f"part{k}.kinks"] = np.array(int(part.kinks))
     return kept
 
 
@@ -387,6 +223,7 @@ def _resume(page: Page, stepper: Marches, run: Run) -> int:
         prefix = f"part{k}."
         own = {n.removeprefix(prefix): v for n, v in kept.items() if prefix in n}
         recall(part.state, own)
+        part.kinks = Kinks(int(own["kinks"]))
     for name, values in vars(run).items():
         values[...] = kept[name]
     return int(kept["step"])
@@ -412,24 +249,6 @@ def romberg(values: list[Array], highest: int) -> tuple[Array, Array, Array | No
     return best, before, earlier
 
 
-def _check_terminal(state: GridState, terminal: Array) -> None:
-    """A right to stop that is worth more at T than T itself pays is a mistake."""
-    moved = np.abs(state.V - terminal)
-    if moved.max() > 1e-9 * max(float(np.abs(terminal).max()), 1e-300):
-        worst = np.unravel_index(int(moved.argmax()), moved.shape)
-        x = state.grid.nodes()[worst]
-        raise ProblemError(
-            f"'stop': at the horizon stopping beats the terminal payoff, most at x = "
-            f"{x} by {moved[worst]:.3g}, so the value would jump there. Where that "
-            "is meant, say so: let terminal be the better of the two."
-        )
-
-
-def _end(problem: ControlProblem) -> float:
-    assert problem.horizon is not None
-    return float(problem.horizon)
-
-
 def output_times(problem: ControlProblem, times: Any) -> Array:
     """The calendar times to keep: 33 equally spaced and the dates of rights to stop by
     default, 0 and T included.
@@ -439,7 +258,7 @@ def output_times(problem: ControlProblem, times: Any) -> Array:
     ProblemError
         Times outside [0, T].
     """
-    end = _end(problem)
+    end = end_of(problem)
     if times is None:
         return _merged(np.linspace(0.0, end, 33), problem.dates, end)
     found = np.unique(np.atleast_1d(np.asarray(times, float)))

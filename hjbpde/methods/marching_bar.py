@@ -20,11 +20,18 @@ from scipy.ndimage import maximum_filter1d
 from ..error_bar import SAFETY, neighbour_maximum
 from ..grid import Grid
 from ..interpolation import Interpolant
+from .kinked_data import Kinks
 
 Array = NDArray[np.float64]
-LEAST_SHARE = 0.2
-"""Share of d kept in space where the series is plain: thrice the 1/15 of theory."""
+LEAST_SHARE = 0.15
+"""Share of d kept in space where the series is plain: twice the 1/15 of theory."""
+MOST_SHARE = 0.4
+"""The same at most where kinks were averaged, after which the series is plain."""
 LEAST_SHARE_IN_TIME = 0.1
+LEAST_SHARE_AFTER_DATES = 0.4
+"""The same in time where dates made kinks, each of which starts a series anew."""
+FLOOR = 0.05
+"""Share of the largest d around that is kept at least: d changes its sign."""
 TREND = 4.0
 """Times d / d_before; for step errors c_j dt^j with like ratios of the c_j it is 2."""
 REACH = 1 / 16
@@ -39,8 +46,9 @@ class InTime:
 
     `before` and `earlier` are what `best` is compared with; earlier is None where no
     trend can be seen. `is_central`: every weight of the scheme was. `may_stop`:
-    somebody may stop at any time; `has_dates`: at dates, where V gets kinks. With K
-    modes there are K rows a time, (T K, *shape).
+    somebody may stop at any time; `has_dates`: at dates, where V gets kinks; `kinks`:
+    what became of them at the horizon and at dates. With K modes there are K rows a
+    time, (T K, *shape).
     """
 
     grid: Grid
@@ -50,6 +58,7 @@ class InTime:
     is_central: bool
     may_stop: bool = False
     has_dates: bool = False
+    kinks: Kinks = Kinks.NONE
     modes: int = 1
 
     @property
@@ -60,16 +69,23 @@ class InTime:
     def bar(self, smooth: bool) -> Array:
         """The part of the bar that the time steps answer for, (T, *shape)."""
         last = _widened(self.best - self.before, self.grid)
-        if not smooth:
-            return SAFETY * last
         if self.earlier is None:
-            return SAFETY * self._beside(last)
-        last, first = _spread(last), _spread(np.abs(self.before - self.earlier))
+            return SAFETY * (self._beside(last) if smooth else self._filled(last))
+        wide, first = _spread(last), _spread(np.abs(self.before - self.earlier))
+        if not smooth:
+            if not self.may_stop:
+                last = last * _share(wide, first, LEAST_SHARE_AFTER_DATES)
+            return SAFETY * self._filled(last)
         # Where the last correction happens to change its sign in time, the one before
         # it tells how large it is elsewhere.
-        usual = last.max() / max(float(first.max()), np.finfo(float).tiny)
-        last = np.maximum(last, usual * first)
+        usual = wide.max() / max(float(first.max()), np.finfo(float).tiny)
+        last = np.maximum(wide, usual * first)
         return SAFETY * last * _share(last, first, LEAST_SHARE_IN_TIME)
+
+    @staticmethod
+    def _filled(changes: Array) -> Array:
+        """`changes` (T, *shape) without the gaps where they change their sign."""
+        return np.maximum(changes, LEAST_SHARE_IN_TIME * _spread(changes))
 
     def _beside(self, changes: Array) -> Array:
         """The largest of changes (T, *shape) at the output times next to each."""
@@ -123,12 +139,19 @@ class InSpace:
         nodes = fine.grid.nodes()
         return np.stack([Interpolant(coarse.grid, gap).cubic(nodes) for gap in gaps])
 
+    @property
+    def kinks(self) -> Kinks:
+        """The worst on any of the grids."""
+        return max(level.kinks for level in self.levels)
+
     @cached_property
     def is_smooth(self) -> bool:
-        """Whether the terminal value has no kinks and nobody may stop."""
+        """Whether the march began smooth, kinks averaged away, and nobody may stop."""
         fine = self.levels[-1]
         if fine.may_stop or fine.has_dates or len(self.levels) < 3:
             return False
+        if self.kinks > Kinks.NONE:
+            return self.kinks is Kinks.AVERAGED
         misses = []
         for coarse, fine in pairwise(self.levels):
             ends = carried(coarse.ends, coarse.grid, fine.grid)
@@ -146,10 +169,16 @@ class InSpace:
         rest = carried(_widened(miss, coarse), coarse, fine.grid)
         if fine.may_stop:
             return rest
-        if not self.is_smooth:
+        wide = _spread(rest)
+        if self.kinks is Kinks.JUMPS_AVERAGED:
+            return np.maximum(rest, LEAST_SHARE * wide)
+        if self.kinks is not Kinks.AVERAGED and not self.is_smooth:
             # Two grids may cut the cells of the kinks alike and differ little.
             return np.maximum(rest, size / 3.0)
-        return rest * _share(_spread(rest), _spread(size), LEAST_SHARE)
+        share = _share(wide, _spread(size), LEAST_SHARE)
+        if self.kinks is Kinks.AVERAGED:
+            share = np.minimum(share, MOST_SHARE)
+        return np.maximum(rest * share, FLOOR * wide)
 
 
 def carried(values: Array, coarse: Grid, fine: Grid) -> Array:

@@ -16,11 +16,13 @@ from ..grid import Grid
 from ..problem import ControlProblem
 from ..schemes import Scheme
 from ..tables import Tables
-from .marching import Marches, Stepper
+from .end_slopes import Closing
+from .marching import Marches
 from .moded_state import ModedState
 from .modes import Effort, iterate_modes
 from .nested import RunOptions
 from .state import GridState
+from .stepper import Stepper
 
 Array = NDArray[np.float64]
 EFFORT = Effort(slope_updates=0, scan=True)
@@ -39,11 +41,11 @@ class ModedStepper:
 
     @classmethod
     def of(
-        cls, problem: ControlProblem, grid: Grid, scheme: Scheme, closed: bool = True
+        cls, problem: ControlProblem, grid: Grid, scheme: Scheme, closing: Closing
     ) -> ModedStepper:
         """At the horizon, every mode with its terminal value."""
         alone = [problem.in_mode(k) for k in range(problem.modes.n)]
-        parts = [Stepper.of(one, grid, scheme, closed) for one in alone]
+        parts = [Stepper.of(one, grid, scheme, closing) for one in alone]
         states = [part.state for part in parts]
         rates = problem.modes.at(grid.nodes().reshape(grid.size, -1))
         moded = ModedState(states, _plain(states), rates, 1.0)
@@ -70,6 +72,11 @@ class ModedStepper:
         for part in self.parts:
             part.exercise(t)
 
+    def soften(self, t: float) -> None:
+        """After the terminal time or a date: V averaged around its kinks."""
+        for part in self.parts:
+            part.soften(t)
+
     def control(self) -> Array:
         """The last step's controls, (K, *shape, m)."""
         return np.stack([part.control() for part in self.parts])
@@ -89,7 +96,7 @@ def stepper_of(
     problem: ControlProblem,
     grid: Grid,
     scheme: Scheme,
-    closed: bool = True,
+    closing: Closing = Closing.ANCHORED,
     before: Marches | None = None,
 ) -> Marches:
     """What marches a problem: one state, or all modes together.
@@ -97,6 +104,6 @@ def stepper_of(
     `before` has marched on this grid already: jumps, which no modes have, are kept.
     """
     if problem.modes is not None:
-        return ModedStepper.of(problem, grid, scheme, closed)
+        return ModedStepper.of(problem, grid, scheme, closing)
     known = None if before is None else before.parts[0]
-    return Stepper.of(problem, grid, scheme, closed, known)
+    return Stepper.of(problem, grid, scheme, closing, known)
