@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from .errors import ProblemError
 from .game_tables import game_tables_at
 from .improvement import SmoothSlopes, greedy, initial_policy
-from .point_tables import tables_at
+from .point_tables import KeptTables, tables_at
 from .problem import ControlProblem
 from .sets import Finite
 from .state_constraint import hold_greedy
@@ -22,6 +22,7 @@ def greedy_control(
     p: Array,
     hess: Array | None = None,
     start: Array | None = None,
+    kept: KeptTables | None = None,
 ) -> Array:
     """argmax_a { r + f . p + tr(sigma sigma^T hess)/2 } (argmin with cost).
 
@@ -36,6 +37,8 @@ def greedy_control(
         diagonal is felt, as noise that does so is independent between axes.
     start : (n, m), optional
         A control to improve on, e.g. that of the nearest node.
+    kept : KeptTables, optional
+        Of the same problem, for points that are asked about again and again.
 
     Returns
     -------
@@ -56,7 +59,7 @@ def greedy_control(
         )
     q = np.zeros((d, n)) if hess is None else np.einsum("nii->in", hess)
     slopes = SmoothSlopes(problem.sign * p.T, problem.sign * np.asarray(q))
-    tables = tables_at(problem, x)
+    tables = tables_at(problem, x) if kept is None else kept.at(x)
     a = initial_policy(tables, n)
     if start is not None:
         a = np.ascontiguousarray(start.T, dtype=float).copy()

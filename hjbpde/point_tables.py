@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,3 +33,26 @@ def tables_at(
             fit.f0, fit.B, fit.D, fit.r0, fit.r1, fit.R, low, high, rho
         )
     return GeneralTables(problem, x, low, high, rho, None, fit.structure.note)
+
+
+@dataclass(frozen=True, eq=False)
+class KeptTables:
+    """Tables at a run's own sets of points, each made when first asked for.
+
+    What greedy steps read of the problem does not depend on V, and finding it out
+    takes m^2/2 questions a step in m controls. A set is known by its array, which
+    nobody writes into; the tables live as long as the run that holds this.
+    """
+
+    problem: ControlProblem
+    sets: tuple[Array, ...]
+    _made: dict[int, Tables] = field(default_factory=dict, repr=False)
+
+    def at(self, x: Array) -> Tables:
+        """Tables at x (n, d), kept where x is one of the sets."""
+        for k, own in enumerate(self.sets):
+            if own is x:
+                if k not in self._made:
+                    self._made[k] = tables_at(self.problem, x)
+                return self._made[k]
+        return tables_at(self.problem, x)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hjbpde.point_tables import KeptTables
 from hjbpde.problem import ControlProblem
 
 from .constrained_face import held_controls, released
@@ -35,16 +36,18 @@ class GreedyPolicy:
     """The maximiser of r + L^a V.
 
     With `depth` > 0, a share of the width, states on a face with a state constraint
-    leave it where the slopes that far inside say so, see `released`.
+    leave it where the slopes that far inside say so, see `released`. With `kept`,
+    what the problem is at a run's own points is not found out anew.
     """
 
     problem: ControlProblem
     model: ValueModel
     depth: float = 0.0
+    kept: KeptTables | None = None
 
     def __call__(self, x: Array) -> Array:
         """Controls at x (n, d), shape (n, m)."""
-        a = greedy_policy(self.problem, self.model, x)
+        a = greedy_policy(self.problem, self.model, x, kept=self.kept)
         if self.depth > 0:
             a = released(self.problem, self.model, x, a, self.depth)
         return a

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hjbpde.greedy import greedy_control
+from hjbpde.point_tables import KeptTables
 from hjbpde.problem import ControlProblem
 
 Array = NDArray[np.float64]
@@ -35,17 +36,21 @@ class ValueModel(Protocol):
 
 
 def greedy_policy(
-    problem: ControlProblem, model: ValueModel, x: Array, start: Array | None = None
+    problem: ControlProblem,
+    model: ValueModel,
+    x: Array,
+    start: Array | None = None,
+    kept: KeptTables | None = None,
 ) -> Array:
     """The maximiser of r + L^a V at x (n, d), shape (n, m).
 
     On a face with a state constraint it is the maximiser among the controls that do
     not lead across it. The Hessian is asked for only where the noise may depend on
-    the control.
+    the control. `kept` as in `greedy_control`.
     """
     hess = model.hessian(x) if callable(problem.diffusion) else None
     slope = model.gradient(x)
-    return greedy_control(problem, x, slope, hess, start)
+    return greedy_control(problem, x, slope, hess, start, kept)
 
 
 def generator_of(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hjbpde.errors import MethodMismatch, ProblemError
+from hjbpde.point_tables import KeptTables
 from hjbpde.problem import ControlProblem
 from hjbpde.progress import bar_over, last_of
 from hjbpde.state_constraint import is_constrained
@@ -181,7 +182,7 @@ class LeastSquares:
             a = run.record(fit, a)
             if run.finished(self.tolerance, k):
                 break
-            policy = GreedyPolicy(problem, fit.value, DEPTH * 0.5**k)
+            policy = GreedyPolicy(problem, fit.value, DEPTH * 0.5**k, run.kept)
         return run
 
 
@@ -203,6 +204,9 @@ class _Run:
         self.began = time.perf_counter()
         self.since_best = 0
         self.n_open = 0
+        on_faces = (face.points.x for face in self.system.faces)
+        sets = (self.system.x, self.system.held_out, *on_faces)
+        self.kept = KeptTables(self.problem, sets)
 
     def record(self, fit: PolicyFit, a: Array) -> Array:
         """Take in a new value; return its greedy controls at the points."""
@@ -212,8 +216,8 @@ class _Run:
         if not np.isfinite(model.coefficients).all():
             self.status = "diverged"
             return a
-        greedy = greedy_policy(problem, model, self.system.x, a)
-        at_held_out = greedy_policy(problem, model, x)
+        greedy = greedy_policy(problem, model, self.system.x, a, self.kept)
+        at_held_out = greedy_policy(problem, model, x, kept=self.kept)
         gaps = np.abs(hjb_residual(problem, model, x, at_held_out))
         relative = gaps * importance(model, x, x)
         scale = row_scale(problem, x, at_held_out)

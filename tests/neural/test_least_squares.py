@@ -7,6 +7,8 @@ import pytest
 
 import hjbpde as hjb
 import neural
+from hjbpde.greedy import greedy_control
+from hjbpde.point_tables import KeptTables
 
 
 def learn(name, start=None, options=None, seed=0, **parameters):
@@ -109,6 +111,56 @@ def test_merton_value_and_both_controls_are_learned(parameters, tolerance):
     value, control = errors(learn("merton", **parameters))
     assert value < tolerance
     assert control < 5 * tolerance
+
+
+def coupled_plant(dimension):
+    """A stable LQR whose states, controls and costs all mix."""
+    rng = np.random.default_rng(0)
+    A, M = rng.standard_normal((2, dimension, dimension)) / np.sqrt(dimension)
+    one = np.eye(dimension)
+    matrices = {"A": 0.2 * A - 0.5 * one, "B": one + 0.2 * M, "Q": one + M @ M.T}
+    return matrices | {"R": 0.1 * one + 0.02 * M @ M.T}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("coupled", [False, True])
+def test_lqr_in_20_states_meets_the_riccati_answer(coupled):
+    def idle(x):
+        return np.zeros((len(x), 20))
+
+    matrices = coupled_plant(20) if coupled else {"dimension": 20}
+    solution = learn("lqr", idle, **matrices)
+    value, control = errors(solution)
+    assert solution.report.status == "converged"
+    assert value < 1e-7
+    assert control < 1e-6
+
+
+def test_kept_tables_change_no_bit_and_ask_the_problem_once():
+    asked = []
+    problem = hjb.catalogue.get("lqr", **coupled_plant(6))
+    drift = problem.drift
+
+    def counted(x, a):
+        asked.append(len(x))
+        return drift(x, a)
+
+    problem = dataclasses.replace(problem, drift=counted)
+    rng = np.random.default_rng(1)
+    inside, face = problem.domain.sample(rng, 50), problem.domain.sample(rng, 9)
+    kept = KeptTables(problem, (inside, face))
+    for slope in rng.standard_normal((3, 50, 6)):
+        for x in (inside, face, face.copy()):
+            fresh = greedy_control(problem, x, slope[: len(x)])
+            again = greedy_control(problem, x, slope[: len(x)], kept=kept)
+            assert np.array_equal(again, fresh)
+    asked.clear()
+    greedy_control(problem, inside, inside)
+    questions = len(asked)
+    asked.clear()
+    greedy_control(problem, inside, inside, kept=kept)
+    assert questions > 6 * 6 / 2
+    assert len(asked) <= 1
 
 
 @pytest.mark.parametrize("boundary", ["homogeneous", None])
