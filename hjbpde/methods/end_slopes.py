@@ -18,6 +18,8 @@ from ..closure import Continuation, outward_slope, target_slopes
 from ..faces import Faces
 
 Array = NDArray[np.float64]
+CLOSURE_SAFETY = 2.5
+"""Factor on what other closures of artificial faces move: two guesses can err alike."""
 
 
 class Closing(Enum):

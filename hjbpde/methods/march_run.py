@@ -21,7 +21,7 @@ from ..report import Report
 from ..timed_moded_solution import TimedModedSolution
 from ..timed_solution import TimedSolution
 from .corrections import all_central
-from .end_slopes import Closing
+from .end_slopes import CLOSURE_SAFETY, Closing
 from .marching import Marches, Marching, Run, halved, march, romberg, time_grid
 from .marching_bar import InSpace, InTime
 from .moded_marching import stepper_of
@@ -31,8 +31,6 @@ from .stationary_game import check_game_faces, gap_of
 from .stepper import Stepper
 
 Array = NDArray[np.float64]
-CLOSURE_SAFETY = 2.5
-"""Factor on what other closures of artificial faces move: two guesses can err alike."""
 
 
 def run_marching(

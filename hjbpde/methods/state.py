@@ -208,6 +208,25 @@ def set_obstacles(
             )
 
 
+def check_terminal(grid: Grid, terminal: Array, held: Array) -> None:
+    """Refuse terminal values (*shape) that rights to stop move, to `held`.
+
+    Raises
+    ------
+    ProblemError
+        Naming where they do so most: worth more at T than T itself pays is a mistake.
+    """
+    moved = np.abs(held - terminal)
+    if moved.max() > 1e-9 * max(float(np.abs(terminal).max()), 1e-300):
+        worst = np.unravel_index(int(moved.argmax()), moved.shape)
+        x = grid.nodes()[worst]
+        raise ProblemError(
+            f"'stop': at the horizon stopping beats the terminal payoff, most at x = "
+            f"{x} by {moved[worst]:.3g}, so the value would jump there. Where that "
+            "is meant, say so: let terminal be the better of the two."
+        )
+
+
 def make_state(
     problem_faces: Faces,
     tables: Tables | GameTables,

@@ -23,7 +23,13 @@ from .face_controls import complete_ends, greedy_everywhere
 from .game_iteration import play
 from .kinked_data import Kinks, averaged
 from .policy_iteration import fits_fused, iterate, iterate_fused
-from .state import GridState, make_state, on_nodes, set_obstacles
+from .state import (
+    GridState,
+    check_terminal,
+    make_state,
+    on_nodes,
+    set_obstacles,
+)
 
 Array = NDArray[np.float64]
 STEP_TOLERANCE = 1e-11
@@ -72,7 +78,7 @@ class Stepper:
             tables = tables.on(faces, None if known is None else known.on(faces))
         state = make_state(faces, tables, scheme.code, terminal.copy())
         set_obstacles(problem, state, problem.stops_at(end_of(problem)))
-        _check_terminal(state, terminal)
+        check_terminal(grid, terminal, state.V)
         base = None if problem.depends_on_time else state.tables
         own = EndSlopes.of(faces, terminal)
         return cls(problem, grid, scheme.code, state, base, own, closing)
@@ -238,19 +244,6 @@ def _stepped(
     if isinstance(tables, QuadraticTables):
         return replace(tables, rho=rho, r0=tables.r0 + source)
     return replace(tables, joint=_stepped(tables.joint, rho, source))
-
-
-def _check_terminal(state: GridState, terminal: Array) -> None:
-    """A right to stop that is worth more at T than T itself pays is a mistake."""
-    moved = np.abs(state.V - terminal)
-    if moved.max() > 1e-9 * max(float(np.abs(terminal).max()), 1e-300):
-        worst = np.unravel_index(int(moved.argmax()), moved.shape)
-        x = state.grid.nodes()[worst]
-        raise ProblemError(
-            f"'stop': at the horizon stopping beats the terminal payoff, most at x = "
-            f"{x} by {moved[worst]:.3g}, so the value would jump there. Where that "
-            "is meant, say so: let terminal be the better of the two."
-        )
 
 
 def end_of(problem: ControlProblem) -> float:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..closure import target_slopes
 from ..errors import ProblemError, StabilityError
 from ..faces import Faces
 from ..grid import Grid
+from ..methods.end_slopes import Closing, EndSlopes
+from ..methods.state import check_terminal
 from ..probe import Motion
 from ..problem import ControlProblem
 from .lattice import Lattice
@@ -104,9 +105,8 @@ class March:
 
     Parameters
     ----------
-    closed : bool
-        Whether slopes at artificial faces are continued at every step, or stay those
-        of the terminal value.
+    closing : Closing
+        What the slopes at artificial faces are.
     """
 
     def __init__(
@@ -115,9 +115,9 @@ class March:
         grid: Grid,
         method: SemiLagrangian,
         columns: list[int],
-        closed: bool = True,
+        closing: Closing = Closing.ANCHORED,
     ) -> None:
-        self.problem, self.grid, self.closed = problem, grid, closed
+        self.problem, self.grid, self.closing = problem, grid, closing
         self.obstacles: Obstacles | None = None
         self._held: dict[float, ControlProblem] = {}
         self.end = float(problem.horizon or 0.0)
@@ -131,9 +131,10 @@ class March:
         self.search = Search.of(self.look, march=True)
         self.a = self.search.start()
         self.V = _terminal(problem, grid)
+        self.end_slopes = EndSlopes.of(self.faces, self.V)
         self.obstacles = self._rights(self.end)
         if self.obstacles is not None:
-            self.obstacles.check_end(self.V)
+            check_terminal(grid, self.V, self.obstacles.V)
         self.before: Array | None = None
         self.final: Array | None = None
         self.delta, self.enough, d = 1.0, SEARCHED, grid.dimension
@@ -262,8 +263,7 @@ class March:
         self.delta = self.look.delta
         if self.problem.data_depend_on_time:
             self.faces.renew(self.at(t))
-        if self.closed:
-            self._continue_slopes()
+        self._continue_slopes()
 
     def stopped(self) -> NDArray[np.bool_]:
         """Nodes (*shape) where somebody stops now."""
@@ -288,7 +288,8 @@ class March:
 
     def _continue_slopes(self) -> None:
         if self.faces.artificial:
-            self.faces.set_slopes(target_slopes(self.faces, self.V, choose=True))
+            slopes = self.end_slopes.at(self.faces, self.V, self.closing)
+            self.faces.set_slopes(slopes)
 
     def _watch(self, a: Array) -> None:
         """Remember the largest drift and noise."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ProblemError
 from ..events import Stop
 from ..grid import Grid
 from ..methods.state import set_obstacles
@@ -47,25 +46,6 @@ class Obstacles:
         out = cls(grid, np.zeros(grid.shape) if V is None else V.copy())
         set_obstacles(problem, out, stops)
         return out
-
-    def check_end(self, terminal: Array) -> None:
-        """Refuse a terminal value (*shape) that stopping at the horizon beats.
-
-        Raises
-        ------
-        ProblemError
-            Naming where it does so most.
-        """
-        every = np.arange(terminal.size)
-        moved = np.abs(self.hold(terminal.ravel(), every) - terminal.ravel())
-        worst = int(moved.argmax())
-        if moved[worst] > 1e-9 * max(float(np.abs(terminal).max()), 1e-300):
-            place = self.grid.nodes_of(every[worst : worst + 1])[0]
-            raise ProblemError(
-                f"'stop': at the horizon stopping beats the terminal value by "
-                f"{moved[worst]:.3g} at x = {place}, and V would jump there. "
-                "Let terminal be the better of the two."
-            )
 
     def hold(self, values: Array, at: NDArray[np.intp]) -> Array:
         """Values on the nodes with these flat numbers, on the right side."""

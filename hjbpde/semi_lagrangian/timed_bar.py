@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
-from ..error_bar import SAFETY, ErrorBar, neighbour_maximum, nested_estimate
+from ..error_bar import ErrorBar, neighbour_maximum, nested_estimate
 from ..grid import Grid
 from ..interpolation import Interpolant
 from ..methods.bounds import region_mask
+from ..methods.end_slopes import CLOSURE_SAFETY
 from .bar import surface_factor
 from .march import Marched
 
@@ -24,12 +25,12 @@ def timed_bound(
     times: Array,
     levels: list[Marched],
     order: int,
-    other: tuple[int, Array] | None,
+    other: tuple[int, list[Array]] | None,
 ) -> ErrorBar:
     """The bar (T, *shape) of the finest level's values.
 
-    `other` are values (T, *shape) with slopes at artificial faces held, and the number
-    of the level they were marched on.
+    `other` are values (T, *shape) with artificial faces closed in two other ways, and
+    the number of the level they were marched on.
     """
     fine = levels[-1]
     part, seen = _discretisation(times, levels, order)
@@ -97,10 +98,10 @@ def _spread(bars: Array, level: Marched) -> Array:
     return np.maximum(bars, LEAST * most.reshape(-1, *(1,) * level.grid.dimension))
 
 
-def _truncation(level: Marched, held: Array, grid: Grid) -> Array:
-    """How far another closure of artificial faces moves V, (T, *shape)."""
+def _truncation(level: Marched, others: list[Array], grid: Grid) -> Array:
+    """How far other closures of artificial faces move V, (T, *shape)."""
     nodes, found = grid.nodes(), []
-    for apart in np.abs(held - level.values):
+    for apart in np.abs(np.stack(others) - level.values).sum(axis=0):
         widest = neighbour_maximum(apart, level.grid)
         found.append(Interpolant(level.grid, widest).linear(nodes))
-    return SAFETY * np.stack(found)
+    return CLOSURE_SAFETY * np.stack(found)

@@ -12,6 +12,7 @@ from ..error_bar import ErrorBar
 from ..errors import ProblemError
 from ..faces import Faces
 from ..grid import Grid
+from ..methods.end_slopes import Closing
 from ..methods.policy_iteration import cubically_prolonged, nested_grids
 from ..methods.run import Clock as Stopwatch
 from ..problem import ControlProblem
@@ -121,22 +122,25 @@ class Plan:
         length = planned(grid, trial.fastest.f, trial.fastest.sigma, method)
         return cls(problem, grids, method, columns, length)
 
-    def march(self, level: int, outputs: Array, closed: bool = True) -> Marched:
+    def march(
+        self, level: int, outputs: Array, closing: Closing = Closing.ANCHORED
+    ) -> Marched:
         """On one of the grids."""
         march = March(
-            self.problem, self.grids[level], self.method, self.columns, closed
+            self.problem, self.grids[level], self.method, self.columns, closing
         )
         return march.run(self._clock(level), outputs)
 
     def _clock(self, level: int) -> Clock:
         return replace(self.clock, cuts=2 ** (self.power * level))
 
-    def march_otherwise(self, outputs: Array) -> tuple[int, Array] | None:
-        """Values with slopes at artificial faces held, and on which of the grids."""
+    def march_otherwise(self, outputs: Array) -> tuple[int, list[Array]] | None:
+        """Values with artificial faces closed otherwise, and on which of the grids."""
         if not any(self.problem.artificial_axes):
             return None
         level = max(len(self.grids) - 2, 0)
-        return level, self.march(level, outputs, closed=False).values
+        others = Closing.HELD, Closing.CONTINUED
+        return level, [self.march(level, outputs, one).values for one in others]
 
 
 def _sampled(problem: ControlProblem, grid: Grid) -> tuple[Array, Array]:
