@@ -31,6 +31,10 @@ Array = NDArray[np.float64]
 FEATURES = {1: 100, 2: 400, 3: 800, 4: 1700}
 SCALES = {1: (2.0, 4.0, 8.0, 16.0), 2: (0.7, 1.0, 2.0), 3: (0.5, 0.7, 1.0)}
 PATIENCE = 4
+DAMPED_AFTER = 2
+"""Policies without a smaller residual before steps are halved; below PATIENCE."""
+SMALL = 1e3
+"""Changes of V below this many tolerances are a floor, no cycle."""
 ROUND_OFF = 1e-11
 """Residuals below this, in units of V, say nothing about which basis is better."""
 
@@ -47,6 +51,11 @@ class LeastSquares:
     1-D, 1e-9 in 2-D, 1e-5 in 4-D; in 10-D the gradient is 5 to 9 times closer than
     `linear_quadratic`, no more); no gain where V has kinks. Needs an admissible
     start: from another the equation has further smooth solutions, with residual zero.
+
+    Against limit cycles: after two policies without a smaller held-out residual, while
+    V moves no less than before, every further policy is greedy for the mean of the
+    last policy's value and of the one it was greedy for; after four the run stops with
+    its best.
 
     With a horizon V(x, t) is one value of d + 1 states: rows ``rho V - V_t = r + L^a
     V`` on 32 times and V(x, T) = g(x) at the end (measured 1e-9 in 1-D, 1e-6 in 2-D);
@@ -182,7 +191,8 @@ class LeastSquares:
             a = run.record(fit, a)
             if run.finished(self.tolerance, k):
                 break
-            policy = GreedyPolicy(problem, fit.value, DEPTH * 0.5**k, run.kept)
+            value, a = run.next_value(fit.value, a, self.tolerance)
+            policy = GreedyPolicy(problem, value, DEPTH * 0.5**k, run.kept)
         return run
 
 
@@ -195,6 +205,7 @@ class _Run:
     stage: str
     best: FeatureValue = None  # type: ignore[assignment]
     best_residual: float = np.inf
+    asked: FeatureValue = None  # type: ignore[assignment]
     status: str = "not converged"
     fallback: str = ""
 
@@ -203,7 +214,7 @@ class _Run:
         self.last = np.zeros(len(self.system.held_out))
         self.began = time.perf_counter()
         self.since_best = 0
-        self.n_open = 0
+        self.n_open = self.damped = 0
         on_faces = (face.points.x for face in self.system.faces)
         sets = (self.system.x, self.system.held_out, *on_faces)
         self.kept = KeptTables(self.problem, sets)
@@ -261,11 +272,29 @@ class _Run:
         if k and self.history[-1]["value_change"] <= tolerance:
             self.status = "converged"
         elif self.since_best >= PATIENCE:
-            small = self.history[-1]["value_change"] <= 1e3 * tolerance
+            small = self.history[-1]["value_change"] <= SMALL * tolerance
             self.status = "stagnated" if small else "not converged"
         else:
             return False
         return True
+
+    def next_value(
+        self, new: FeatureValue, a: Array, tolerance: float
+    ) -> tuple[FeatureValue, Array]:
+        """What the next policy is greedy for, and that policy (n, m) at the points.
+
+        `new` is the value of the policy that was greedy for `asked`; a is greedy for
+        `new`. Their mean, not that with the best: in a cycle of two policies the best
+        comes back with every second one, and its mean with itself is no step. Once
+        begun it goes on: full steps between would swing out again.
+        """
+        if self.damped or self._cycles(tolerance):
+            mean = 0.5 * (new.coefficients + self.asked.coefficients)
+            new = FeatureValue(new.basis, mean)
+            a = greedy_policy(self.problem, new, self.system.x, a, self.kept)
+            self.damped += 1
+        self.asked = new
+        return new, a
 
     def _words_on_faces(self) -> str:
         if isinstance(self.problem, TimedProblem):
@@ -279,6 +308,17 @@ class _Run:
             f"artificial faces: {self.n_open} closed by the payoff's growth, the "
             "others have no say (drift comes in fast)"
         )
+
+    def _cycles(self, tolerance: float) -> bool:
+        """Whether the residual does not fall and V moves no less than it did."""
+        if self.since_best < DAMPED_AFTER or len(self.history) < 2:
+            return False
+        before, now = (entry["value_change"] for entry in self.history[-2:])
+        return bool(now > max(SMALL * tolerance, 0.9 * before))
+
+    def _words_on_damping(self) -> tuple[str, ...]:
+        words = f"damping: {self.damped} policies were greedy for a mean of two values"
+        return (words,) if self.damped else ()
 
     def outcome(
         self, words: str, history: list[dict[str, Any]], seconds: Any, scale: float
@@ -302,6 +342,7 @@ class _Run:
             f"start: {words}",
             f"{stop} (last change {last['value_change']:.1e}, policy "
             f"{last['policy_change']:.1e})",
+            *self._words_on_damping(),
             self._words_on_faces(),
             "a small residual is no error bar: compare with a grid "
             + ("(hjbpde.solve)" if self.problem.special or timed else "(cross_check)"),

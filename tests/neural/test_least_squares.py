@@ -9,6 +9,10 @@ import hjbpde as hjb
 import neural
 from hjbpde.greedy import greedy_control
 from hjbpde.point_tables import KeptTables
+from neural.collocation import Collocation
+from neural.evaluation import least_squares
+from neural.features import FeatureValue
+from neural.outcome import GreedyPolicy
 
 
 def learn(name, start=None, options=None, seed=0, **parameters):
@@ -312,3 +316,40 @@ def test_state_constraint_under_noise_is_refused_with_the_state():
     problem = hjb.catalogue.get("lqr", boundary=hjb.StateConstraint())
     with pytest.raises(hjb.ProblemError, match="StateConstraint.*stills the noise"):
         neural.solve(problem)
+
+
+@pytest.mark.parametrize("swing", [-1.0, -1.5])
+@pytest.mark.parametrize("damped", [True, False])
+def test_damping_ends_a_cycle_of_two_policies(monkeypatch, swing, damped):
+    """Each evaluation overshoots: V_new - V* = swing (V_asked - V*)."""
+    problem = hjb.catalogue.get("lqr", dimension=1)
+    solve = Collocation.solve
+    truth = problem.exact.control
+
+    def overshooting(self, policy, a, lam, near=None):
+        best = solve(self, truth, truth(self.x), lam)
+        off = np.zeros_like(best.value.coefficients)
+        off[-1] = 0.3
+        if isinstance(policy, GreedyPolicy):
+            off = swing * (policy.model.coefficients - best.value.coefficients)
+        value = FeatureValue(best.value.basis, best.value.coefficients + off)
+        return dataclasses.replace(best, value=value)
+
+    monkeypatch.setattr(Collocation, "solve", overshooting)
+    if not damped:
+        monkeypatch.setattr(least_squares, "DAMPED_AFTER", least_squares.PATIENCE)
+    evaluation = neural.LeastSquares(features=40, scales=(2.0,))
+    solution = neural.solve(problem, neural.PolicyIteration(evaluation, truth))
+    told = any("damping" in line for line in solution.report.checks)
+    assert told == damped
+    assert (solution.report.status == "converged") == damped
+    assert (errors(solution)[0] < 1e-6) == damped
+
+
+def test_runs_that_converge_plainly_are_not_damped(monkeypatch):
+    def arrays():
+        return learn("manufactured", dimension=2).model.arrays()["coefficients"]
+
+    damped = arrays()
+    monkeypatch.setattr(least_squares, "DAMPED_AFTER", least_squares.PATIENCE)
+    assert np.array_equal(arrays(), damped)
