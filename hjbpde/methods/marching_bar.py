@@ -69,11 +69,14 @@ class InTime:
     def bar(self, smooth: bool) -> Array:
         """The part of the bar that the time steps answer for, (T, *shape)."""
         last = _widened(self.best - self.before, self.grid)
-        if self.earlier is None:
-            return SAFETY * (self._beside(last) if smooth else self._filled(last))
+        if self.kinks is Kinks.NONE and not (self.may_stop or self.has_dates):
+            if self.earlier is None or not smooth:
+                return SAFETY * self._beside(last)
+        elif self.earlier is None:
+            return SAFETY * self._filled(last)
         wide, first = _spread(last), _spread(np.abs(self.before - self.earlier))
         if not smooth:
-            if not self.may_stop:
+            if self.has_dates and self.kinks is Kinks.AVERAGED:
                 last = last * _share(wide, first, LEAST_SHARE_AFTER_DATES)
             return SAFETY * self._filled(last)
         # Where the last correction happens to change its sign in time, the one before
