@@ -23,6 +23,7 @@ from .methods.state import GridState, make_state
 from .methods.stepper import STEP_TOLERANCE, Stepper
 from .problem import ControlProblem
 from .schemes import Upwind
+from .table_checks import hold_inside
 from .tabulate import fixed_policy_tables
 
 Array = NDArray[np.float64]
@@ -123,7 +124,9 @@ def _follow(
     (a, stops), (t, dt) = decided, step
     m, rate = problem.n_controls, 1.0 / dt
     now = problem.slice_at(t, 1.0)
-    tables = fixed_policy_tables(now, own.grid, own.faces, a.reshape(own.grid.size, m))
+    flat = a.reshape(own.grid.size, m)
+    tables = fixed_policy_tables(now, own.grid, own.faces, flat)
+    hold_inside(own.grid, own.faces, tables.f0, flat)
     source = rate * own.V.ravel()
     own.tables = replace(tables, rho=tables.rho - 1.0 + rate, r0=tables.r0 + source)
     own.least, own.most = _held(best.state, stops)

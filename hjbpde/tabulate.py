@@ -35,12 +35,7 @@ from .probe import (
 )
 from .problem import ControlProblem
 from .sets import Box, Finite
-from .table_checks import (
-    check_bounded,
-    check_free_pairs,
-    check_noiseless,
-    hold_inside,
-)
+from .table_checks import check_bounded, check_free_pairs, check_noiseless
 from .tables import BLOCK, GeneralTables, QuadraticTables, Tables, joined_pairs
 
 Array = NDArray[np.float64]
@@ -277,7 +272,6 @@ def fixed_policy_tables(
     general = GeneralTables(problem, x, low, high, np.zeros(1), skip)
     under = general.under(np.ascontiguousarray(a.T))
     check_noiseless(grid, faces, under.D)
-    hold_inside(grid, faces, under.f, a)
     d = x.shape[1]
     rho = discount_of(problem, x)
     empty = np.zeros((0, 1))

@@ -19,6 +19,7 @@ from ..grid import Grid
 from ..problem import ControlProblem
 from ..report import Report
 from ..solution import GridSolution
+from ..table_checks import hold_inside
 from ..tabulate import GeneralTables, Tables, fixed_policy_tables, tabulate
 from .bounds import bound
 from .corrections import Corrections
@@ -66,6 +67,7 @@ def run_fixed(
     with clock.phase("tabulate"):
         faces = Faces.of(problem, grid)
         tables = fixed_policy_tables(problem, grid, faces, a)
+        hold_inside(grid, faces, tables.f0, a)
     fields, _ = solved_fields(problem, grid, tables, method, RunOptions.of(), clock)
     return GridSolution(**fields, control=on_nodes(grid, a.T))
 
