@@ -30,7 +30,7 @@ from ..grid import Grid
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-POINTS = {1: 4096, 2: 16}
+POINTS = {1: 4096, 2: 12}
 """Samples a cell and axis, by the number of axes averaged along: a kink between two
 of them is off by their distance squared."""
 REACH = 3

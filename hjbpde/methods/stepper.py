@@ -51,6 +51,8 @@ class Stepper:
     kinks: Kinks = Kinks.NONE
     """The worst that V has had at the horizon or after a date."""
     unexercised: Array = field(default_factory=lambda: np.empty(0))
+    begun: tuple[Array, Kinks] | None = None
+    """V averaged at the horizon, the same in every run on this grid, and its kinks."""
 
     @classmethod
     def of(
@@ -63,7 +65,7 @@ class Stepper:
     ) -> Stepper:
         """At the horizon, with the terminal value.
 
-        `before` is another run on this grid, whose jumps are used again.
+        `before` is another run on this grid, whose jumps and averages are used again.
         """
         last = problem.slice_at(end_of(problem), 1.0)
         faces = Faces.of(last, grid)
@@ -81,7 +83,9 @@ class Stepper:
         check_terminal(grid, terminal, state.V)
         base = None if problem.depends_on_time else state.tables
         own = EndSlopes.of(faces, terminal)
-        return cls(problem, grid, scheme.code, state, base, own, closing)
+        out = cls(problem, grid, scheme.code, state, base, own, closing)
+        out.begun = None if before is None else before.begun
+        return out
 
     @property
     def parts(self) -> list[Stepper]:
@@ -186,13 +190,19 @@ class Stepper:
         at_end = t >= end_of(self.problem)
         if self._always(self.problem) or not (at_end or self._is_date(t)):
             return
+        if not at_end:
+            V, kinks = self._averaged(self._exercised(t))
+        else:
+            self.begun = self.begun or self._averaged(self._terminal)
+            V, kinks = self.begun
+        self.state.V, self.kinks = V.copy(), max(self.kinks, kinks)
+
+    def _averaged(self, data: Callable[[Array], Array]) -> tuple[Array, Kinks]:
+        """V at its nodes, which is that of data(x), averaged around kinks."""
         state = self.state
         noise = state.tables.under(state.a).D
         axes = [k for k, D in enumerate(noise) if np.min(D) > 0]
-        data = self._terminal if at_end else self._exercised(t)
-        fixed = state.faces.fixed_mask
-        state.V, kinks = averaged(data, self.grid, state.V, axes, fixed)
-        self.kinks = max(self.kinks, kinks)
+        return averaged(data, self.grid, state.V, axes, state.faces.fixed_mask)
 
     def _terminal(self, x: Array) -> Array:
         """The terminal value at any states, maximised."""
