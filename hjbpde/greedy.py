@@ -23,6 +23,7 @@ def greedy_control(
     hess: Array | None = None,
     start: Array | None = None,
     kept: KeptTables | None = None,
+    strict: bool = True,
 ) -> Array:
     """argmax_a { r + f . p + tr(sigma sigma^T hess)/2 } (argmin with cost).
 
@@ -39,6 +40,9 @@ def greedy_control(
         A control to improve on, e.g. that of the nearest node.
     kept : KeptTables, optional
         Of the same problem, for points that are asked about again and again.
+    strict : bool
+        Whether a state whose face admits no control is an error; otherwise its control
+        is that of the set alone.
 
     Returns
     -------
@@ -64,7 +68,7 @@ def greedy_control(
     if start is not None:
         a = np.ascontiguousarray(start.T, dtype=float).copy()
     greedy(tables, slopes, a, scan=start is None)
-    return hold_greedy(problem, x, p, hess, np.ascontiguousarray(a.T))
+    return hold_greedy(problem, x, p, hess, np.ascontiguousarray(a.T), strict)
 
 
 def greedy_pair(

@@ -161,6 +161,7 @@ class GridSolution:
             self.gradient_at(flat[good]),
             self._hessian_at(flat[good]) if callable(self.problem.diffusion) else None,
             a[good],
+            strict=False,
         )
         return a.reshape(near.shape)
 

@@ -61,7 +61,12 @@ def is_constrained(problem: ControlProblem) -> bool:
 
 
 def hold_greedy(
-    problem: ControlProblem, x: Array, p: Array, hess: Array | None, a: Array
+    problem: ControlProblem,
+    x: Array,
+    p: Array,
+    hess: Array | None,
+    a: Array,
+    strict: bool = True,
 ) -> Array:
     """Greedy controls a (n, m) at x (n, d), maximised anew where a face forbids them.
 
@@ -71,7 +76,8 @@ def hold_greedy(
     Raises
     ------
     ProblemError
-        A state whose face admits no control, named.
+        A state whose face admits no control, named; unless not `strict`, then its
+        control stays as it is.
     """
     if not is_constrained(problem) or not len(x):
         return a
@@ -85,11 +91,17 @@ def hold_greedy(
         return a
     out = a.copy()
     bends = None if hess is None else hess[at]
-    out[at] = _constrained(problem, x[at], normals[at], p[at], bends)
+    found = _constrained(problem, x[at], normals[at], p[at], bends)
+    if strict:
+        _refuse(problem, x[at], found, normals[at])
+    kept = ~_forbidden(problem, x[at], found, normals[at])
+    out[at[kept]] = found[kept]
     return out
 
 
-def hold_policy(problem: ControlProblem, x: Array, a: Array) -> Array:
+def hold_policy(
+    problem: ControlProblem, x: Array, a: Array, strict: bool = True
+) -> Array:
     """Controls a (n, m) at x (n, d) with those that a face forbids pulled back.
 
     Moved towards an admissible control, the best for the payoff alone, just so far
@@ -98,7 +110,8 @@ def hold_policy(problem: ControlProblem, x: Array, a: Array) -> Array:
     Raises
     ------
     ProblemError
-        A state whose face admits no control, named.
+        A state whose face admits no control, named; unless not `strict`, then its
+        control stays as it is.
     """
     if not is_constrained(problem):
         return a
@@ -109,6 +122,10 @@ def hold_policy(problem: ControlProblem, x: Array, a: Array) -> Array:
         return a
     out, n = a.copy(), normals[at]
     goal = _constrained(problem, x[at], n, np.zeros_like(x[at]), None)
+    if strict:
+        _refuse(problem, x[at], goal, n)
+    kept = ~_forbidden(problem, x[at], goal, n)
+    at, n, goal = at[kept], n[kept], goal[kept]
     if isinstance(problem.controls, Finite):
         out[at] = goal
         return out
@@ -137,15 +154,14 @@ def _across(
 def _constrained(
     problem: ControlProblem, x: Array, normals: Array, p: Array, hess: Array | None
 ) -> Array:
-    """The constrained maximiser at states x (n, d), shape (n, m)."""
+    """The constrained maximiser at states x (n, d), shape (n, m).
+
+    Where a face admits no control, one that crosses it least.
+    """
     if isinstance(problem.controls, Finite):
-        a = _best_of_set(_States(problem, x, normals, p, hess))
-        _refuse(problem, x, a, normals)
-        return a
+        return _best_of_set(_States(problem, x, normals, p, hess))
     if problem.controls is None:
-        a = np.zeros((len(x), 0))
-        _refuse(problem, x, a, normals)
-        return a
+        return np.zeros((len(x), 0))
     low, high = _quiet_range(problem, x, normals)
     a = np.empty((len(x), problem.n_controls))
     corner = (normals != 0).sum(1) > 1
@@ -155,7 +171,6 @@ def _constrained(
             state = _States(problem, x[at], normals[at], p[at], _at(hess, at))
             find = _in_corners if several else _on_one_face
             a[at] = find(state, low[:, at], high[:, at])
-    _refuse(problem, x, a, normals)
     return a
 
 

@@ -152,7 +152,11 @@ class Subject:
         a = np.full((len(x), self.problem.n_controls), np.nan)
         good = ~bad
         a[good] = greedy_control(
-            self.problem, x[good], p[good], None if hess is None else hess[good]
+            self.problem,
+            x[good],
+            p[good],
+            None if hess is None else hess[good],
+            strict=False,
         )
         return a
 
@@ -182,7 +186,9 @@ class Subject:
         else:
             projected = np.where(np.isfinite(raw), controls.clip(raw), raw)
         known = np.isfinite(projected).all(axis=1)
-        projected[known] = hold_policy(self.problem, x[known], projected[known])
+        projected[known] = hold_policy(
+            self.problem, x[known], projected[known], strict=False
+        )
         return projected, np.abs(projected - raw)
 
 

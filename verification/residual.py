@@ -84,7 +84,7 @@ def value_residual(subject: Subject, instant: Instant, x: Array) -> Array:
     out = np.full(len(x), np.nan)
     good = np.isfinite(p).all(axis=1) & np.isfinite(curve).all(axis=1)
     x, p, curve = x[good], p[good], curve[good]
-    a = greedy_control(problem, x, p, _hessian(problem, curve))
+    a = greedy_control(problem, x, p, _hessian(problem, curve), strict=False)
     V, rate = now.value(x), rate_of(problem, x, a)
     rho = np.asarray(problem.discount_at(x))
     left = rho * V - hamiltonian(problem, x, a, p, curve)

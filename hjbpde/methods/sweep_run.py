@@ -258,7 +258,8 @@ def _controls(
         nearest = nearest_direction(ball.directions, -slope)
         return ball.controls[nearest].reshape(*grid.shape, m)
     x = grid.nodes().reshape(-1, grid.dimension)
-    return greedy_control(problem, x, -problem.sign * slope).reshape(*grid.shape, m)
+    p = -problem.sign * slope
+    return greedy_control(problem, x, p, strict=False).reshape(*grid.shape, m)
 
 
 def _name(method: Sweeping, ball: Isotropy | None, target: Target) -> str:
