@@ -331,7 +331,9 @@ def test_damping_ends_a_cycle_of_two_policies(monkeypatch, swing, damped):
         off = np.zeros_like(best.value.coefficients)
         off[-1] = 0.3
         if isinstance(policy, GreedyPolicy):
-            off = swing * (policy.model.coefficients - best.value.coefficients)
+            asked = policy.model
+            assert isinstance(asked, FeatureValue)
+            off = swing * (asked.coefficients - best.value.coefficients)
         value = FeatureValue(best.value.basis, best.value.coefficients + off)
         return dataclasses.replace(best, value=value)
 
