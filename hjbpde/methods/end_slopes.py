@@ -71,14 +71,17 @@ class EndSlopes:
         return cls(slopes, anchors)
 
     def at(self, faces: Faces, V: Array, closing: Closing) -> list[Any]:
-        """Slopes at every artificial face under V (*shape); picks the faces' rules."""
-        continued = target_slopes(faces, V, choose=True)
-        if closing is Closing.CONTINUED:
-            return continued
+        """Slopes at every artificial face under V (*shape).
+
+        Unless they are held, the faces' rules are picked anew.
+        """
         if closing is Closing.HELD:
             return list(self.slopes)
+        if closing is Closing.CONTINUED:
+            return target_slopes(faces, V, choose=True)
         found = []
         for face, pair in zip(faces.artificial, self.anchors, strict=True):
             shape = Continuation(faces.grid, face, V)
+            face.geometric = shape.prefers_geometric()
             found.append(pair[face.geometric].slope(shape, face.geometric))
         return found
