@@ -19,6 +19,7 @@ from .errors import (
     StabilityError,
 )
 from .events import Exit, Impulse, Modes, Stop
+from .fit import default_method
 from .game_solution import GameSolution, StationaryGameSolution
 from .grid import Grid
 from .impulse_solution import ImpulseSolution
@@ -39,7 +40,7 @@ from .semi_lagrangian.method import SemiLagrangian
 from .sets import Box, Finite
 from .simulate import Paths, simulate
 from .solution import GridSolution
-from .solve import default_method, evaluate, solve
+from .solve import evaluate, solve
 from .timed_moded_solution import TimedModedSolution
 from .timed_solution import TimedSolution
 

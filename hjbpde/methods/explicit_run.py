@@ -69,17 +69,18 @@ def run_explicit(
     """
     start = time.perf_counter()
     coarser = _coarser(grid, method)
-    plan = Plan(method, outputs, checkpoint, parts=2 ** len(coarser))
+    # Every date ends a step, so that the bound there acts on V at the date.
+    times = np.union1d(outputs, problem.dates)
+    plan = Plan(method, outputs, times, checkpoint, parts=2 ** len(coarser))
     game, marched = _march(problem, grid, plan, progress)
     spent = time.perf_counter() - start
-    times = np.union1d(outputs, problem.dates)
-    plans = plan.coarsened(len(coarser), marched.path, times)
+    plans = plan.coarsened(len(coarser), marched.path)
     others = [
         (one, _march(problem, one, its)[1].values)
         for one, its in zip(coarser, plans, strict=True)
     ]
     bar, order = _discretisation(marched.values, others, grid, method)
-    cut = _truncation(problem, grid, (*plans, plan)[0], others)
+    cut = _truncation(problem, grid, plans, others)
     floor = 8 * np.finfo(float).eps * float(np.abs(marched.values).max())
     a, b, gap = _controls(game, grid, method, marched)
     parts = _largest(problem, grid, bar, cut)
@@ -102,19 +103,20 @@ def run_explicit(
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """How a grid is marched, the times to keep, and the file.
+    """How a grid is marched, the outputs to keep, and the file.
 
-    From one time to the next it takes at least `parts` steps, and it steps on the
-    times `through`.
+    From one of `times` to the next, the outputs among them, it takes at least `parts`
+    steps, and it steps on the times `through`.
     """
 
     method: ExplicitMarching
     outputs: Array
+    times: Array
     checkpoint: Checkpoint
     parts: int = 1
     through: Array = field(default_factory=lambda: np.empty(0))
 
-    def coarsened(self, count: int, path: Array, times: Array) -> list[Plan]:
+    def coarsened(self, count: int, path: Array) -> list[Plan]:
         """The plans of the grids halved up to `count` times, the coarsest first.
 
         They join every two steps of the next finer grid, whose steps led along `path`:
@@ -124,13 +126,13 @@ class Plan:
         for k in range(count, 0, -1):
             step = self.method.step
             method = replace(self.method, step=None if step is None else step * 2**k)
-            through = _thinned(path, times, 2**k)
+            through = _thinned(path, self.times, 2**k)
             found.append(replace(self, method=method, parts=1, through=through))
         return found
 
 
 def _thinned(path: Array, times: Array, every: int) -> Array:
-    """Every so manieth time of a falling path, counted anew at each of `times`."""
+    """The times after each `every` steps of a falling path, counted from `times` on."""
     ends = np.flatnonzero(np.isin(path, times)) + 1
     pieces = [piece[every - 1 :: every] for piece in np.split(path, ends)]
     return np.concatenate(pieces)
@@ -155,9 +157,7 @@ def _march(
     ends = _ends(problem, grid, method, closed)
     own = replace(method, ends=ends, tube=tube)
     constraint = _constraint(problem, grid)
-    # Every date ends a step, so that the bound there acts on V at the date.
-    times = np.union1d(outputs, problem.dates)
-    args = (game.hamiltonian, grid, terminal, times, own)
+    args = (game.hamiltonian, grid, terminal, plan.times, own)
     more: dict[str, Any] = {"constraint": constraint, "rho": game.rho, "page": page}
     more |= {"parts": plan.parts, "through": plan.through}
     if not progress:
@@ -344,17 +344,13 @@ def _around(gap: Array, grid: Grid) -> Array:
 
 
 def _truncation(
-    problem: ControlProblem,
-    grid: Grid,
-    plan: Plan,
-    others: Nested,
+    problem: ControlProblem, grid: Grid, plans: list[Plan], others: Nested
 ) -> Array:
     """How far another closure of artificial faces moves V, on the coarsest grid."""
-    shape = (len(plan.outputs), *grid.shape)
     if not any(problem.artificial_axes) or not others:
-        return np.zeros(shape)
+        return np.zeros(grid.shape)
     coarse, values = others[0]
-    moved = _march(problem, coarse, plan, closed=False)[1].values
+    moved = _march(problem, coarse, plans[0], closed=False)[1].values
     return np.abs(_carried(np.abs(moved - values), coarse, grid))
 
 
@@ -383,7 +379,7 @@ def _largest(
 ) -> dict[str, float]:
     """The largest entries of the bar's parts in the region of the answer."""
     inner = grid.domain.inner(0.75, problem.artificial_axes).contains(grid.nodes(), 0)
-    found = {"discretisation": bar[:, inner], "truncation": cut[:, inner]}
+    found = {"discretisation": bar[..., inner], "truncation": cut[..., inner]}
     return {name: float(part.max()) for name, part in found.items()}
 
 
