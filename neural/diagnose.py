@@ -98,6 +98,7 @@ def diagnose(learned: Any, *, seed: int = 0, show: bool = True) -> Diagnosis:
         )
     details = {} if report is None else report.details
     found = [*_of_status(report), *_of_gradients(details), *_of_steps(details)]
+    found += _of_rounding(float(details.get("rounding", 0.0)))
     problem = _followed(learned)
     if isinstance(problem, ControlProblem):
         region = getattr(learned, "region", None)
@@ -186,6 +187,20 @@ def _of_steps(details: Mapping[str, Any]) -> list[Finding]:
         remedy = "more paths or transitions; a larger dt costs little bias here"
         return [Finding("noise dominates", numbers, remedy)]
     return []
+
+
+def _of_rounding(share: float) -> list[Finding]:
+    """Differences of V over dt, of numbers of one precision."""
+    if share < 1e-2:
+        return []
+    return [
+        Finding(
+            "float32 floor",
+            f"rounding V may change its difference over dt by {share:.2g} of the "
+            "payoff's spread",
+            "precision=torch.float64, or a larger dt",
+        )
+    ]
 
 
 def _of_saturation(share: float) -> list[Finding]:

@@ -18,6 +18,7 @@ from hjbpde.report import Report
 from hjbpde.sets import Box
 
 from .checkpoint import Checkpoint
+from .networks import check_tensors
 from .options import check_count, check_file, check_number
 from .outcome import Outcome
 from .q_networks import Batch, Fitting, QNetworks, train_little_q
@@ -119,6 +120,11 @@ class QLearning:
     checkpoint : str or Path, optional
         File written after every sweep of networks; a run that finds it goes on from
         there and gives the bits of one that was never interrupted.
+    precision : torch.dtype
+        In which networks are trained, torch.float64 or torch.float32. Transitions,
+        targets and the answer are float64.
+    device : str
+        Where networks are trained, as torch names it.
 
     Raises
     ------
@@ -134,6 +140,8 @@ class QLearning:
     dt: float = 0.05
     spread: float = 4.0
     checkpoint: str | Path | None = field(default=None, repr=False)
+    precision: torch.dtype = torch.float64
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if not isinstance(self.form, LittleQ | TemporalDifference):
@@ -149,13 +157,20 @@ class QLearning:
         check_count("QLearning", "samples", self.samples, 8)
         check_number("QLearning", "spread", self.spread)
         check_file("QLearning", self.checkpoint)
-        networks = isinstance(self.form.approximator, QNetworks)
-        if self.checkpoint is not None and not networks:
-            raise ProblemError(
-                "QLearning: checkpoint= is for networks; the linear-quadratic class "
-                "takes milliseconds and keeps none. Leave it out, or give "
-                "approximator=neural.QNetworks(...)."
-            )
+        check_tensors("QLearning", self.precision, self.device)
+        if not isinstance(self.form.approximator, QNetworks):
+            self._check_plain()
+
+    def _check_plain(self) -> None:
+        """Refuse what only networks have."""
+        plain = {"checkpoint": None, "precision": torch.float64, "device": "cpu"}
+        for name, value in plain.items():
+            if getattr(self, name) != value:
+                raise ProblemError(
+                    f"QLearning: {name}= is for networks; the linear-quadratic class "
+                    "takes milliseconds, in float64 and without a file. Leave it out, "
+                    "or give approximator=neural.QNetworks(...)."
+                )
 
     @property
     def label(self) -> str:
@@ -301,7 +316,8 @@ class QLearning:
 
     def _file(self, task: QTask, seed: int) -> Checkpoint:
         """The checkpoint of these options, this seed and these transitions."""
-        identity = f"{self.form}, seed {seed}"
+        kind = f"{self.precision} on {self.device}"
+        identity = f"{self.form}, {kind}, seed {seed}"
         return Checkpoint.at(self.checkpoint, "QLearning", identity, task.numbers())
 
     def _networks(
@@ -315,11 +331,11 @@ class QLearning:
         options = self.form.approximator
         assert isinstance(options, QNetworks)
         generator = torch.Generator().manual_seed(seed)
-        data = Batch.of(task.data, order, task.sign, task.scales)
+        kind = {"dtype": self.precision, "device": self.device}
+        data = Batch.of(task.data, order, task.sign, task.scales, **kind)
+        low, high = (bound.to(**kind) for bound in task.scaled_box())
         file = self._file(task, seed)
-        given = Fitting(
-            data, options, task.rho, task.scaled_box(), generator, file, progress
-        )
+        given = Fitting(data, options, task.rho, (low, high), generator, file, progress)
         train = train_little_q if isinstance(self.form, LittleQ) else train_td
         answer = train(given)
         good = all(torch.isfinite(p).all() for p in answer.value.parameters())
@@ -329,6 +345,7 @@ class QLearning:
             "dt": task.data.dt,
             "gradient_norms": list(answer.gradients),
             "saturated": task.saturation(answer),
+            "rounding": task.rounding(answer, torch.finfo(self.precision).eps),
         }
         status = "converged" if steady else "not converged"
         return Outcome(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +25,11 @@ from hjbpde.errors import ProblemError
 from hjbpde.progress import bar_over, last_number
 
 from .checkpoint import Checkpoint, NetworkRun
-from .networks import MLP
+from .networks import MLP, as_array, like
 from .options import check_count, check_number, check_widths
 from .quadratic_q import Scales, monomials, with_one
 from .transitions import Transitions
+from .value_network import as_answered
 
 Array = NDArray[np.float64]
 
@@ -77,7 +79,12 @@ class QNetworks:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Transitions as scaled tensors; rates in units of their own spread."""
+    """Transitions as scaled tensors; rates in units of their own spread.
+
+    States and controls are what networks read, in their dtype. Rates are float64, as
+    targets are until they are fitted: ``(e^(-rho dt) V' - V) / dt`` in float32 would
+    round e^(-rho dt), an error of 6e-8 / dt in rho.
+    """
 
     now: Tensor
     then: Tensor
@@ -88,8 +95,13 @@ class Batch:
     dt: float
 
     @classmethod
-    def of(cls, t: Transitions, order: int, sign: float, scales: Scales) -> Batch:
-        """Scaled copies of the rows; ProblemError where their squares overflow."""
+    def of(
+        cls, t: Transitions, order: int, sign: float, scales: Scales, **kind: Any
+    ) -> Batch:
+        """Scaled copies of the rows, of a dtype and on a device.
+
+        ProblemError where the squares of rates overflow.
+        """
         rate = sign * t.rates(order)
         with np.errstate(over="ignore"):
             unit = float(np.std(rate)) or 1.0
@@ -98,16 +110,20 @@ class Batch:
                 f"QLearning: payoffs reach {np.abs(rate).max():.1e} per unit of time, "
                 "whose square is no float64 number. State them in a larger unit."
             )
-        later = torch.from_numpy(scales.state(t.later_states)) if order == 2 else None
-        return cls(
-            torch.from_numpy(scales.state(t.states)),
-            torch.from_numpy(scales.state(t.next_states)),
-            later,
-            torch.from_numpy(scales.control(t.controls)),
-            torch.from_numpy(rate / unit),
-            unit,
-            t.dt,
-        )
+        inputs = [
+            torch.from_numpy(rows).to(**kind)
+            for rows in (
+                scales.state(t.states),
+                scales.state(t.next_states),
+                scales.control(t.controls),
+            )
+        ]
+        now, then, control = inputs
+        later = None
+        if order == 2:
+            later = torch.from_numpy(scales.state(t.later_states)).to(now)
+        rates = torch.from_numpy(rate / unit).to(now.device)
+        return cls(now, then, later, control, rates, unit, t.dt)
 
 
 class Hamiltonian(torch.nn.Module):
@@ -141,7 +157,7 @@ class Hamiltonian(torch.nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class NetworkAnswer:
-    """V = unit * value(z) and b = mu(z)."""
+    """V = unit * value(z) and b = mu(z), networks in float64 on the CPU."""
 
     value: MLP
     actor: MLP
@@ -191,7 +207,7 @@ def train_little_q(given: Fitting) -> NetworkAnswer:
     logs = {"changes": changes, "norms": norms}
     run = NetworkRun(given.file, nets, fits, generator, logs=logs)
     done, kept = run.resume()
-    weights = torch.from_numpy(kept.get("weights", np.ones(n)))
+    weights = like(value, kept.get("weights", np.ones(n)))
     sweeps, inputs = range(done, options.sweeps), (data.now, data.control)
     for sweep, _ in bar_over(
         sweeps, sweeps, given.progress, "sweep", lambda: last_number("spread", changes)
@@ -200,7 +216,7 @@ def train_little_q(given: Fitting) -> NetworkAnswer:
             fit.param_groups[0]["lr"] = options.rate(sweep)
         with torch.no_grad():
             target = data.rate + _difference(value, data, given.rho)
-        fit_h = mean_square(hamiltonian, inputs, target, weights)
+        fit_h = mean_square(hamiltonian, inputs, target.to(data.now), weights)
         norms.append(descend(fit_h, fits["hamiltonian"], options, n, generator))
         with torch.no_grad():
             weights = inverse_noise(data, target - hamiltonian(*inputs))
@@ -211,10 +227,10 @@ def train_little_q(given: Fitting) -> NetworkAnswer:
         fit_v = mean_square(value, (data.now,), wanted, torch.ones_like(wanted))
         descend(fit_v, fits["value"], options, n, generator)
         changes.append(float(top.std() / data.rate.std()))
-        run.keep(sweep + 1, weights=weights.numpy())
-    actor = _actor_of(hamiltonian.net, hamiltonian.m)
+        run.keep(sweep + 1, weights=as_array(weights))
+    actor = _actor_of(as_answered(hamiltonian.net), hamiltonian.m)
     spread = min(norms), max(norms)
-    return NetworkAnswer(value, actor, data.unit, tuple(changes), spread)
+    return NetworkAnswer(as_answered(value), actor, data.unit, tuple(changes), spread)
 
 
 def _networks(
@@ -226,7 +242,7 @@ def _networks(
     value = MLP(d, 1, options.hidden, generator=generator)
     with torch.no_grad():
         value.weights[-1].zero_()
-    return hamiltonian, value
+    return hamiltonian.to(data.now), value.to(data.now)
 
 
 def inverse_noise(data: Batch, residual: Tensor) -> Tensor:
@@ -235,11 +251,12 @@ def inverse_noise(data: Batch, residual: Tensor) -> Tensor:
     The noise of a target is ``|sigma' grad V| / sqrt(dt)``, so states where V is flat
     know the constant of V best.
     """
-    w = np.hstack([with_one(data.now.numpy()), data.control.numpy()])
-    squares, basis = residual.numpy() ** 2, monomials(w)
+    w = np.hstack([with_one(as_array(data.now)), as_array(data.control)])
+    squares, basis = as_array(residual) ** 2, monomials(w)
     fitted = basis @ np.linalg.lstsq(basis, squares, rcond=1e-10)[0]
     mean = max(float(squares.mean()), 1e-300)
-    return torch.from_numpy(mean / np.maximum(fitted, FLOOR * mean))
+    weights = torch.from_numpy(mean / np.maximum(fitted, FLOOR * mean))
+    return weights.to(data.now)
 
 
 def _relaxation(data: Batch) -> float:
@@ -249,10 +266,11 @@ def _relaxation(data: Batch) -> float:
 
 
 def _difference(value: MLP, data: Batch, rho: float) -> Tensor:
-    fade, now, then = np.exp(-rho * data.dt), value(data.now), value(data.then)
+    fade = np.exp(-rho * data.dt)
+    now, then = value(data.now).double(), value(data.then).double()
     if data.later is None:
         return ((fade * then - now) / data.dt)[:, 0]
-    later = value(data.later)
+    later = value(data.later).double()
     return ((-1.5 * now + 2.0 * fade * then - 0.5 * fade**2 * later) / data.dt)[:, 0]
 
 

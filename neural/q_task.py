@@ -79,6 +79,15 @@ class QTask:
             b = answer.actor(torch.from_numpy(self.scales.state(self.data.states)))
         return float(((b <= low) | (b >= high)).double().mean())
 
+    def rounding(self, answer: NetworkAnswer, eps: float) -> float:
+        """What numbers of relative spacing `eps` may do to ``(V' - V) / dt``.
+
+        Over the spread of the payoff's rate, which is what V's rate is added to.
+        """
+        with torch.no_grad():
+            V = answer.value(torch.from_numpy(self.scales.state(self.data.states)))
+        return eps * float(V.abs().max()) / self.data.dt
+
 
 def quadratic_value(answer: QuadraticAnswer, task: QTask) -> FeatureValue:
     """V as a quadratic, in the problem's own sense."""

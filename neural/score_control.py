@@ -17,6 +17,7 @@ from hjbpde.report import Report
 
 from .checkpoint import Checkpoint, NetworkRun
 from .forward_process import linear
+from .networks import as_array, check_tensors
 from .options import check_count, check_file, check_number, check_widths
 from .reverse_diffusion import ReverseDiffusion, sample
 from .score_network import ScoreNetwork
@@ -56,6 +57,11 @@ class ScoreControl:
     checkpoint : str or Path, optional
         File written 50 times in a run; a run that finds it goes on from there and
         gives the bits of one that was never interrupted.
+    precision : torch.dtype
+        In which the network is trained, torch.float64 or torch.float32. Targets and
+        the answer are float64.
+    device : str
+        Where the network is trained, as torch names it.
 
     Raises
     ------
@@ -72,6 +78,8 @@ class ScoreControl:
     learning_rate: float = 1e-2
     first_time: float = 5e-3
     checkpoint: str | Path | None = field(default=None, repr=False)
+    precision: torch.dtype = torch.float64
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         check_widths("ScoreControl", self.hidden)
@@ -80,6 +88,7 @@ class ScoreControl:
         check_count("ScoreControl", "pool", self.pool, 0)
         check_number("ScoreControl", "learning_rate", self.learning_rate)
         check_file("ScoreControl", self.checkpoint)
+        check_tensors("ScoreControl", self.precision, self.device)
         if self.states < 2 * self.batch:
             raise ProblemError("ScoreControl: states must be at least 2 batch.")
         if not self.first_time > 0:
@@ -100,12 +109,14 @@ class ScoreControl:
         generator = torch.Generator().manual_seed(seed)
         points = problem.target.sample(20_000, rng)
         network = ScoreNetwork.draw(process, points, self.hidden, generator)
+        network.net.to(dtype=self.precision, device=self.device)
         targets = Targets(problem, network, self.first_time)
         stream = Stream(targets, self.batch, self.states, self.pool, rng)
         numbers = np.concatenate([points[:8].ravel(), [problem.horizon]])
         identity = f"{self}, {problem.process}, seed {seed}"
         file = Checkpoint.at(self.checkpoint, "ScoreControl", identity, numbers)
         losses, norms = self._train(network, stream, file, progress)
+        network = ScoreNetwork.from_arrays(network.arrays(), process)
         report = Report(
             status="converged" if np.isfinite(losses).all() else "diverged",
             method=f"score matching, {self}",
@@ -177,7 +188,7 @@ class TailMean:
     def __init__(self, weights: list[torch.nn.Parameter], steps: int) -> None:
         self.count = max(round(TAIL * steps), 1)
         self.weights, self.first = weights, steps - self.count
-        self.total = [torch.zeros_like(w) for w in weights]
+        self.total = [torch.zeros_like(w, dtype=torch.float64) for w in weights]
 
     def add(self, step: int) -> None:
         """Take in the weights after `step`."""
@@ -193,7 +204,7 @@ class TailMean:
 
     def arrays(self) -> dict[str, Array]:
         """What has been added so far."""
-        return {f"mean{k}": total.numpy() for k, total in enumerate(self.total)}
+        return {f"mean{k}": as_array(total) for k, total in enumerate(self.total)}
 
     def restore(self, arrays: dict[str, Array]) -> None:
         """The inverse of `arrays`, in place."""

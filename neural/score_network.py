@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .forward_process import LinearForward
-from .networks import MLP
+from .networks import MLP, as_array, like
 from .value_network import network_arrays, network_from
 
 Array = NDArray[np.float64]
@@ -57,11 +57,11 @@ class ScoreNetwork:
         return fade, s, (fade * self.size) ** 2 + s**2
 
     def inputs(self, y: Array, t: Array) -> Tensor:
-        """The network's inputs (n, d + 1) at y (n, d), t (n,)."""
+        """The network's inputs (n, d + 1) at y (n, d), t (n,), as its weights are."""
         fade, s, v = self.scales(t)
         scaled = (y - fade[:, None] * self.mean) / np.sqrt(v)[:, None]
         level = 0.5 * np.log(s / (fade * self.size))
-        return torch.from_numpy(np.column_stack([scaled, level]))
+        return like(self.net, np.column_stack([scaled, level]))
 
     def gaussian(self, y: Array, t: Array) -> Array:
         """The first term at y (n, d), t (n,)."""
@@ -73,7 +73,7 @@ class ScoreNetwork:
         times = np.broadcast_to(np.asarray(t, float), (len(y),))
         fade, _, v = self.scales(times)
         with torch.no_grad():
-            F = self.net(self.inputs(y, times)).numpy()
+            F = as_array(self.net(self.inputs(y, times)))
         return self.gaussian(y, times) + (fade * self.size / v)[:, None] * F
 
     def arrays(self) -> dict[str, Array]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .networks import like
 from .posterior_mean import posterior_mean
 from .reverse_diffusion import ReverseDiffusion
 from .score_network import ScoreNetwork
@@ -66,11 +67,9 @@ class Targets:
         wanted = (fade[:, None] * data - y) / s[:, None] ** 2
         wanted -= self.network.gaussian(y, t)
         wanted *= (v / (fade * self.network.size))[:, None]
-        batch = Batch(
-            self.network.inputs(y, t),
-            torch.from_numpy(wanted),
-            torch.from_numpy(s / np.sqrt(v)),
-        )
+        net = self.network.net
+        weight = like(net, s / np.sqrt(v))
+        batch = Batch(self.network.inputs(y, t), like(net, wanted), weight)
         return batch, float(share.mean())
 
 

@@ -14,6 +14,7 @@ from hjbpde.progress import bar_over, last_number
 from .checkpoint import NetworkRun
 from .networks import MLP
 from .q_networks import Batch, Fitting, NetworkAnswer, QNetworks, descend
+from .value_network import as_answered
 
 KEEP = 0.98
 """Share of the target critic that one step keeps."""
@@ -52,8 +53,8 @@ def train_td(given: Fitting) -> NetworkAnswer:
             k = torch.randint(n, (min(options.batch, n),), generator=generator)
             x, then, a = data.now[k], data.then[k], data.control[k]
             with torch.no_grad():
-                ahead = slow(torch.cat([then, choose(then)], 1))[:, 0]
-                y = data.rate[k] * data.dt + fade * ahead
+                ahead = slow(torch.cat([then, choose(then)], 1))[:, 0].double()
+                y = (data.rate[k] * data.dt + fade * ahead).to(x)
             loss = ((critic(torch.cat([x, a], 1))[:, 0] - y) ** 2).mean()
             norms.append(_step(loss, fits[0]))
             _step(-critic(torch.cat([x, choose(x)], 1)).mean(), fits[1])
@@ -62,7 +63,8 @@ def train_td(given: Fitting) -> NetworkAnswer:
         run.keep(sweep + 1)
     value = _distilled(critic, choose, data, options, generator)
     spread = min(norms), max(norms)
-    return NetworkAnswer(value, actor, data.unit, tuple(changes), spread)
+    nets = as_answered(value), as_answered(actor)
+    return NetworkAnswer(*nets, data.unit, tuple(changes), spread)
 
 
 def _networks(
@@ -75,7 +77,7 @@ def _networks(
     with torch.no_grad():
         critic.weights[-1].zero_()
         actor.weights[-1].mul_(0.1)
-    return critic, actor
+    return critic.to(data.now), actor.to(data.now)
 
 
 def _follow(slow: MLP, critic: MLP) -> None:
@@ -101,7 +103,7 @@ def _distilled(
     generator: torch.Generator,
 ) -> MLP:
     """V(x) = Q(x, a_w(x)) as a network of x alone."""
-    value = MLP(data.now.shape[1], 1, options.hidden, generator=generator)
+    value = MLP(data.now.shape[1], 1, options.hidden, generator=generator).to(data.now)
     with torch.no_grad():
         wanted = critic(torch.cat([data.now, choose(data.now)], 1))[:, 0]
         value.weights[-1].zero_()

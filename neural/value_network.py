@@ -196,6 +196,11 @@ def network_from(arrays: Mapping[str, Array]) -> MLP:
     return net
 
 
+def as_answered(net: MLP) -> MLP:
+    """A copy as answers keep networks: in float64, on the CPU."""
+    return network_from(network_arrays(net))
+
+
 def _blocks(x: Array) -> list[Array]:
     """At most BLOCK states at a time: second derivatives need d^2 copies of a layer."""
     return [x[k : k + BLOCK] for k in range(0, max(len(x), 1), BLOCK)]

@@ -9,6 +9,7 @@ import torch
 import hjbpde as hjb
 import neural
 from neural.evaluation.training import Training
+from neural.score_targets import Stream
 from neural.value_network import ValueNetwork
 
 SHORT = neural.MonteCarlo(
@@ -72,9 +73,172 @@ def test_networks_train_on_a_gpu():
 @pytest.mark.parametrize(
     "option", [{"precision": torch.float16}, {"precision": "double"}, {"device": "gpx"}]
 )
-def test_unusable_numbers_and_devices_are_refused(option):
-    with pytest.raises(hjb.ProblemError, match=next(iter(option))):
-        neural.MonteCarlo(**option)
+@pytest.mark.parametrize(
+    "learner", [neural.MonteCarlo, neural.QLearning, neural.ScoreControl]
+)
+def test_unusable_numbers_and_devices_are_refused(learner, option):
+    words = f"{learner.__name__}: .*{next(iter(option))}"
+    with pytest.raises(hjb.ProblemError, match=words):
+        learner(**option)
+
+
+@pytest.mark.parametrize("option", [{"precision": torch.float32}, {"device": "meta"}])
+def test_the_linear_quadratic_class_has_no_networks_to_put_anywhere(option):
+    with pytest.raises(hjb.ProblemError, match=f"{next(iter(option))}= is for net"):
+        neural.QLearning(**option)
+
+
+# --- transitions and scores ------------------------------------------------------
+
+NETWORKS = neural.QNetworks(hidden=(8,), sweeps=4, steps=10)
+LINE = neural.reverse_diffusion()
+
+
+def q_answer(form, **options):
+    """V and the controls that a short run on transitions finds at X."""
+    method = neural.QLearning(form(approximator=NETWORKS), samples=800, **options)
+    found = neural.solve(hjb.catalogue.get("lqr"), method, seed=2)
+    return np.stack([found.value_at(X), found.control_at(X)[:, 0]])
+
+
+def score_answer(pool, **options):
+    """The score that a short run finds at X, t = .3."""
+    method = neural.ScoreControl(
+        hidden=(8,), steps=100, batch=16, states=160, pool=pool, **options
+    )
+    return method.solve(LINE, seed=1).score(X, 0.3).T
+
+
+RUNS = {
+    "little q": (q_answer, neural.LittleQ, neural.QNetworks, "rate", 6),
+    "td": (q_answer, neural.TemporalDifference, neural.QNetworks, "rate", 6),
+    "score, fixed states": (score_answer, 5000, Stream, "next", 85),
+    "score, fresh states": (score_answer, 0, Stream, "next", 85),
+}
+runs = pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+
+
+@pytest.fixture
+def tensors_seen(monkeypatch):
+    """Dtype and device of what networks read and of their weights, as pairs."""
+    seen, forward = set(), neural.MLP.forward
+
+    def spy(net, x):
+        weight = net.weights[0]
+        seen.add(((x.dtype, x.device.type), (weight.dtype, weight.device.type)))
+        return forward(net, x)
+
+    monkeypatch.setattr(neural.MLP, "forward", spy)
+    return seen
+
+
+@runs
+def test_transitions_and_scores_are_learned_in_float32(run, tensors_seen):
+    answer, given, *_ = run
+    exact = answer(given)
+    assert {one for one, _ in tensors_seen} == {(torch.float64, "cpu")}
+    rough, again = (answer(given, precision=torch.float32) for _ in range(2))
+    assert (torch.float32, "cpu") in {one for one, _ in tensors_seen}
+    assert all(one == weight for one, weight in tensors_seen)
+    assert rough.dtype == np.float64
+    assert np.array_equal(rough, again)
+    # The same run but for rounding, which a few hundred steps of Adam enlarge.
+    gap = np.abs(rough - exact).max(axis=1)
+    assert (0 < gap).all()
+    assert (gap < 1e-2 * np.abs(exact).max(axis=1)).all()
+
+
+@runs
+def test_transitions_and_scores_in_float32_go_on_from_their_file(run, tmp_path, killed):
+    answer, given, owner, name, calls = run
+    whole = answer(given, precision=torch.float32)
+    kept = {"precision": torch.float32, "checkpoint": tmp_path / "run"}
+    with killed(owner, name, calls):
+        answer(given, **kept)
+    assert np.array_equal(answer(given, **kept), whole)
+    with pytest.raises(hjb.ProblemError, match="other options"):
+        answer(given, checkpoint=tmp_path / "run")
+
+
+@runs
+def test_training_happens_on_the_device_asked_for(run, tensors_seen, monkeypatch):
+    """On a device that computes nothing but refuses tensors of another device.
+
+    Whatever is read back from it is 0.
+    """
+    home, number = torch.Tensor.cpu, torch.Tensor.__float__
+
+    def brought_home(tensor):
+        if tensor.is_meta:
+            return torch.zeros_like(tensor, device="cpu")
+        return home(tensor)
+
+    def read(tensor):
+        return 0.0 if tensor.is_meta else number(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", brought_home)
+    monkeypatch.setattr(torch.Tensor, "__float__", read)
+    answer, given, *_ = run
+    answer(given, device="meta", precision=torch.float32)
+    trained = (torch.float32, "meta"), (torch.float32, "meta")
+    answered = (torch.float64, "cpu"), (torch.float64, "cpu")
+    assert tensors_seen == {trained, answered}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@runs
+def test_transitions_and_scores_are_learned_on_a_gpu(run):
+    answer, given, *_ = run
+    near, far = answer(given), answer(given, device="cuda")
+    gap = np.abs(far - near).max(axis=1)
+    assert (gap < 1e-2 * np.abs(near).max(axis=1)).all()
+
+
+def noiseless(precision, dt):
+    """The LQR without noise learned from steps of dt, and the same steps."""
+    problem = dataclasses.replace(hjb.catalogue.get("lqr"), diffusion=None, exact=None)
+    data = neural.sample_transitions(problem, 800, dt, seed=2, hold=3, spread=4.0)
+    form = neural.LittleQ(1, NETWORKS)
+    method = neural.QLearning(form, data, precision=precision)
+    return neural.solve(problem, method, seed=2), data
+
+
+def test_diagnose_names_a_step_too_short_for_float32():
+    for precision, dt, named in (
+        (torch.float64, 1e-6, False),
+        (torch.float32, 5e-2, False),
+        (torch.float32, 1e-6, True),
+    ):
+        found, _ = noiseless(precision, dt)
+        names = neural.diagnose(found, show=False).names
+        assert ("float32 floor" in names) == named
+
+
+def test_what_rounding_does_to_differences_of_v_is_what_the_report_says():
+    """eps sup|V| / dt against the same network asked in both precisions."""
+    found, data = noiseless(torch.float32, 1e-4)
+    model, x, later = found.model, data.states, data.next_states
+    assert isinstance(model, ValueNetwork)
+    fine = (model.value(later) - model.value(x)) / data.dt
+    model.net.float()
+    rough = (model.value(later) - model.value(x)) / data.dt
+    moved = float(np.sqrt(np.mean((rough - fine) ** 2)) / np.std(data.rates(1)))
+    assert 0.1 < found.report.details["rounding"] / moved < 10.0
+
+
+def test_answers_of_float32_runs_come_back_from_their_files(tmp_path):
+    method = neural.QLearning(
+        neural.LittleQ(approximator=NETWORKS), samples=800, precision=torch.float32
+    )
+    learned = neural.solve(hjb.catalogue.get("lqr"), method)
+    again = neural.load(learned.save(tmp_path / "q"), hjb.catalogue.get("lqr"))
+    assert np.array_equal(again.value_at(X), learned.value_at(X))
+    assert np.array_equal(again.control_at(X), learned.control_at(X))
+    tiny = neural.ScoreControl((8,), steps=5, batch=16, pool=0, precision=torch.float32)
+    score = tiny.solve(LINE)
+    kept = neural.load_score(score.save(tmp_path / "score"), LINE)
+    assert np.array_equal(kept.score(X, 0.4), score.score(X, 0.4))
 
 
 def test_common_random_numbers_leave_policies_to_differ_by_themselves():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import hjbpde as hjb
 import neural
@@ -132,11 +133,13 @@ def test_the_same_seed_gives_the_same_bits(form):
 
 
 @pytest.mark.slow
-def test_networks_reach_ten_percent_in_policy_and_one_percent_in_regret():
+@pytest.mark.parametrize("precision", [torch.float64, torch.float32])
+def test_networks_reach_ten_percent_in_policy_and_one_percent_in_regret(precision):
     truth, region = hjb.solve(LQR, 401), LQR.domain.inner(0.75)
     x = np.linspace(-1.5, 1.5, 61)[:, None]
     for seed in range(3):
-        method = neural.QLearning(neural.LittleQ(2, neural.QNetworks()))
+        form = neural.LittleQ(2, neural.QNetworks())
+        method = neural.QLearning(form, precision=precision)
         learned = neural.solve(LQR, method, seed=seed)
         gap = np.linalg.norm(learned.control_at(x) - LQR.exact.control(x))
         assert gap < 0.1 * np.linalg.norm(LQR.exact.control(x))

@@ -1,5 +1,7 @@
 """Scores, their control problem and its identity, against closed forms and a grid."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -126,8 +128,9 @@ def test_a_pool_too_thin_for_the_dimension_is_not_used():
     assert alone.solve(problem).report.details["own_share"] == 1.0
 
 
-def test_training_improves_on_the_gaussian_and_samples_follow():
-    learned = SHORT.solve(LINE)
+@pytest.mark.parametrize("precision", [torch.float64, torch.float32])
+def test_training_improves_on_the_gaussian_and_samples_follow(precision):
+    learned = dataclasses.replace(SHORT, precision=precision).solve(LINE)
     raw = learned.network.gaussian
     for t in (0.1, 0.3):
         gaussian = score_error(lambda y, s: raw(y, np.full(len(y), s)), LINE, t)
@@ -219,7 +222,9 @@ def test_bad_input_is_refused():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("precision", [torch.float64, torch.float32])
 @pytest.mark.parametrize("problem", [LINE, PLANE])
-def test_learned_score_is_within_two_percent(problem):
-    verdict = verification.check_score(neural.ScoreControl().solve(problem), problem)
+def test_learned_score_is_within_two_percent(problem, precision):
+    learned = neural.ScoreControl(precision=precision).solve(problem)
+    verdict = verification.check_score(learned, problem)
     assert verdict.status == "agree", verdict
