@@ -54,15 +54,19 @@ class Equation:
         n: int,
         rng: np.random.Generator,
         exit_rows: bool = True,
+        given_rows: bool = False,
     ) -> Equation:
-        """n states inside, ``n^((d-1)/d)`` on each face that has a row."""
+        """n states inside, ``n^((d-1)/d)`` on each face that has a row.
+
+        With `given_rows` faces with a given value have rows: nothing else holds them.
+        """
         box = problem.domain
         assert box is not None
         few = max(4, round(n ** (1.0 - 1.0 / box.dimension)))
         faces: list[tuple[FacePoints, Array | None, tuple[int, str]]] = [
             (face_points(problem, face, few, rng), None, face)
             for face, rule in problem.faces.items()
-            if not isinstance(rule, Dirichlet)
+            if given_rows or not isinstance(rule, Dirichlet)
         ]
         faces += [
             (low, other, (low.axis, "low"))
@@ -73,7 +77,8 @@ class Equation:
         if exit_rows and problem.exit is not None:
             x = exit_states(problem, few * 2 * box.dimension, rng)
             faces.append((FacePoints(-1, 0.0, x), None, EXIT))
-        x = inner_states(problem, n, partial(interior_points, box, rng=rng), LEVELS)
+        within = getattr(problem.exit, "within", None) or box
+        x = inner_states(problem, n, partial(interior_points, within, rng=rng), LEVELS)
         return cls(problem, x, tuple(faces))
 
     def rows(

@@ -75,6 +75,11 @@ class Residual:
     On a face with a state constraint, in one state without horizon, the equation with
     the maximiser that leads across no face has a row (measured 1e-7 and 5e-7).
 
+    With rights to stop the network is the value W of going on, and the surface where it
+    meets psi moves between policies until their slopes fit too (`surface_run`); at
+    most four states, time included. W and psi have rows there, nothing is held by
+    construction. Not with `direct`, `schedule`, `adam_steps` or `checkpoint`.
+
     Needs V smooth, or a `schedule`: without noise, kinks come out in the wrong
     places, at the same residual as in the right ones.
 
@@ -122,7 +127,7 @@ class Residual:
     schedule: NoiseSchedule | None = None
     tolerance: float = 1e-7
     checkpoint: str | Path | None = field(default=None, repr=False)
-    takes: ClassVar[tuple[str, ...]] = ("horizon", "exit")
+    takes: ClassVar[tuple[str, ...]] = ("horizon", "exit", "stop")
 
     def __post_init__(self) -> None:
         check_widths("Residual", self.hidden, 1)
@@ -142,6 +147,7 @@ class Residual:
     ) -> Outcome:
         """Lower the noise level by level; at each, alternate value and policy."""
         from .residual_run import ResidualRun
+        from .stopping_residual import learn_stopping
 
         if self.direct and start is not None:
             raise ProblemError(
@@ -155,6 +161,8 @@ class Residual:
                 "state only; neural.LeastSquares() takes them in more, and with a "
                 "horizon, and so does a grid (hjbpde.solve)."
             )
+        if problem.stop is not None:
+            return learn_stopping(self, problem, start, seed, progress)
         run = ResidualRun(self, problem, start, seed)
         run.train(progress)
         return run.outcome()
