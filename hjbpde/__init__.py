@@ -26,6 +26,7 @@ from .impulse_solution import ImpulseSolution
 from .jumps import Jumps
 from .loading import load
 from .methods.explicit import ExplicitMarching, Tube
+from .methods.filtering import Filtered
 from .methods.hamiltonians import Godunov, LaxFriedrichs
 from .methods.marching import Marching
 from .methods.policy_iteration import PolicyIteration
@@ -56,6 +57,7 @@ __all__ = [
     "Exit",
     "ExplicitMarching",
     "Extrapolate",
+    "Filtered",
     "Finite",
     "FirstOrder",
     "GameSolution",

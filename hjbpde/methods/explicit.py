@@ -26,6 +26,7 @@ from ..checkpoint import Page
 from ..errors import MethodMismatch, ProblemError, StabilityError
 from ..grid import Grid
 from ..one_sided import WENO5, End, Ends, OneSided, Reconstruction
+from .filtering import Filter, Filtered
 from .hamiltonians import Hamiltonian, LaxFriedrichs, Numerical
 from .rates import rates_of
 
@@ -61,7 +62,7 @@ class ExplicitMarching:
 
     Parameters
     ----------
-    scheme : FirstOrder, ENO2, WENO3 or WENO5
+    scheme : FirstOrder, ENO2, WENO3, WENO5 or Filtered
         How one-sided derivatives are reconstructed.
     hamiltonian : LaxFriedrichs or Godunov
     stages : int
@@ -84,7 +85,7 @@ class ExplicitMarching:
         Another number of stages, or a cfl outside (0, 1].
     """
 
-    scheme: Reconstruction = field(default_factory=WENO5)
+    scheme: Reconstruction | Filtered = field(default_factory=WENO5)
     hamiltonian: Numerical = field(default_factory=LaxFriedrichs)
     stages: int = 3
     cfl: float = 0.5
@@ -106,6 +107,12 @@ class ExplicitMarching:
             raise MethodMismatch(
                 f"ExplicitMarching: step is {self.step:g}; it must be positive."
             )
+
+    @property
+    def reconstruction(self) -> Reconstruction:
+        """Of the one-sided derivatives, filtered or not."""
+        scheme = self.scheme
+        return scheme.high if isinstance(scheme, Filtered) else scheme
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,7 @@ class Marched:
 
     values (T, *shape); path (steps,): the times stepped on, from late to early; dt:
     least and largest; courant: largest dt sum_k alpha_k / h_k used; speeds (d,):
-    max|dG/dp_k| met.
+    max|dG/dp_k| met; filtered: share of nodes and steps that a filter moved.
     """
 
     times: Array
@@ -146,6 +153,7 @@ class Marched:
     dt: tuple[float, float]
     courant: float
     speeds: Array
+    filtered: float = 0.0
 
     @property
     def steps(self) -> int:
@@ -168,8 +176,12 @@ class _March:
         self.method, self.rho = method, rho
         self.V = np.array(terminal, dtype=float).ravel()
         self.stages = [self.V.copy(), self.V.copy()]
-        one_sided = OneSided.on(grid, method.scheme, method.ends, terminal)
+        one_sided = OneSided.on(grid, method.reconstruction, method.ends, terminal)
         self.rates = rates_of(hamiltonian, method.hamiltonian, one_sided, rho)
+        self.filter = None
+        if isinstance(method.scheme, Filtered):
+            given = (hamiltonian, method.hamiltonian, grid, method.ends, rho)
+            self.filter = Filter(method.scheme, *given)
         self.speeds = np.zeros(grid.dimension)
         self.courant, self.dt_range = 0.0, (math.inf, 0.0)
         self.path: list[float] = []
@@ -182,6 +194,8 @@ class _March:
     def memory(self, t: float, values: Array) -> dict[str, Array]:
         """All that the steps below calendar time t depend on, and what is kept."""
         counts = [t, self.done, self.longest, self.courant, *self.dt_range]
+        if self.filter is not None:
+            counts += [self.filter.width, self.filter.moved, self.filter.steps]
         out = {"V": self.V.copy(), "values": values, "speeds": self.speeds.copy()}
         return {**out, "counts": np.array(counts), "path": np.array(self.path)}
 
@@ -193,8 +207,11 @@ class _March:
             return t
         self.V[:], self.speeds[:] = memory["V"], memory["speeds"]
         values[...] = memory["values"]
-        t, done, self.longest, self.courant, *dt_range = memory["counts"].tolist()
-        self.done, self.dt_range = int(done), (dt_range[0], dt_range[1])
+        t, done, self.longest, self.courant, *rest = memory["counts"].tolist()
+        self.done, self.dt_range = int(done), (rest[0], rest[1])
+        if self.filter is not None:
+            self.filter.width = rest[2]
+            self.filter.moved, self.filter.steps = int(rest[3]), int(rest[4])
         self.path = memory["path"].tolist()
         return t
 
@@ -241,6 +258,8 @@ class _March:
             dt *= 0.5 / worst
             worst = self._stages(t, dt, self.sum_at(self.V, t))
         last = self.stages[(self.method.stages - 1) % 2]
+        if self.filter is not None:
+            self.filter.apply(last, dt)
         self.V, self.stages = last, [self.V, self.stages[self.method.stages % 2]]
         self.done += 1
         self.courant = max(self.courant, worst)
@@ -250,6 +269,8 @@ class _March:
     def _stages(self, t: float, dt: float, total: float) -> float:
         """All stages of a step, in two arrays taking turns; the largest CFL sum."""
         worst, before = dt * total, self.V
+        if self.filter is not None:
+            worst = max(worst, self.filter.prepare(self.V, t, dt))
         for s, (a, b, c) in enumerate(_RULES[self.method.stages]):
             if s > 0:
                 worst = max(worst, dt * self.sum_at(before, t - c * dt))
@@ -339,8 +360,9 @@ def march_explicit(
         values[kept] = march.V.reshape(grid.shape)
     if len(march.path) > before:
         page.keep(lambda: march.memory(t, values), finished=True)
-    path = np.array(march.path)
-    return Marched(times, values, path, march.dt_range, march.courant, march.speeds)
+    path, share = np.array(march.path), march.filter.share if march.filter else 0.0
+    met = (march.dt_range, march.courant, march.speeds, share)
+    return Marched(times, values, path, *met)
 
 
 def _with_tube(constraint: Constraint, tube: Tube, terminal: Array) -> Constraint:

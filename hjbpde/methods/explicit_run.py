@@ -25,6 +25,7 @@ from ..report import Report
 from ..schemes import Upwind
 from ..timed_solution import TimedSolution
 from .explicit import Constraint, ExplicitMarching, Marched, Tube, march_explicit
+from .filtering import Filtered
 from .game import Game, game_of, isaacs_gap
 
 Array = NDArray[np.float64]
@@ -44,13 +45,17 @@ def marches_explicitly(problem: ControlProblem, grid: Grid) -> bool:
     if problem.special - takes or problem.horizon is None:
         return False
     rules = {type(rule) for rule in problem.faces.values() if rule is not None}
-    steps = [grid.spacing(k)[1] for k in range(grid.dimension)]
     return (
         problem.diffusion is None
         and rules <= {Dirichlet, Reflecting, Extrapolate}
         and min(grid.shape) >= LEAST_NODES
-        and all(np.allclose(step, step[0], rtol=1e-9) for step in steps)
+        and _has_equal_steps(grid)
     )
+
+
+def _has_equal_steps(grid: Grid) -> bool:
+    steps = [grid.spacing(k)[1] for k in range(grid.dimension)]
+    return all(np.allclose(step, step[0], rtol=1e-9) for step in steps)
 
 
 def run_explicit(
@@ -68,7 +73,7 @@ def run_explicit(
     TimedSolution, or GameSolution where the problem has an adversary.
     """
     start = time.perf_counter()
-    coarser = _coarser(grid, method)
+    coarser = _coarser(grid)
     # Every date ends a step, so that the bound there acts on V at the date.
     times = np.union1d(outputs, problem.dates)
     plan = Plan(method, outputs, times, checkpoint, parts=2 ** len(coarser))
@@ -284,16 +289,17 @@ def _on_nodes(function: Any, nodes: Array, field: str) -> Array:
     return np.ascontiguousarray(values)
 
 
-def _coarser(grid: Grid, method: ExplicitMarching) -> list[Grid]:
+def _coarser(grid: Grid) -> list[Grid]:
     """Up to two grids of half the nodes, from coarse to fine."""
     grids: list[Grid] = []
-    shape = grid.shape
+    shape, equal = grid.shape, _has_equal_steps(grid)
     for _ in range(2):
-        shape = tuple((n + 1) // 2 for n in shape)
+        # At least twice the cells' width, so that two joined steps are stable.
+        halved = zip(shape, grid.periodic, strict=True)
+        shape = tuple(n // 2 if around else (n + 1) // 2 for n, around in halved)
         if min(shape) < LEAST_NODES:
             break
-        uniform = method.scheme.order > 1
-        one = Grid(grid.domain, shape) if uniform else (grids or [grid])[0].coarsened()
+        one = Grid(grid.domain, shape) if equal else (grids or [grid])[0].coarsened()
         grids.insert(0, one)
     return grids
 
@@ -363,7 +369,7 @@ def _controls(
     own, other, gap = [], [], 0.0
     for i, t in enumerate(marched.times):
         V = marched.values[i]
-        one_sided = OneSided.on(grid, method.scheme, End.LINEAR, V)
+        one_sided = OneSided.on(grid, method.reconstruction, End.LINEAR, V)
         one_sided.fill(np.ascontiguousarray(V).ravel(), minus, plus)
         p = 0.5 * (minus + plus)
         a, b = game.hamiltonian.at(float(t)).extremal(p)
@@ -407,7 +413,10 @@ def _report(
     order: float | None,
     dates: tuple[float, ...],
 ) -> Report:
-    scheme, numerical = type(method.scheme).__name__, type(method.hamiltonian).__name__
+    scheme = type(method.reconstruction).__name__
+    filtered = isinstance(method.scheme, Filtered)
+    scheme = f"filtered {scheme}" if filtered else scheme
+    numerical = type(method.hamiltonian).__name__
     return Report(
         status="converged",
         method=f"explicit marching, {scheme}, {numerical}, SSP-RK{method.stages}",
@@ -421,5 +430,6 @@ def _report(
             "steps": marched.steps,
             "dt": list(marched.dt),
             "speeds": marched.speeds.tolist(),
+            **({"filtered": marched.filtered} if filtered else {}),
         },
     )

@@ -163,6 +163,11 @@ GAMES = {
         41,
         hjb.ExplicitMarching(scheme=hjb.ENO2(), stages=2),
     ),
+    "filtered": (
+        lambda: hjb.catalogue.get("harmonic-oscillator"),
+        41,
+        hjb.ExplicitMarching(scheme=hjb.Filtered()),
+    ),
 }
 
 

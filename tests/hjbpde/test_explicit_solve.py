@@ -68,6 +68,22 @@ def test_a_given_step_is_seen_by_the_bar():
         assert bar.max() < 20 * gap.max()
 
 
+def test_a_given_step_is_taken_on_axes_that_do_not_halve_evenly():
+    """An odd periodic axis: coarser grids have equal steps too, so none is short."""
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: a,
+        reward=lambda x, a: -0.5 * a[..., 0] ** 2,
+        controls=hjb.Box([-1.0], [1.0]),
+        domain=hjb.Box([-1.0], [1.0], periodic=(True,)),
+        horizon=0.2,
+        terminal=lambda x: abs(x[..., 0]),
+    )
+    # The largest stable step is h / 1 = 2 / 81.
+    method = hjb.ExplicitMarching(hjb.FirstOrder(), stages=1, step=0.99 * 2 / 81)
+    solution = solved(problem, 81, method, times=[0.0, 0.2])
+    assert solution.report.details["steps"] == 9  # eight, and what is left of .2
+
+
 def test_exact_values_of_the_catalogue_satisfy_their_equations():
     for name in ("hamilton-jacobi", "harmonic-oscillator"):
         problem = hjb.catalogue.get(name)
