@@ -138,7 +138,7 @@ class Collocation:
         faces += _periodic_pairs(problem, basis, n_face, rng)
         if problem.exit is not None:
             faces = [f for f in faces if len(f.points.x)]
-            faces.append(_exit_rows(problem, basis, n_face * 2 * box.dimension, rng))
+            faces.append(exit_rows(problem, basis, n_face * 2 * box.dimension, rng))
         ends = Ends.of(problem, held_out, rng)
         return cls(
             problem, x, tables, tables.values(), noise, held_out, tuple(faces), ends
@@ -257,9 +257,10 @@ def constrained_states(
     return np.concatenate([np.empty((0, problem.dimension)), *found])
 
 
-def _exit_rows(
+def exit_rows(
     problem: ControlProblem, basis: FeatureBasis, n: int, rng: np.random.Generator
 ) -> FaceTables:
+    """V = g at n states of an exit's surface."""
     x = exit_states(problem, n, rng)
     points = FacePoints(-1, 0.0, x)
     return FaceTables((-1, "exit"), points, basis.at(x), is_exit=True)

@@ -24,6 +24,7 @@ from ..outcome import GreedyPolicy, Outcome
 from ..start import Policy
 from ..time_state import TimedProblem
 from ..value_model import greedy_policy, hjb_residual, row_scale
+from .held_out import held_out_error
 from .stopping import learn_stopping
 
 Array = NDArray[np.float64]
@@ -51,6 +52,10 @@ class LeastSquares:
     1-D, 1e-9 in 2-D, 1e-5 in 4-D; in 10-D the gradient is 5 to 9 times closer than
     `linear_quadratic`, no more); no gain where V has kinks. Needs an admissible
     start: from another the equation has further smooth solutions, with residual zero.
+
+    The report estimates how far V may be off from the residual at new states
+    (`neural.evaluation.held_out`) and says where; a run that has settled but may be off
+    by more than 1e-2 of sup|V| is "not converged". Kinks and thin layers end so.
 
     Against limit cycles: after two policies without a smaller held-out residual, while
     V moves no less than before, every further policy is greedy for the mean of the
@@ -338,10 +343,13 @@ class _Run:
             "not converged": "stopped: policies cycle or ran out; best one kept",
             "diverged": "stopped: an iterate was not finite; last good one kept",
         }[self.status]
+        off = held_out_error(self.problem, self.best)
+        settled = self.status in ("converged", "stagnated")
         checks = (
             f"start: {words}",
             f"{stop} (last change {last['value_change']:.1e}, policy "
             f"{last['policy_change']:.1e})",
+            str(off) if off.is_small else f"{off}; {off.remedy}",
             *self._words_on_damping(),
             self._words_on_faces(),
             "a small residual is no error bar: compare with a grid "
@@ -351,11 +359,16 @@ class _Run:
         return Outcome(
             model=self.best,
             actor=None,
-            status=self.status,
+            status="not converged" if settled and not off.is_small else self.status,
             history=history,
             residuals=tuple(own),
             checks=checks,
             fallbacks=(self.fallback,) if self.fallback else (),
             seconds=seconds,
-            details={"features": n, "feature_scale": scale},
+            details={
+                "features": n,
+                "feature_scale": scale,
+                "error_estimate": off.size,
+                "error_at": list(off.place),
+            },
         )
