@@ -71,6 +71,10 @@ def _numbers(problem: ControlProblem) -> Iterator[Any]:
     for one in _held(problem, rng):
         yield from _functions(one, x, rng)
         yield from _data(one, x)
+        if one.jumps is not None:
+            jumps = one.jumps.displacements_at(x)
+            yield from (one.jumps.rate_at(x), jumps)
+            yield one.jumps.weights_at(x, jumps.shape[1])
         if one.impulse is not None:
             y = one.impulse.targets_from(x)
             yield from (y, one.impulse.costs(x, y))

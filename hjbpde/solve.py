@@ -68,7 +68,8 @@ def solve(
         Seconds after which the solve gives up.
     checkpoint : path, optional
         Where finished grids are kept, with a horizon also the steps of one under way;
-        an interrupted solve resumes there and ends with the same bits.
+        an interrupted solve resumes there and ends with the same bits. Semi-Lagrangian
+        schemes keep nothing and refuse it.
     strict : bool
         Raise NotConverged (carrying the solution) or return the solution as it is.
     progress : bool
@@ -94,13 +95,14 @@ def solve(
     check_fit(problem, grid, method)
     check_memory(grid, problem)
     if not isinstance(method, PolicyIteration):
-        _no_start(method, guess=guess, budget=budget)
-    if checkpoint is not None:
-        _check_keeps(problem, method)
+        why = "it starts from the terminal or exit data"
+        _refuse(method, why, guess=guess, budget=budget)
     if isinstance(method, Sweeping):
         method = method if tolerance is None else replace(method, tolerance=tolerance)
-        return _returned(run_sweeping(problem, grid, method), strict)
+        file = _file_at(checkpoint, problem, grid, method)
+        return _returned(run_sweeping(problem, grid, method, file), strict)
     if isinstance(method, SemiLagrangian):
+        _refuse(method, "nothing of such a solve is kept", checkpoint=checkpoint)
         method = method if tolerance is None else replace(method, tolerance=tolerance)
         if problem.horizon is not None:
             outputs = output_times(problem, times)
@@ -123,32 +125,13 @@ def solve(
     return _returned(runner(problem, grid, method, options), strict)
 
 
-def _no_start(method: Method, **given: Any) -> None:
-    """Refuse what only an iteration from a guess knows, rather than ignore it."""
+def _refuse(method: Method, why: str, **given: Any) -> None:
+    """Refuse options that mean nothing to a method, rather than ignore them."""
     for name, value in given.items():
         if value is not None:
             raise ProblemError(
-                f"solve: {name}= means nothing to hjb.{type(method).__name__}, which "
-                "starts from the terminal or exit data; leave it out."
-            )
-
-
-def _check_keeps(problem: ControlProblem, method: Method) -> None:
-    """Refuse a checkpoint where none is kept, rather than ignore it."""
-    short = {
-        "hjb.Sweeping": isinstance(method, Sweeping),
-        "hjb.SemiLagrangian": isinstance(method, SemiLagrangian),
-        "'adversary' and no horizon": problem.adversary is not None
-        and not problem.horizon,
-        "'modes' and no horizon": problem.modes is not None and not problem.horizon,
-        "'average'": problem.average,
-        "'jumps'": problem.jumps is not None,
-    }
-    for what, given in short.items():
-        if given:
-            raise ProblemError(
-                f"solve: checkpoint= is not taken with {what}: nothing of such a solve "
-                "is kept on the way; leave it out."
+                f"solve: {name}= means nothing to hjb.{type(method).__name__}: {why}; "
+                "leave it out."
             )
 
 

@@ -14,7 +14,9 @@ the limit carries no trace of eps, and the steps contract by eps / (eps + gap).
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,7 @@ from ..problem import ControlProblem
 from ..progress import bar_over
 from ..tabulate import QuadraticTables, Tables, tabulate
 from .inward import inward_start
+from .memory import recall_result, result_of
 from .nested import CLOSABLE, RunOptions, carry_slope
 from .policy_iteration import (
     EPS,
@@ -57,6 +60,21 @@ class AverageState:
     plain: Tables
     average: float
     rate: float
+
+    def memory(self) -> dict[str, Any]:
+        """A grid that is solved, for the checkpoint."""
+        numbers = np.array([self.average, self.rate])
+        return {**result_of(self.state), "average and rate": numbers}
+
+    @classmethod
+    def recalled(
+        cls, faces: Faces, tables: Tables, scheme: int, memory: Mapping[str, Any]
+    ) -> AverageState:
+        """A grid as `memory` left it."""
+        state = make_state(faces, tables, scheme)
+        assert not isinstance(state.tables, GameTables)
+        recall_result(state, memory)
+        return cls(state, state.tables, *memory["average and rate"].tolist())
 
     @property
     def residual(self) -> float:
@@ -151,6 +169,11 @@ def solve_average(
     shapes = [g.shape for g in grids]
     for i, _ in bar_over(range(len(grids)), shapes, options.progress, "solve"):
         faces, code = Faces.of(problem, grids[i]), method.scheme.code
+        page = options.page(grids[i])
+        kept = page.found()
+        if kept is not None:
+            found.append(AverageState.recalled(faces, nested[i], code, kept))
+            continue
         if found:
             one = _finer(found[-1], faces, nested[i], code)
         else:
@@ -162,6 +185,8 @@ def solve_average(
             4 if found else 30,
         )  # fmt: skip
         found.append(one)
+        if options.kept(one.state.status):
+            page.keep(one.memory, finished=True)
     return found
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from ..grid import Grid
 from ..linear import Rows
 from ..tabulate import QuadraticTables, Tables
+from .memory import recall_result, result_of
 from .policy_iteration import residual_of, round_off_floor
 from .state import GridState
 
@@ -26,6 +29,35 @@ class ModedState:
     rho: float
     bounds: list[float] = field(default_factory=list)
     status: str = ""
+    gains: Array | None = None
+    """What the other modes added to the payoffs last, (K, N)."""
+
+    def memory(self) -> dict[str, Any]:
+        """A grid that is solved, for the checkpoint."""
+        out: dict[str, Any] = {
+            f"mode {k}.{name}": values
+            for k, state in enumerate(self.states)
+            for name, values in result_of(state).items()
+        }
+        out |= {"bounds": np.array(self.bounds), "status": np.array(self.status)}
+        return out if self.gains is None else {**out, "gains": self.gains}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """The inverse of `memory`, for modes that have just been made."""
+        for k, state in enumerate(self.states):
+            own = f"mode {k}."
+            recall_result(
+                state,
+                {n.removeprefix(own): memory[n] for n in memory if n.startswith(own)},
+            )
+        self.bounds, self.status = memory["bounds"].tolist(), str(memory["status"])
+        if "gains" in memory:
+            self._gain(memory["gains"])
+
+    def _gain(self, gains: Array) -> None:
+        self.gains = gains
+        for k, state in enumerate(self.states):
+            state.tables = _gaining(self.plain[k], gains[k])
 
     @property
     def grid(self) -> Grid:
@@ -60,9 +92,8 @@ class ModedState:
         out, rows = np.empty((len(self.states), self.grid.size)), []
         for state in self.states:
             state.faces.set_fixed(state.V)
-        gains = self.coupling()
+        self._gain(self.coupling())
         for k, state in enumerate(self.states):
-            state.tables = _gaining(self.plain[k], gains[k])
             out[k], own = residual_of(state, scan, polish)
             rows.append(own)
         return out, rows

@@ -174,6 +174,12 @@ def solve_moded(
         if len(found) > 1:
             _foresee(moded, found[-2:])
         moded.rates = problem.modes.at(moded.grid.nodes().reshape(grids[i].size, -1))
+        page = options.page(grids[i])
+        kept = page.found()
+        if kept is not None:
+            moded.recall(kept)
+            found.append(moded)
+            continue
         if options.guess is not None and i == len(grids) - 1:
             for k, state in enumerate(moded.states):
                 first = options.guess
@@ -185,6 +191,8 @@ def solve_moded(
         if last or not quick:
             iterate_modes(moded, method.max_policies, options, effort)
         found.append(moded)
+        if options.kept(moded.status):
+            page.keep(moded.memory, finished=True)
     return found
 
 

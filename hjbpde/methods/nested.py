@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checkpoint import Checkpoint
+from ..checkpoint import Checkpoint, Page
 from ..errors import ProblemError
 from ..faces import FaceNodes, Faces
 from ..game_tables import GameTables
@@ -48,6 +48,16 @@ class RunOptions:
     deadline: float = np.inf
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     progress: bool = False
+    part: str = ""
+    """What is solved beside the problem itself: the first word of its pages."""
+
+    def page(self, grid: Grid) -> Page:
+        """Where a grid that is solved is kept."""
+        return self.checkpoint.page(f"{self.part}{grid.shape}")
+
+    def kept(self, status: str) -> bool:
+        """Whether a grid that ended so is worth keeping: time did not end it."""
+        return status != "not converged" or time.monotonic() <= self.deadline
 
     @classmethod
     def of(
@@ -105,7 +115,7 @@ def solve_nested(
         state = make_state(faces, nested[i], method.scheme.code, V, a)
         set_obstacles(problem, state)
         states.append(state)
-        page = options.checkpoint.page(f"{grids[i].shape}")
+        page = options.page(grids[i])
         kept = page.found()
         if kept is not None:
             recall_result(state, kept)
@@ -117,7 +127,7 @@ def solve_nested(
             inward_start(state)
         solver.settle(state, method, options, first=i == 0)
         watch_inverse(state)
-        if state.status == "not converged" and time.monotonic() > options.deadline:
+        if not options.kept(state.status):
             break
         page.keep(partial(_result, state, solver), finished=True)
     return _reaching(states, grids, nested, problem, method)

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..boundary import Extrapolate, StateConstraint
-from ..checkpoint import Checkpoint
 from ..closure import target_slopes
 from ..defect import HighOrder
 from ..errors import MethodMismatch, NotConverged
@@ -105,10 +104,9 @@ def _other_value(
     """The value of the monotone scheme with the adversary's choice first, (*shape)."""
     turned = swapped(problem)
     tables = tabulate_game(turned, grid, Faces.of(turned, grid))
-    options = replace(options, guess=None, checkpoint=Checkpoint())
-    last = solve_nested(turned, grid, tables, method, options, Settling(settle_game))[
-        -1
-    ]
+    options = replace(options, guess=None, part="swapped ")
+    solver = Settling(settle_game)
+    last = solve_nested(turned, grid, tables, method, options, solver)[-1]
     if last.status == "not converged":
         raise NotConverged(
             "the game as written is solved, but not the one with the order of play "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checkpoint import Checkpoint
 from ..error_bar import NESTED_SAFETY, neighbour_maximum, nested_estimate
 from ..errors import MethodMismatch, ProblemError
 from ..greedy import greedy_control
@@ -35,8 +36,10 @@ from .target import Target, target_of
 Array = NDArray[np.float64]
 
 
-def run_sweeping(problem: ControlProblem, grid: Grid, method: Sweeping) -> GridSolution:
-    """Sweep on up to three nested grids and bound the error.
+def run_sweeping(
+    problem: ControlProblem, grid: Grid, method: Sweeping, checkpoint: Checkpoint
+) -> GridSolution:
+    """Sweep on up to three nested grids, each kept, and bound the error.
 
     Raises
     ------
@@ -51,10 +54,15 @@ def run_sweeping(problem: ControlProblem, grid: Grid, method: Sweeping) -> GridS
     ball = isotropy(problem, grid)
     grids = _nested(grid)
     targets = [target_of(problem, one) for one in grids]
-    swept = [
-        _on(problem, one, method, ball, target)
-        for one, target in zip(grids, targets, strict=True)
-    ]
+    swept = []
+    for one, target in zip(grids, targets, strict=True):
+        page = checkpoint.page(f"{one.shape}")
+        kept = page.found()
+        if kept is not None:
+            swept.append(Swept.recalled(kept))
+            continue
+        swept.append(_on(problem, one, method, ball, target))
+        page.keep(swept[-1].memory, finished=True)
     spent, target = time.perf_counter() - start, targets[-1]
     fine = swept[-1]
     order = method.order if ball is not None else 1

@@ -7,7 +7,7 @@ velocities form a ball of radius c(x) this is the eikonal equation ``c |grad V| 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,19 @@ class Swept:
     changes: tuple[float, ...]
     converged: bool
     best: NDArray[np.int64] | None = None
+
+    def memory(self) -> dict[str, NDArray[Any]]:
+        """For the checkpoint."""
+        changes, converged = np.array(self.changes), np.array(self.converged)
+        out = {"value": self.value, "changes": changes, "converged": converged}
+        return out if self.best is None else {**out, "best": self.best}
+
+    @classmethod
+    def recalled(cls, memory: Mapping[str, NDArray[Any]]) -> Swept:
+        """As `memory` left it."""
+        changes = tuple(memory["changes"].tolist())
+        best = memory.get("best")
+        return cls(memory["value"], changes, bool(memory["converged"]), best)
 
 
 @dataclass(eq=False)

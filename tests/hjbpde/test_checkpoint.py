@@ -92,18 +92,25 @@ def vars_of(problem):
     return {f: getattr(problem, f) for f in problem.__dataclass_fields__}
 
 
+ANSWERS = (
+    *("value", "control", "error_bar", "stopping", "average"),
+    *("adversary_control", "swapped_value"),
+)
+
+
 def same_bits(one, two):
-    """Value, control, bar, and stops where there are any."""
-    names = ("value", "control", "error_bar", "stopping", "adversary_control")
-    for name in names:
+    """Of all answers that there are."""
+    for name in ANSWERS:
         a, b = getattr(one, name, None), getattr(two, name, None)
         assert (a is None) == (b is None)
+        a, b = (None, None) if a is None else (np.asarray(a), np.asarray(b))
         assert a is None or a.tobytes() == b.tobytes(), name
 
 
 IMPLICIT = {
     "European call": lambda: (hjb.catalogue.get("european-call"), 33),
     "American put": lambda: (hjb.catalogue.get("american-put"), 33),
+    "jumps": lambda: (jumping(horizon=1.0, terminal=lambda x: abs(x[..., 0])), 33),
     "dates": lambda: (hjb.catalogue.get("bermudan-put", dates=3), 33),
     "moving data": lambda: (moving(), 33),
     "artificial faces": lambda: (plane(), (17, 13)),
@@ -228,6 +235,83 @@ def test_killed_policies_end_with_the_same_bits(name, tmp_path, killed, counted)
     assert len(calls) == 1
 
 
+def long_run(boundary=None):
+    return hjb.ControlProblem(
+        drift=lambda x, a: a - 0.5 * x,
+        diffusion=0.5,
+        cost=lambda x, a: x[..., 0] ** 2 + 0.5 * a[..., 0] ** 2,
+        controls=hjb.Box([-1.0], [1.0]),
+        domain=hjb.Box([-1.0], [1.0]),
+        boundary=boundary,
+        average=True,
+    )
+
+
+def jumping(**fields):
+    return hjb.ControlProblem(
+        drift=lambda x, a: a,
+        diffusion=0.3,
+        cost=lambda x, a: x[..., 0] ** 2 + 0.5 * a[..., 0] ** 2,
+        controls=hjb.Box([-1.0], [1.0]),
+        domain=hjb.Box([-1.0], [1.0]),
+        boundary=hjb.Reflecting(),
+        discount=0.4,
+        jumps=hjb.Jumps(0.7, [[0.3], [-0.5]], [0.4, 0.6]),
+        **fields,
+    )
+
+
+def doubtful():
+    """A game in which the order of play matters, so that both orders are solved."""
+    return hjb.ControlProblem(
+        drift=lambda x, a, b: 0.5 * a * b,
+        diffusion=0.3,
+        reward=lambda x, a, b: x[..., 0] * a[..., 0] * b[..., 0] - x[..., 0] ** 2,
+        controls=hjb.Finite([[-1.0], [1.0]]),
+        adversary=hjb.Finite([[-1.0], [1.0]]),
+        domain=hjb.Box([-1.0], [1.0]),
+        boundary=hjb.Reflecting(),
+        discount=0.5,
+    )
+
+
+def catalogued(name, **parameters):
+    return lambda: hjb.catalogue.get(name, **parameters)
+
+
+BY_GRIDS = {
+    "average": (lambda: long_run(hjb.Reflecting()), 65),
+    "average, artificial faces": (long_run, 65),
+    "two incomes": (catalogued("consumption-saving"), 400),
+    "jumps": (jumping, 65),
+    "a game in either order": (doubtful, 65),
+    "eikonal": (catalogued("eikonal"), (41, 41)),
+    "arcs": (catalogued("zermelo"), (33, 33)),
+    "policies": (catalogued("manufactured", dimension=2), 33),
+}
+
+
+@pytest.mark.parametrize("name", BY_GRIDS)
+def test_grids_that_are_kept_are_not_solved_again(name, tmp_path, killed, counted):
+    """Killed before the first grid is written, half way, and before the last one."""
+    build, shape = BY_GRIDS[name]
+    whole = hjb.solve(build(), shape)
+    calls = counted(files.Checkpoint, "keep")
+    hjb.solve(build(), shape, checkpoint=tmp_path / "whole")
+    total = len(calls)
+    assert total >= 3
+    for done in (0, total // 2, total - 1):
+        path = tmp_path / f"{done}"
+        with killed(files.Checkpoint, "keep", done):
+            hjb.solve(build(), shape, checkpoint=path)
+        calls.clear()
+        same_bits(whole, hjb.solve(build(), shape, checkpoint=path))
+        assert len(calls) == total - done
+    calls.clear()
+    same_bits(whole, hjb.solve(build(), shape, checkpoint=path))
+    assert not calls
+
+
 def test_a_file_of_another_solve_is_refused(tmp_path):
     path, more_steps = tmp_path / "file", hjb.Marching(steps=7, levels=2)
     call = hjb.catalogue.get("european-call")
@@ -276,22 +360,10 @@ def test_every_field_tells_problems_apart(name):
     assert not Fingerprint.of(problem).matches(other)
 
 
-def test_solves_that_keep_nothing_refuse_a_checkpoint(tmp_path):
-    path = tmp_path / "file"
-    for name in ("eikonal", "consumption-saving"):
-        with pytest.raises(hjb.ProblemError, match="checkpoint= is not taken"):
-            hjb.solve(hjb.catalogue.get(name), checkpoint=path)
-    long_run = hjb.ControlProblem(
-        drift=lambda x, a: a,
-        diffusion=0.5,
-        cost=lambda x, a: x[..., 0] ** 2 + 0.5 * a[..., 0] ** 2,
-        controls=hjb.Box([-1.0], [1.0]),
-        domain=hjb.Box([-1.0], [1.0]),
-        boundary=hjb.Reflecting(),
-        average=True,
-    )
-    with pytest.raises(hjb.ProblemError, match="checkpoint= is not taken"):
-        hjb.solve(long_run, 33, checkpoint=path)
+def test_a_method_that_keeps_nothing_refuses_a_checkpoint(tmp_path):
+    path, method = tmp_path / "file", hjb.SemiLagrangian()
+    with pytest.raises(hjb.ProblemError, match="checkpoint= means nothing to hjb.Semi"):
+        hjb.solve(hjb.catalogue.get("manufactured"), 17, method, checkpoint=path)
     assert not path.exists()
 
 
