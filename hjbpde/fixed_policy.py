@@ -70,7 +70,7 @@ def march_beside(
     NotConverged
         A step whose value cannot be found.
     """
-    problem.require_only("march_beside", "horizon", "exit", "stop")
+    problem.require_only("march_beside", "horizon", "exit", "stop", "jumps")
     if problem.horizon is None:
         raise MethodMismatch("march_beside needs a horizon; hjb.evaluate does not.")
     outputs, horizon = output_times(problem, times), float(problem.horizon)
@@ -127,6 +127,7 @@ def _follow(
     flat = a.reshape(own.grid.size, m)
     tables = fixed_policy_tables(now, own.grid, own.faces, flat)
     hold_inside(own.grid, own.faces, tables.f0, flat)
+    tables = tables.on(own.faces, best.known_jumps())
     source = rate * own.V.ravel()
     own.tables = replace(tables, rho=tables.rho - 1.0 + rate, r0=tables.r0 + source)
     own.least, own.most = _held(best.state, stops)

@@ -17,7 +17,7 @@ from .candidate import Subject
 
 Array = NDArray[np.float64]
 
-TAKES = ("horizon", "exit", "stop")
+TAKES = ("horizon", "exit", "stop", "jumps")
 """Special fields of problems that can be judged."""
 DEFAULT_BUDGET = 60.0
 DEFAULT_SHAPE = {1: 401, 2: 101, 3: 33, 4: 17}

@@ -10,6 +10,7 @@ from hjbpde.greedy import greedy_control
 
 from .candidate import CURVE_STEP, Subject
 from .differences import first_derivatives
+from .jumps import jump_part
 from .reference import Instant
 
 Array = NDArray[np.float64]
@@ -88,7 +89,7 @@ def value_residual(subject: Subject, instant: Instant, x: Array) -> Array:
     V, rate = now.value(x), rate_of(problem, x, a)
     rho = np.asarray(problem.discount_at(x))
     left = rho * V - hamiltonian(problem, x, a, p, curve)
-    left = left - mixed_part(now, x, a)
+    left = left - mixed_part(now, x, a) - jump_part(now, x)
     if instant.time is not None:
         left = left - _time_derivative(subject, x, instant.time)
     residual = left / rate

@@ -76,7 +76,7 @@ class Stepper:
             bad = np.argwhere(~np.isfinite(terminal))[0]
             raise ProblemError(f"'terminal' is not finite at x = {nodes[tuple(bad)]}.")
         if before is not None and problem.jumps is not None:
-            known = before._known_jumps()
+            known = before.known_jumps()
             tables = tables.on(faces, None if known is None else known.on(faces))
         state = make_state(faces, tables, scheme.code, terminal.copy())
         set_obstacles(problem, state, problem.stops_at(end_of(problem)))
@@ -116,7 +116,7 @@ class Stepper:
         if tables is None:
             now = self.problem.slice_at(t, 1.0)
             tables = tables_of(now, self.grid, state.faces)
-            tables = tables.on(state.faces, self._known_jumps())
+            tables = tables.on(state.faces, self.known_jumps())
         source = rate * state.V.ravel()
         if self.bent and state.off_axes is not None:
             source = source + state.off_axes.miss(state.V)
@@ -152,7 +152,7 @@ class Stepper:
                 "hjb.Upwind(), or a smaller domain."
             )
 
-    def _known_jumps(self) -> JumpRates | None:
+    def known_jumps(self) -> JumpRates | None:
         """The jumps of the last step, where they are those of every step."""
         off, jumps = self.state.off_axes, self.problem.jumps
         moving = jumps is None or jumps.depends_on_time

@@ -39,6 +39,32 @@ def test_the_best_policy_loses_nothing(name):
     assert np.abs(found.best - found.own).max() < 1e-8 * np.abs(found.best).max()
 
 
+OFF_AXES = {
+    "correlated noise": {"diffusion": np.array([[0.4, 0.0], [0.25, 0.3]])},
+    "jumps": {"jumps": hjb.Jumps(0.5, [[0.3, 0.0], [-0.2, 0.1]], [0.5, 0.5])},
+    "moving jumps": {"jumps": hjb.Jumps(lambda x, t: 0.3 + t, [[0.3, 0.2]], [1.0])},
+}
+
+
+@pytest.mark.parametrize("name", OFF_AXES)
+def test_rates_to_nodes_off_the_axes_are_felt_by_both(name):
+    fields = {"diffusion": 0.3, **OFF_AXES[name]}
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: a - 0.3 * x,
+        reward=lambda x, a: x[..., 0] * x[..., 1] - 0.5 * (a**2).sum(-1),
+        controls=hjb.Box([-1.0, -1.0], [1.0, 1.0]),
+        domain=hjb.Box([-1.0, -1.0], [1.0, 1.0]),
+        boundary=hjb.Reflecting(),
+        discount=0.1,
+        horizon=1.0,
+        terminal=lambda x: x[..., 0] * x[..., 1],
+        **fields,
+    )
+    grid = hjb.Grid(problem.domain, (17, 15))
+    found = march_beside(problem, grid, lambda t, a, s: (a, s), np.array([0.0]), 16)
+    assert np.abs(found.best - found.own).max() < 1e-8 * np.abs(found.best).max()
+
+
 def test_a_constant_volatility_is_worth_what_black_and_scholes_say():
     """A call at sigma = .2 (Black and Scholes 1973, equation 13), first order."""
     call = hjb.catalogue.get("european-call", sigma=0.2)
