@@ -6,7 +6,12 @@ second-order target moves it up. `collapse` fits one network, with one budget, t
 *exact* Q_dt = V + dt q: its maximiser is lost as dt -> 0, because the advantage sinks
 below the fitting error, while the same network fitted to q keeps it. The loss is one
 of approximation: in the exact quadratic class plain Q and little-q agree.
+
+Run as a command it prints both studies and draws them (docs/images/q_learning_dt.png).
 """
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +24,10 @@ problem = hjb.catalogue.get("lqr")
 assert problem.exact is not None and problem.exact.control is not None
 K = float(-problem.exact.control(np.ones((1, 1)))[0, 0])
 P = 0.1 * K
-STEPS = (0.2, 0.1, 0.05, 0.02, 0.005)
+STEPS = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
+COLLAPSING = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+SEEDS = 20
+Rows = list[tuple[float, float]]
 
 
 def spread_over_seeds(order: int, dt: float, seeds: int) -> tuple[float, float]:
@@ -34,7 +42,7 @@ def spread_over_seeds(order: int, dt: float, seeds: int) -> tuple[float, float]:
     return float(error.mean()), float(error.std())
 
 
-def study(order: int, seeds: int) -> tuple[list[tuple[float, float]], float]:
+def study(order: int, seeds: int) -> tuple[Rows, float]:
     """(bias, spread) at every dt, and the dt of the smallest |bias| + spread."""
     rows = [spread_over_seeds(order, dt, seeds) for dt in STEPS]
     totals = [abs(bias) + spread for bias, spread in rows]
@@ -74,17 +82,74 @@ def judged(method: neural.QLearning) -> verification.Verdict:
     return verification.cross_check(policy, hjb.solve(problem, 201), region=region)
 
 
+def draw_gains(axes: Any, order: int, rows: Rows, best: float) -> None:
+    """|bias| and spread of the gain against dt, a star at the best dt.
+
+    Markers are hollow where the bias is within two standard errors of 0.
+    """
+    colour, marker = {1: ("#D55E00", "o"), 2: ("#0072B2", "s")}[order]
+    bias, spread = np.abs(100.0 * np.array(rows)).T
+    style = {"color": colour, "marker": marker, "markersize": 6}
+    axes.loglog(STEPS, bias, label=f"order {order}: |bias|", **style)
+    unsure = np.where(bias < 2.0 * spread / np.sqrt(SEEDS), bias, np.nan)
+    axes.loglog(STEPS, unsure, linestyle="none", markerfacecolor="white", **style)
+    axes.loglog(STEPS, spread, "--", color=colour, label=f"order {order}: spread")
+    total = (bias + spread)[STEPS.index(best)]
+    label = f"order {order}: |bias| + spread at the best dt, {best:g}"
+    axes.plot(
+        best, total, "*", color=colour, ms=15, mec="black", ls="none", label=label
+    )
+
+
+def draw_collapse(axes: Any, errors: list[float], alone: float) -> None:
+    """The plain Q-function's policy error against dt, and that of q alone."""
+    label = "fitted to Q = V + dt q"
+    axes.loglog(
+        COLLAPSING, 100.0 * np.array(errors), "D-", color="#000000", label=label
+    )
+    axes.axhline(100.0 * alone, ls="-.", color="#009E73", label="fitted to q alone")
+
+
+def picture(
+    studies: dict[int, tuple[Rows, float]], errors: list[float], q: float
+) -> Any:
+    """Both studies, log-log, in colours that the colour-blind tell apart."""
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11.0, 4.6), layout="tight")
+    for order, (rows, best) in studies.items():
+        draw_gains(left, order, rows, best)
+    hollow = "hollow: bias within 2 standard errors of 0"
+    left.plot([], [], "o", color="black", mfc="white", label=hollow)
+    left.set_ylim(top=500.0)
+    left.set_ylabel("error of the gain K, % of the Riccati gain")
+    left.set_title(f"Little-q from 20 000 transitions, {SEEDS} seeds")
+    draw_collapse(right, errors, q)
+    right.set_ylabel("error of the policy, % of its size (L2)")
+    right.set_title("One network, one budget: the plain Q-function collapses")
+    for axes in (left, right):
+        axes.set_xlabel("time step dt, in the problem's units of time")
+        axes.grid(True, which="major", alpha=0.4)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.legend(fontsize=8, loc="upper left" if axes is left else "upper right")
+    return figure
+
+
 verdict = judged(neural.QLearning())
 
 if __name__ == "__main__":
-    for order in (1, 2):
-        rows, best = study(order, 20)
+    studies = {order: study(order, SEEDS) for order in (1, 2)}
+    for order, (rows, best) in studies.items():
         for dt, (bias, spread) in zip(STEPS, rows, strict=True):
             print(f"order {order}  dt {dt:<6} bias {bias:+.2%}  spread {spread:.2%}")
         print(f"order {order}  best dt {best}")
-    for dt in (1.0, 0.1, 0.01, 0.001):
-        print(f"plain Q_dt, network, dt {dt:<6} policy error {collapse(dt):.1%}")
-    print(f"little q, same network          policy error {collapse(None):.1%}")
+    errors, alone = [collapse(dt) for dt in COLLAPSING], collapse(None)
+    for dt, error in zip(COLLAPSING, errors, strict=True):
+        print(f"plain Q_dt, network, dt {dt:<6} policy error {error:.1%}")
+    print(f"little q, same network          policy error {alone:.1%}")
+    folder = Path(__file__).resolve().parents[1] / "docs" / "images"
+    picture(studies, errors, alone).savefig(folder / "q_learning_dt.png", dpi=110)
     print(verdict)
     networks = neural.QLearning(neural.LittleQ(2, neural.QNetworks()))
     print("networks:", judged(networks))
