@@ -13,6 +13,7 @@ from hjbpde.errors import ProblemError
 from hjbpde.problem import ControlProblem
 from hjbpde.sets import Box
 
+from .evaluation.held_out import PROMISED
 from .stopping_payoff import Payoffs
 from .symptoms import Evidence, look
 
@@ -136,13 +137,13 @@ def _of_status(report: Any) -> list[Finding]:
     if report is None or report.status in ("converged", "stagnated"):
         return []
     last = f", last change {report.residuals[-1]:.2g}" if report.residuals else ""
-    return [
-        Finding(
-            "not converged",
-            f"the run ended {report.status!r} after {report.iterations} rounds{last}",
-            "more rounds or a smaller learning rate; after 'diverged' another start",
-        )
-    ]
+    seen = f"the run ended {report.status!r} after {report.iterations} rounds{last}"
+    remedy = "more rounds or a smaller learning rate; after 'diverged' another start"
+    off = report.details.get("error_estimate", 0.0)
+    if off > PROMISED:
+        seen += f"; at new states V may be off by {off:.2g} of sup|V|"
+        remedy = "more features, or a grid (hjbpde.solve): kinks and thin layers"
+    return [Finding("not converged", seen, remedy)]
 
 
 def _of_gradients(details: Mapping[str, Any]) -> list[Finding]:

@@ -110,6 +110,9 @@ def test_a_layer_too_thin_to_fit_is_named_with_its_face():
     assert learned.report.status == "not converged"
     assert "face (0, 'low')" in str(learned.report)
     assert "hjbpde.solve" in str(learned.report)
+    (finding,) = neural.diagnose(learned, show=False).findings
+    assert finding.name == "not converged"
+    assert "hjbpde.solve" in finding.remedy
 
 
 def test_a_layer_that_features_resolve_is_no_finding():
