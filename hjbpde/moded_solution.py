@@ -40,6 +40,9 @@ class ModedSolution(GridSolution):
         """Number of modes K."""
         return len(self.value)
 
+    def _labels(self) -> dict[str, NDArray[Any]]:
+        return {"mode": np.arange(self.n_modes), **super()._labels()}
+
     def mode(self, k: int) -> GridSolution:
         """The solution in mode k; its problem is discounted by the rate of leaving.
 

@@ -35,6 +35,11 @@ LABEL = "hjbpde solution"
 GRADIENT_SAFETY = 1.5
 SWITCH = 0.25
 """Share of the control's range beyond which neighbours count as a switch."""
+ON_NODES = (
+    *("value", "error_bar", "control", "adversary_control"),
+    *("stopping", "target", "swapped_value"),
+)
+"""Answers that a kind of solution may have on every node."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,19 +322,25 @@ class GridSolution:
         }
         return arrays, header
 
+    def _labels(self) -> dict[str, NDArray[Any]]:
+        """The axes of `value`, in their order, and the places along them."""
+        return {f"x{k}": axis for k, axis in enumerate(self.grid.axes)}
+
     def to_xarray(self) -> Any:
-        """value, error_bar and control as an xarray Dataset (if installed)."""
+        """All answers on the nodes as an xarray Dataset (if installed).
+
+        Axes are `time` and `mode` where there are any, then `x0`, `x1` and so on;
+        controls have one more, e.g. `control_index`.
+        """
         import xarray  # optional: a convenience for those who have it
 
-        names = [f"x{k}" for k in range(self.grid.dimension)]
-        return xarray.Dataset(
-            {
-                "value": (names, self.value),
-                "error_bar": (names, self.error_bar),
-                "control": ([*names, "control_index"], self.control),
-            },
-            coords=dict(zip(names, self.grid.axes, strict=True)),
-        )
+        labels, found = self._labels(), {}
+        for name in ON_NODES:
+            values = getattr(self, name, None)
+            if values is not None:
+                one_more = [f"{name}_index"] if values.ndim > len(labels) else []
+                found[name] = ([*labels, *one_more], values)
+        return xarray.Dataset(found, coords=labels)
 
     def plot(self) -> Any:
         """A figure: value with its bar, control, error bar."""

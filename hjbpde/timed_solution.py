@@ -33,6 +33,9 @@ class TimedSolution(GridSolution):
 
     times: Array = field(default_factory=lambda: np.zeros(0))
 
+    def _labels(self) -> dict[str, NDArray[Any]]:
+        return {"time": self.times, **super()._labels()}
+
     def at(self, t: float) -> GridSolution:
         """The solution at time t, linear between the times kept."""
         return self._snapshot(t, GridSolution)

@@ -1,7 +1,9 @@
 """What follows from a solution: evaluators, density, paths, files, and its report."""
 
 import pickle
+import sys
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -344,3 +346,32 @@ def test_the_solver_never_reads_the_exact_answer():
         assert np.array_equal(one.value, two.value)
         assert np.array_equal(one.error_bar, two.error_bar)
         assert np.array_equal(one.control, two.control)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "axes"),
+    [
+        ("lqr", 17, ["x0"]),
+        ("american-put", 33, ["time", "x0"]),
+        ("consumption-saving", 50, ["mode", "x0"]),
+        ("regime-switching-call", 31, ["time", "mode", "x0"]),
+        ("robust-lqr", 33, ["x0"]),
+        ("cash-management", 33, ["x0"]),
+    ],
+)
+def test_labelled_arrays_name_every_axis(name, shape, axes, monkeypatch):
+    """By a stand-in for xarray.Dataset, which refuses axes that do not fit too."""
+
+    def dataset(variables, coords):
+        for names, values in variables.values():
+            assert len(names) == values.ndim
+            for one, length in zip(names, values.shape, strict=True):
+                assert one.endswith("_index") or len(coords[one]) == length
+        return variables
+
+    monkeypatch.setitem(sys.modules, "xarray", SimpleNamespace(Dataset=dataset))
+    solution = hjb.solve(hjb.catalogue.get(name), shape)
+    found = solution.to_xarray()
+    assert found["value"] == (axes, solution.value)
+    assert ("stopping" in found) == (solution.stopping is not None)
+    assert found["control"][0] == [*axes, "control_index"]
