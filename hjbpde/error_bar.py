@@ -147,18 +147,23 @@ def truncation_bar(state: GridState, V: Array) -> Array:
     if state.off_axes is not None:
         none = [np.zeros_like(push) for push in response.pushes]
         beyond = response.to(none, state.off_axes.miss(V))
-    return closure_bar(response, state.faces, V, beyond)
+    return closure_bar(response, slopes_missed(state.faces, V), V, beyond)
+
+
+def slopes_missed(faces: Faces, V: Array) -> list[Array]:
+    """How wrong the slopes at artificial faces can be, by what is known inside."""
+    grid = faces.grid
+    return [_line_maximum(slope_error(grid, face, V)) for face in faces.artificial]
 
 
 def closure_bar(
-    response: SlopeResponse, faces: Faces, V: Array, beyond: Array | None = None
+    response: SlopeResponse, miss: list[Array], V: Array, beyond: Array | None = None
 ) -> Array:
     """The same for any scheme that tells what errors of the slopes do to its V.
 
-    `beyond` (*shape) is how far V is moved by what else is wrong beyond the faces.
+    `miss` are these errors, `beyond` (*shape) how far V is moved by what else is wrong
+    beyond the faces.
     """
-    grid = faces.grid
-    miss = [_line_maximum(slope_error(grid, face, V)) for face in faces.artificial]
     total = part = response.to(miss) + (0.0 if beyond is None else beyond)
     share = 0.0
     for _ in range(SERIES):

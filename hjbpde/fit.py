@@ -30,7 +30,7 @@ TAKES: dict[type, frozenset[str]] = {
     ),
     Sweeping: frozenset({"exit"}),
     ExplicitMarching: frozenset({"horizon", "stop", "dates", "adversary"}),
-    SemiLagrangian: frozenset({"horizon", "exit", "stop", "dates"}),
+    SemiLagrangian: frozenset({"horizon", "exit", "stop", "dates", "modes"}),
 }
 """Special fields of a problem that a method takes."""
 NEEDS: dict[type, frozenset[str]] = {

@@ -12,80 +12,109 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..error_bar import ErrorBar, closure_bar, nested_estimate
+from ..error_bar import ErrorBar, closure_bar, nested_estimate, slopes_missed
 from ..face_response import slopes_returned
 from ..methods.bounds import region_mask
-from .level import Level, solve_rows
 from .lookahead import Lookahead
+from .system import System, solve_rows
 
 Array = NDArray[np.float64]
-SURFACE_SAFETY = 2.0
-"""Factor for linear readings where a surface cuts long branches anywhere: errors are
-then no smooth multiple of a power of h."""
+ROUGH_SAFETY = 2.0
+"""Factor for linear readings where a surface cuts long branches anywhere, or where
+modes are read elsewhere than branches end: errors of both may cancel on one grid, and
+are no smooth multiple of a power of h."""
 
 
 class StepResponse:
-    """The policy's own rows with the slopes at artificial faces as input."""
+    """The policies' own rows with the slopes at artificial faces as input.
 
-    def __init__(self, level: Level) -> None:
-        self.level = level
-        self.rows, _ = level.rows()
-        self.kept = [face.slope for face in level.faces.artificial]
-        self.own = level.look.step(level.a).gain
+    Slopes are those of all modes, one mode's after the other's; V is (K, *shape).
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.rows, _ = system.rows()
+        self.kept = [[f.slope for f in v.faces.artificial] for v in system.levels]
+        self.own = [level.look.step(level.a).gain for level in system.levels]
 
     def to(self, slopes: list[Any]) -> Array:
         """The shift of V for these errors of the outward slopes."""
-        level = self.level
-        moved = [kept + slope for kept, slope in zip(self.kept, slopes, strict=True)]
-        level.faces.set_slopes(moved)
-        rhs = np.zeros(level.grid.size)
-        pushed = level.look.step(level.a).gain - self.own
-        if level.settled is not None:
-            pushed[np.isfinite(level.settled)] = 0.0
-        rhs[level.look.free] = pushed
-        level.faces.set_slopes(self.kept)
+        parts, given = [], iter(slopes)
+        for level, kept, own in zip(
+            self.system.levels, self.kept, self.own, strict=True
+        ):
+            level.faces.set_slopes([slope + next(given) for slope in kept])
+            pushed = level.look.step(level.a).gain - own
+            level.faces.set_slopes(kept)
+            if level.settled is not None:
+                pushed[np.isfinite(level.settled)] = 0.0
+            rhs = np.zeros(level.grid.size)
+            rhs[level.look.free] = pushed
+            parts.append(rhs)
+        rhs = np.concatenate(parts)
         shift, _ = solve_rows(self.rows, rhs, np.zeros_like(rhs))
-        return np.abs(shift).reshape(level.grid.shape)
+        return np.abs(shift).reshape(-1, *self.system.grid.shape)
 
     def returned(self, V: Array, z: Array) -> list[Array]:
         """The change of the continued slopes when V moves by z, absolute."""
-        return slopes_returned(self.level.faces, V, z)
+        levels = self.system.levels
+        parts = [
+            slopes_returned(level.faces, *pair)
+            for level, *pair in zip(levels, V, z, strict=True)
+        ]
+        return [slope for part in parts for slope in part]
 
 
-def truncation(level: Level) -> Array:
-    """How far wrong closures of artificial faces can move V, (*shape)."""
-    if not level.faces.artificial:
-        return np.zeros(level.grid.shape)
-    return closure_bar(StepResponse(level), level.faces, level.V)
+def truncation(system: System) -> Array:
+    """How far wrong closures of artificial faces can move V, (K, *shape)."""
+    V = system.V
+    if not any(level.faces.artificial for level in system.levels):
+        return np.zeros(V.shape)
+    missed = [slopes_missed(level.faces, level.V) for level in system.levels]
+    flat = [miss for part in missed for miss in part]
+    return closure_bar(StepResponse(system), flat, V)
 
 
-def surface_factor(look: Lookahead) -> float:
+def rough_factor(look: Lookahead) -> float:
     """What differences between grids are multiplied by."""
-    rough = look.surface is not None and look.lattice.width == 2
-    return SURFACE_SAFETY if rough else 1.0
+    mixed = look.surface is not None or look.switching is not None
+    return ROUGH_SAFETY if mixed and look.lattice.width == 2 else 1.0
 
 
-def bound(levels: list[Level], order: int) -> ErrorBar:
-    """The bar of the finest level's value, (*shape)."""
-    fine = levels[-1]
-    if any(level.status == "not converged" for level in levels):
-        unknown = np.full(fine.grid.shape, np.inf)
+def bound(systems: list[System], order: int) -> ErrorBar:
+    """The bar of the finest level's values, (K, *shape)."""
+    fine = systems[-1]
+    if any(system.status == "not converged" for system in systems):
+        unknown = np.full(fine.V.shape, np.inf)
         return ErrorBar(unknown, {}, None, ("no bar: the iteration did not converge",))
-    grids, values = [one.grid for one in levels], [one.V for one in levels]
-    found = nested_estimate(values, grids, float(order), unseen=1.0)
-    part = found.bar * surface_factor(fine.look)
-    if len(levels) < 2:
-        part = np.full(fine.grid.shape, fine.scale)
-    if fine.faces.fixed_mask is not None:
-        part = np.where(fine.faces.fixed_mask, 0.0, part)
-    cut, inner = truncation(fine), region_mask(fine)
+    found = [_discretisation(systems, k, order) for k in range(len(fine.levels))]
+    part = np.stack([one for one, _ in found])
+    orders = [seen for _, seen in found if seen is not None]
+    inner, cut = region_mask(fine.levels[0]), truncation(fine)
     rounding = float(64 * np.finfo(float).eps * fine.scale / fine.least_loss)
     parts = {
-        "discretisation": float(np.max(part[inner])),
-        "truncation": float(np.max(cut[inner])),
+        "discretisation": float(np.max(part[:, inner])),
+        "truncation": float(np.max(cut[:, inner])),
         "algebraic": fine.algebraic,
         "round-off": rounding,
     }
-    notes = () if found.order is not None else ("order not observed: too few grids",)
+    notes = () if orders else ("order not observed: too few grids",)
     total = part + cut + fine.algebraic + rounding
-    return ErrorBar(total, parts, found.order, notes)
+    return ErrorBar(total, parts, min(orders, default=None), notes)
+
+
+def _discretisation(
+    systems: list[System], mode: int, order: int
+) -> tuple[Array, float | None]:
+    """What steps and readings miss in one mode, (*shape), and the order seen."""
+    levels = [system.levels[mode] for system in systems]
+    fine = levels[-1]
+    if len(levels) < 2:
+        part, seen = np.full(fine.grid.shape, fine.scale), None
+    else:
+        grids, values = [one.grid for one in levels], [one.V for one in levels]
+        found = nested_estimate(values, grids, float(order), unseen=1.0)
+        part, seen = found.bar * rough_factor(fine.look), found.order
+    if fine.faces.fixed_mask is not None:
+        part = np.where(fine.faces.fixed_mask, 0.0, part)
+    return part, seen

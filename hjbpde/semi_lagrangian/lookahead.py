@@ -15,6 +15,9 @@ the value beyond is ``V(mirrored) + 2 d p`` at distance d.
 A branch that meets the surface of an exit region shortens the step in the same way and
 takes the value there (see `exits`).
 
+Where the process switches between modes the rate of leaving discounts as well, and what
+the other modes are worth is a payoff (see `switching`).
+
 In time the midpoint is one too: drift, noise, payoff and discount at t + delta / 2. A
 step that is shortened ends between t and t + delta; there V is linear in time.
 """
@@ -22,10 +25,8 @@ step that is shortened ends between t and t + delta; there V is linear in time.
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from ..faces import FaceNodes, Faces
@@ -33,6 +34,8 @@ from ..probe import Motion, discount_of, motion
 from ..problem import ControlProblem
 from .exits import MOST_SAMPLES, Surface
 from .lattice import Lattice
+from .step import Reading, Step
+from .switching import Switching
 
 Array = NDArray[np.float64]
 STILL = 1e-9
@@ -45,84 +48,8 @@ RESTING = 1e-12
 """Share of the fastest drift that counts as none on a wall."""
 
 
-@dataclass(frozen=True, eq=False)
-class Step:
-    """What a step from n nodes reads: ``gain + decay * mean(V(points))``.
-
-    points (n, branches, d); gain (n,) is -inf where the control is inadmissible. Where
-    Robin rules tie slopes to values, `tied` lists (rows, points, weights) to add.
-    share (n,) is how much of the step was taken, 1 unless it was shortened. `runs`
-    (n, branches) are the branches that read V at all; what others took is in `gain`.
-    """
-
-    gain: Array
-    decay: Array
-    points: Array
-    tied: list[tuple[NDArray[np.intp], Array, Array]]
-    share: Array
-    runs: NDArray[np.bool_] | None = None
-
-    def value(self, V: Array, lattice: Lattice, now: Array | None = None) -> Array:
-        """The discounted payoff of the step and what follows it, (n,).
-
-        V is read where the step ends; with `now`, the values where it starts, a
-        shortened step reads what lies between both in time.
-        """
-        after = self._after(V, lattice)
-        early = np.flatnonzero(self.share < 1.0)
-        if now is not None and early.size:
-            share, sooner = self.share[early], self.taken(early)._after(now, lattice)
-            after[early] = share * after[early] + (1.0 - share) * sooner
-        return self.gain + self.decay * after
-
-    def _after(self, V: Array, lattice: Lattice) -> Array:
-        """mean(V(points)) and what Robin rules add, (n,)."""
-        n, branches, d = self.points.shape
-        after = lattice.read(V, self.points.reshape(-1, d)).reshape(n, branches)
-        after = (
-            after.mean(axis=1)
-            if self.runs is None
-            else (np.where(self.runs, after, 0.0).mean(axis=1))
-        )
-        for rows, points, weights in self.tied:
-            after = after + np.bincount(rows, weights * lattice.read(V, points), n)
-        return after
-
-    def taken(self, rows: NDArray[np.intp]) -> Step:
-        """The step of some of the nodes, `rows` increasing."""
-        tied = []
-        for old, points, weights in self.tied:
-            own = np.isin(old, rows)
-            number = np.searchsorted(rows, old[own])
-            tied.append((number, points[own], weights[own]))
-        runs = None if self.runs is None else self.runs[rows]
-        return Step(
-            self.gain[rows],
-            self.decay[rows],
-            self.points[rows],
-            tied,
-            self.share[rows],
-            runs,
-        )
-
-    def matrix(self, lattice: Lattice, size: int) -> sp.csr_matrix:
-        """The rows (n, size) of ``decay * mean(V(points))``."""
-        n, branches, d = self.points.shape
-        index, weight = lattice.stencils(self.points.reshape(-1, d))
-        share = np.repeat(self.decay / branches, branches)
-        if self.runs is not None:
-            share = share * self.runs.ravel()
-        weight *= share[:, None]
-        start = np.arange(n + 1) * (branches * lattice.corners)
-        out = sp.csr_matrix((weight.ravel(), index.ravel(), start), shape=(n, size))
-        for rows, points, weights in self.tied:
-            index, part = lattice.stencils(points)
-            part *= (weights * self.decay[rows])[:, None]
-            at = np.repeat(rows, lattice.corners)
-            more = sp.csr_matrix((part.ravel(), (at, index.ravel())), shape=(n, size))
-            out = sp.csr_matrix(out + more)
-        out.sum_duplicates()
-        return out
+Tied = tuple[NDArray[np.intp], Array, Array]
+"""Rows, points and weights of values that slopes are tied to by Robin rules."""
 
 
 class Lookahead:
@@ -138,6 +65,8 @@ class Lookahead:
         Whether drift, noise and payoff are taken half a step ahead.
     columns : list of int
         Columns of the diffusion that are not 0 everywhere.
+    switching : Switching, optional
+        The mode that the problem is held in, and the rates of leaving it.
     """
 
     def __init__(
@@ -148,7 +77,9 @@ class Lookahead:
         width: int,
         midpoint: bool,
         columns: list[int],
+        switching: Switching | None = None,
     ) -> None:
+        self.switching = switching
         self.problem = self.halfway = self.later = problem
         self.faces, self.grid = faces, faces.grid
         self.delta, self.midpoint, self.columns = delta, midpoint, columns
@@ -165,6 +96,11 @@ class Lookahead:
         if problem.exit is not None:
             self.surface = Surface.of(problem, self.grid, width)
 
+    @property
+    def mode(self) -> int:
+        """The number of its mode, 0 where there are none."""
+        return 0 if self.switching is None else self.switching.mode
+
     def step(self, a: Array) -> Step:
         """The step from every free node under controls a (n, m)."""
         x = self.x
@@ -177,7 +113,7 @@ class Lookahead:
             time = self._until_end(x, ahead, time)
         else:
             middle, ahead = x, here
-        return self._landed(x, ahead, time, discount_of(self.halfway, middle))
+        return self._landed(x, ahead, time, middle)
 
     def held(self, problems: list[ControlProblem], delta: float) -> Lookahead:
         """The same for steps of length delta, the problem held at their start, middle
@@ -293,17 +229,13 @@ class Lookahead:
             time = np.where(crosses, np.minimum(time, u * u), time)
         return time
 
-    def _landed(self, x: Array, go: Motion, time: Array, rho: Array) -> Step:
+    def _landed(self, x: Array, go: Motion, time: Array, middle: Array) -> Step:
         n, d = x.shape
         lost = time <= STILL * self.delta
-        rate = rho * time
-        decay = np.exp(-rate)
-        paid = np.where(
-            rate > 1e-12, -np.expm1(-rate) / np.where(rho > 0, rho, 1), time
-        )
+        decay, paid, readings = self._passing(middle, time)
         gain = np.where(lost, -np.inf, paid * go.r)
         centre, extra = x + time[:, None] * go.f, np.zeros(n)
-        tied: list[tuple[NDArray[np.intp], Array, Array]] = []
+        tied: list[Tied] = []
         for face in self.sloped:
             if not face.artificial:
                 extra += self._clamp(face, centre, tied)
@@ -316,7 +248,29 @@ class Lookahead:
         if self.surface is not None:
             runs = self._running(points)
             extra += self._left(points, runs, share)
-        return Step(gain + decay * extra, decay, points, tied, share, runs)
+        readings += [
+            Reading(rows, at, weights * decay[rows], self.mode)
+            for rows, at, weights in tied
+        ]
+        gain = gain + decay * extra
+        return Step(gain, decay, points, readings, share, runs, self.mode)
+
+    def _passing(self, x: Array, time: Array) -> tuple[Array, Array, list[Reading]]:
+        """``exp(-c t)``, its integral up to `time` and what that pays elsewhere.
+
+        c is the discount at x (n, d), half way, and the rate of leaving the mode.
+        """
+        c = discount_of(self.halfway, x)
+        rates = np.zeros((len(x), 0))
+        if self.switching is not None:
+            rates = self.switching.rates(x)
+            c = c + rates.sum(axis=1)
+        rate = c * time
+        paid = np.where(rate > 1e-12, -np.expm1(-rate) / np.where(c > 0, c, 1), time)
+        readings: list[Reading] = []
+        if self.switching is not None:
+            readings = self.switching.readings(x, rates, paid)
+        return np.exp(-rate), paid, readings
 
     def _running(self, points: Array) -> NDArray[np.bool_]:
         """Which branches (n, branches) end where the process runs on."""
@@ -343,14 +297,14 @@ class Lookahead:
         low = np.where(open_ended, -np.inf, self.low)
         return low, np.where(open_ended, np.inf, self.high)
 
-    def _clamp(self, face: FaceNodes, centre: Array, tied: list) -> Array:
+    def _clamp(self, face: FaceNodes, centre: Array, tied: list[Tied]) -> Array:
         """Drift through a true face with a slope slides along it."""
         distance, _ = self._outward(face, centre, centre)
         over = np.maximum(-distance, 0.0)
         centre[:, face.axis] += over if face.side == "low" else -over
         return self._sloped(face, centre, over, np.arange(len(centre)), tied)
 
-    def _mirror(self, face: FaceNodes, points: Array, tied: list) -> Array:
+    def _mirror(self, face: FaceNodes, points: Array, tied: list[Tied]) -> Array:
         """Branches beyond a face with a slope are mirrored; what that adds, (n,)."""
         n, branches, d = points.shape
         flat = points.reshape(-1, d)
@@ -371,7 +325,7 @@ class Lookahead:
         at: Array,
         reach: Array,
         rows: NDArray[np.intp],
-        tied: list,
+        tied: list[Tied],
     ) -> Array:
         """``reach * p`` at points `at` of the face; values it is tied to are noted."""
         if face.kappa != 0.0:

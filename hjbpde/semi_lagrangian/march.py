@@ -4,30 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ProblemError, StabilityError
 from ..faces import Faces
 from ..grid import Grid
-from ..methods.end_slopes import Closing, EndSlopes
-from ..methods.state import check_terminal
+from ..methods.end_slopes import Closing
 from ..probe import Motion
 from ..problem import ControlProblem
-from .lattice import Lattice
-from .level import inadmissible, spread_policy
-from .lookahead import Lookahead, Step
+from .lookahead import Lookahead
 from .method import SemiLagrangian
 from .obstacles import Obstacles
-from .search import Search
+from .step import Step
+from .switching import alone
+from .track import Track
 
 Array = NDArray[np.float64]
 ROUNDS = 60
-"""Rounds in which shortened steps learn the values at their own time."""
-OWN = ("V", "a", "before", "delta", "obstacles")
-"""What a march changes of itself beside its faces."""
+"""Rounds in which steps that read early learn the values at their own time."""
 SEARCHED = 1e-6
 """Share of sup|V| that all searches of a march together may leave."""
 
@@ -72,7 +67,7 @@ class Clock:
 
 @dataclass(frozen=True, eq=False)
 class Marched:
-    """Values (T, *shape), maximised, and policies (T, *shape, m) at the output times.
+    """One mode's values (T, *shape), maximised, and policies (T, *shape, m).
 
     fastest: the largest drift (1, d) and noise (1, d, k) met, entry by entry.
     """
@@ -101,13 +96,7 @@ class Marched:
 
 
 class March:
-    """One grid on its way from the horizon to today.
-
-    Parameters
-    ----------
-    closing : Closing
-        What the slopes at artificial faces are.
-    """
+    """All modes on one grid, without modes one, on their way to today."""
 
     def __init__(
         self,
@@ -117,205 +106,139 @@ class March:
         columns: list[int],
         closing: Closing = Closing.ANCHORED,
     ) -> None:
-        self.problem, self.grid, self.closing = problem, grid, closing
-        self.obstacles: Obstacles | None = None
-        self._held: dict[float, ControlProblem] = {}
-        self.end = float(problem.horizon or 0.0)
-        self.moving = problem.depends_on_time or problem.data_depend_on_time
-        last = self.at(self.end)
-        self.faces = Faces.of(last, grid)
-        midpoint = method.feet == "rk2"
-        self.look = Lookahead(last, self.faces, 1.0, method.width, midpoint, columns)
-        weno = method.interpolation == "weno"
-        self.look.lattice = Lattice.of(grid, method.width, weno, method.limiter)
-        self.search = Search.of(self.look, march=True)
-        self.a = self.search.start()
-        self.V = _terminal(problem, grid)
-        self.end_slopes = EndSlopes.of(self.faces, self.V)
-        self.obstacles = self._rights(self.end)
-        if self.obstacles is not None:
-            check_terminal(grid, self.V, self.obstacles.V)
-        self.before: Array | None = None
-        self.final: Array | None = None
-        self.delta, self.enough, d = 1.0, SEARCHED, grid.dimension
-        self.fastest = Motion(
-            np.zeros((1, d)), np.zeros((1, d, len(columns))), np.zeros(1)
-        )
-        self._continue_slopes()
+        self.tracks = [
+            Track(one, grid, method, columns, closing, switching)
+            for one, switching in alone(problem)
+        ]
+        self.end, self.enough = float(problem.horizon or 0.0), SEARCHED
 
-    def at(self, t: float) -> ControlProblem:
-        """The problem held at calendar time t."""
-        if not self.moving:
-            return self.problem
-        if t not in self._held:
-            self._held = {
-                **dict(list(self._held.items())[-3:]),
-                t: self.problem.at_time(t),
-            }
-        return self._held[t]
-
-    def run(self, clock: Clock, outputs: Array) -> Marched:
-        """March through all strides.
+    def run(self, clock: Clock, outputs: Array) -> list[Marched]:
+        """March through all strides; what became of every mode.
 
         An output time within a stride is reached by steps of its own, as many: the
         same share of a stride on every grid, so that grids can be compared there.
         """
-        values = np.empty((len(outputs), *self.grid.shape))
-        stops = np.zeros(values.shape, bool)
-        controls = np.empty((*values.shape, self.a.shape[1]))
+        kept = [_Kept.of(track, len(outputs)) for track in self.tracks]
         slack = 1e-10 * self.end
         self.enough = max(SEARCHED / clock.steps, 1e-13)
-        values[-1], stops[-1] = self.V, self.stopped()
-        self.faces.set_fixed(self.V)
+        for track, one in zip(self.tracks, kept, strict=True):
+            one.values[-1], one.stops[-1] = track.V, track.stopped()
+            track.faces.set_fixed(track.V)
         for later, t in pairwise(clock.ticks.tolist()):
             within = (outputs > t + slack) & (outputs < later - slack)
             for i in np.flatnonzero(within):
-                kept = self._memory()
+                memory = [track.memory() for track in self.tracks]
                 self.walk(clock.within(later, float(outputs[i])))
-                values[i], controls[i] = self.V, self.everywhere()
-                stops[i] = self.stopped()
-                self._recall(kept)
+                for track, one, known in zip(self.tracks, kept, memory, strict=True):
+                    one.keep(track, i)
+                    track.recall(known)
             self.walk(clock.within(later, t))
-            here = np.abs(outputs - t) <= slack
-            values[here], controls[here] = self.V, self.everywhere()
-            stops[here] = self.stopped()
-        controls[-1] = self.final
-        return Marched(self.look, values, controls, stops, clock, self.fastest)
+            for i in np.flatnonzero(np.abs(outputs - t) <= slack):
+                for track, one in zip(self.tracks, kept, strict=True):
+                    one.keep(track, i)
+        return [
+            one.marched(track, clock)
+            for track, one in zip(self.tracks, kept, strict=True)
+        ]
 
     def walk(self, times: Array) -> None:
         """Take the steps that end at these times, the first is where V is."""
         for later, t in pairwise(times.tolist()):
-            V, a = self.step(t, later)
-            self._check(V, t)
-            self._watch(a)
-            self.advance(V, a, t)
-            if self.final is None:
-                self.final = self.everywhere()
+            self.step(t, later)
 
-    def _memory(self) -> dict[str, Any]:
-        """All that further steps depend on."""
-        faces = [{**vars(face)} for face in self.faces.faces]
-        fixed = self.faces.fixed_values
-        own = {name: getattr(self, name) for name in OWN}
-        return {**own, "faces": faces, "fixed": fixed}
+    def step(self, t: float, later: float) -> None:
+        """From V at `later` to V and the policies at t, in place."""
+        tracks = self.tracks
+        now = np.stack([track.look_back(t, later) for track in tracks])
+        V = np.stack([track.read(track.V) for track in tracks])
+        known = _known(tracks, now)
+        found = [track.choose(V, known, self.enough) for track in tracks]
+        policies, worth, steps = zip(*found, strict=True)
+        rights = [track.rights(t) for track in tracks]
+        early = [
+            _Early(track, step, right, now[k].ravel())
+            for k, (track, step, right) in enumerate(
+                zip(tracks, steps, rights, strict=True)
+            )
+        ]
+        for one, value in zip(early, worth, strict=True):
+            one.hold(value)
+        _settle(early, V, now)
+        for k, track in enumerate(tracks):
+            track.obstacles = rights[k]
+            track.advance(now[k], policies[k], t)
 
-    def _recall(self, kept: dict[str, Any]) -> None:
-        """The inverse of `_memory`."""
-        for face, known in zip(self.faces.faces, kept.pop("faces"), strict=True):
-            vars(face).update(known)
-        self.faces.fixed_values = kept.pop("fixed")
-        for name, value in kept.items():
-            setattr(self, name, value)
 
-    def step(self, t: float, later: float) -> tuple[Array, Array]:
-        """V(t) (*shape) and its policy on free nodes from V(later)."""
-        delta = later - t
-        held = [self.at(time) for time in (t, t + 0.5 * delta, later)]
-        self.look = self.look.held(held, delta)
-        now = self._guess(t, delta)
-        self.search.look = self.look
-        self.search.now = self.look.continued(now, self.look.problem)
-        if self.problem.depends_on_time:
-            self.search.renew()
-        a, worth = self.search.follow(self.V.ravel(), self.a, self.enough)
-        step = self.look.step(a)
-        if not np.isfinite(step.gain).all():
-            raise inadmissible(self.look, step.gain)
-        rights = self._rights(t)
-        self._settle(step, now, worth, rights)
-        self.obstacles = rights
-        return now, a
+def _known(tracks: list[Track], now: Array) -> Array:
+    """V(t) (K, *shape) as it is read there, (K, N)."""
+    read = [
+        track.read(V, track.look.problem) for track, V in zip(tracks, now, strict=True)
+    ]
+    return np.stack(read)
 
-    def _rights(self, t: float) -> Obstacles | None:
-        """Those to stop at calendar time t; None where the problem has none at all."""
-        if not self.problem.stops:
-            return None
-        known, moving = self.obstacles, self.problem.data_depend_on_time
-        if known is not None and not moving and not self.problem.dates:
-            return known
-        now = self.at(t)
-        return Obstacles.of(now, self.grid, self.V, self.problem.stops_at(t))
 
-    def _settle(
-        self, step: Step, now: Array, worth: Array, rights: Obstacles | None
+def _settle(early: list[_Early], V: Array, now: Array) -> None:
+    """What is read before the end of the step reads what V(t) has become, in place."""
+    tracks = [one.track for one in early]
+    for _ in range(ROUNDS if any(one.rows.size for one in early) else 0):
+        known = _known(tracks, now)
+        change = max(one.renew(V, known) for one in early)
+        if change <= 1e-13 * np.max(np.abs(now)):
+            break
+
+
+class _Early:
+    """The rows of one mode's step that read V before the step ends.
+
+    now (N,) is that mode's V(t), which is filled.
+    """
+
+    def __init__(
+        self, track: Track, step: Step, rights: Obstacles | None, now: Array
     ) -> None:
-        """Fill V(t) (*shape), `now`; shortened steps read what it has become."""
-        look, V = self.look, self.look.continued(self.V)
+        self.track, self.rights, self.now = track, rights, now
+        self.rows = step.looks_early
+        self.part = step.taken(self.rows)
+        self.free = track.look.free
 
-        def held(values: Array, rows: NDArray[np.intp]) -> Array:
-            return values if rights is None else rights.hold(values, rows)
+    def _held(self, values: Array, nodes: NDArray[np.intp]) -> Array:
+        return values if self.rights is None else self.rights.hold(values, nodes)
 
-        now.ravel()[look.free] = held(worth, look.free)
-        early = np.flatnonzero(step.share < 1.0)
-        part = step.taken(early)
-        for _ in range(ROUNDS if early.size else 0):
-            rows = look.free[early]
-            known = look.continued(now, look.problem)
-            worth = held(part.value(V, look.lattice, known), rows)
-            change = np.max(np.abs(worth - now.ravel()[rows]))
-            now.ravel()[rows] = worth
-            if change <= 1e-13 * np.max(np.abs(now)):
-                break
+    def hold(self, worth: Array) -> None:
+        """Take what all free nodes are worth (n,), on the right side of payoffs."""
+        self.now[self.free] = self._held(worth, self.free)
 
-    def advance(self, V: Array, a: Array, t: float) -> None:
-        """Go on from V at t, in place."""
-        self.before, self.V, self.a = self.V, V, a
-        self.delta = self.look.delta
-        if self.problem.data_depend_on_time:
-            self.faces.renew(self.at(t))
-        self._continue_slopes()
+    def renew(self, V: Array, known: Array) -> float:
+        """Take what the rows are worth with V(t) `known`; the largest change."""
+        nodes = self.free[self.rows]
+        found = self._held(self.part.value(V, self.track.look.lattice, known), nodes)
+        change = np.max(np.abs(found - self.now[nodes]), initial=0.0)
+        self.now[nodes] = found
+        return float(change)
 
-    def stopped(self) -> NDArray[np.bool_]:
-        """Nodes (*shape) where somebody stops now."""
-        if self.obstacles is None:
-            return np.zeros(self.grid.shape, bool)
-        return self.obstacles.met(self.V)
 
-    def everywhere(self) -> Array:
-        """The policy of the last step on all nodes, (*shape, m)."""
-        return spread_policy(self.look, self.faces, self.a)
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """What is kept of one mode at the output times, filled one by one."""
 
-    def _guess(self, t: float, delta: float) -> Array:
-        """V(t) as it would go on in time, with the data of t."""
-        now = self.V.copy()
-        if self.before is not None:
-            now += (self.V - self.before) * (delta / self.delta)
-        faces = self.faces
-        if self.problem.data_depend_on_time:
-            faces = Faces.of(self.at(t), self.grid)
-        faces.set_fixed(now)
-        return now
+    values: Array
+    controls: Array
+    stops: NDArray[np.bool_]
 
-    def _continue_slopes(self) -> None:
-        if self.faces.artificial:
-            slopes = self.end_slopes.at(self.faces, self.V, self.closing)
-            self.faces.set_slopes(slopes)
+    @classmethod
+    def of(cls, track: Track, times: int) -> _Kept:
+        shape = (times, *track.grid.shape)
+        controls = np.empty((*shape, track.a.shape[1]))
+        return cls(np.empty(shape), controls, np.zeros(shape, bool))
 
-    def _watch(self, a: Array) -> None:
-        """Remember the largest drift and noise."""
-        moved, known = self.look.motion_under(a), self.fastest
-        f = np.abs(moved.f).max(axis=0, initial=0.0)
-        sigma = np.abs(moved.sigma).max(axis=0, initial=0.0)
-        self.fastest = Motion(
-            np.maximum(known.f, f), np.maximum(known.sigma, sigma), known.r
+    def keep(self, track: Track, i: int) -> None:
+        """Where the track is now, as output time i."""
+        self.values[i], self.controls[i] = track.V, track.everywhere()
+        self.stops[i] = track.stopped()
+
+    def marched(self, track: Track, clock: Clock) -> Marched:
+        """All of it, at the end of the march."""
+        self.controls[-1] = track.final
+        return Marched(
+            track.look, self.values, self.controls, self.stops, clock, track.fastest
         )
-
-    def _check(self, V: Array, t: float) -> None:
-        if np.isfinite(V).all():
-            return
-        place = self.grid.nodes_of(np.flatnonzero(~np.isfinite(V))[:1])[0]
-        raise StabilityError(
-            f"SemiLagrangian: V is not finite at x = {place}, t = {t:g}: it has grown "
-            "without bound. Shorten the horizon, bound the controls, or take "
-            "hjb.SemiLagrangian('linear'), which is monotone."
-        )
-
-
-def _terminal(problem: ControlProblem, grid: Grid) -> Array:
-    """The terminal value (*shape), maximised."""
-    nodes = grid.nodes()
-    found = problem.sign * np.asarray(problem.terminal_at(nodes), float)
-    if not np.isfinite(found).all():
-        bad = np.argwhere(~np.isfinite(found))[0]
-        raise ProblemError(f"'terminal' is not finite at x = {nodes[tuple(bad)]}.")
-    return found.copy()

@@ -10,7 +10,9 @@ import numpy as np
 from ..boundary import Extrapolate, Robin
 from ..errors import MethodMismatch, ProblemError
 from ..grid import Grid
+from ..held import keywords
 from ..problem import ControlProblem
+from .switching import alone
 
 MAX_DIMENSION = 3
 LEAST_NODES = 5
@@ -40,6 +42,9 @@ class SemiLagrangian:
     process goes. delta is chosen for accuracy as above. Each step is exact to
     O(delta^3) without noise, to O(delta^2) with noise; Runge and Kutta's midpoint is
     one in time, too. The control at the horizon itself is that of the last step.
+
+    Between modes the process switches at most once a step: the rate of leaving adds to
+    rho and ``sum_j q_kj V_j``, half way, to the payoff (see `switching`).
 
     Parameters
     ----------
@@ -130,8 +135,8 @@ def check_steps(problem: ControlProblem, grid: Grid, method: SemiLagrangian) -> 
     MethodMismatch
         Readings that depend on V without a horizon, a limiter with noise; a rule that
         says nothing about values beyond its face, or feeds value back there so that
-        several values solve the problem; an exit without noise and discount; too few
-        nodes.
+        several values solve the problem; an exit without noise and discount, or a
+        region of its own in every mode; too few nodes.
     """
     _check_readings(problem, method)
     for face, rule in problem.faces.items():
@@ -147,20 +152,33 @@ def check_steps(problem: ControlProblem, grid: Grid, method: SemiLagrangian) -> 
                 "value where a long step ends; use Dirichlet, Robin, Reflecting, "
                 "StateConstraint or no rule."
             )
-    still = problem.diffusion is None and problem.horizon is None
-    if problem.exit is not None and still:
-        rho = np.asarray(problem.discount_at(grid.nodes()), float)
-        if np.min(rho) <= 0:
-            raise MethodMismatch(
-                "SemiLagrangian: until an exit without noise and discount, a policy "
-                "that never gets there has no value; use hjb.Sweeping(), or give a "
-                "discount > 0 or a horizon."
-            )
+    if problem.exit is not None:
+        _check_exit(problem, grid)
     if min(grid.shape) < LEAST_NODES:
         raise MethodMismatch(
             f"SemiLagrangian: the grid {grid.shape} has fewer than {LEAST_NODES} "
             "nodes on an axis."
         )
+
+
+def _check_exit(problem: ControlProblem, grid: Grid) -> None:
+    """Refuse exits that some policy never meets, or modes that leave elsewhere."""
+    if "mode" in keywords(problem.exit.region):
+        raise MethodMismatch(
+            "SemiLagrangian: the region of 'exit' names the mode: other modes' values "
+            "are read across its surface, which all of them must share. Its value may "
+            "name the mode; hjb.PolicyIteration and hjb.Marching take such regions."
+        )
+    if problem.diffusion is not None or problem.horizon is not None:
+        return
+    nodes = grid.nodes()
+    for one, _ in alone(problem):
+        if np.min(np.asarray(one.discount_at(nodes), float)) <= 0:
+            raise MethodMismatch(
+                "SemiLagrangian: until an exit without noise and discount, a policy "
+                "that never gets there has no value; use hjb.Sweeping(), or give a "
+                "discount > 0 or a horizon."
+            )
 
 
 def _check_readings(problem: ControlProblem, method: SemiLagrangian) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,18 +16,21 @@ from ..methods.policy_iteration import (
     prolonged_policy,
 )
 from ..methods.run import Clock
+from ..moded_solution import ModedSolution
 from ..problem import ControlProblem
 from ..progress import bar_over
 from ..report import Report
 from ..schemes import Hybrid
 from ..solution import GridSolution
 from .bar import bound
-from .level import Level, admit, settle, solve_rows, spread_policy
+from .level import Level, spread_policy
 from .lookahead import Lookahead
 from .method import SemiLagrangian
 from .obstacles import Obstacles
 from .search import Search
 from .step_length import StepLength, active_columns, balanced, sampled_motion
+from .switching import alone
+from .system import System, settle
 
 Array = NDArray[np.float64]
 LEVELS = 3
@@ -38,91 +43,138 @@ def run_semi_lagrangian(
     method: SemiLagrangian,
     progress: bool = False,
 ) -> GridSolution:
-    """Solve on nested grids and bound the error."""
+    """Solve on nested grids and bound the error; with modes, a ModedSolution."""
     clock = Clock()
     with clock.phase("solve"):
-        levels = solve_levels(problem, grid, method, progress)
-    fine = levels[-1]
+        systems = solve_systems(problem, grid, method, progress)
+    fine = systems[-1]
     with clock.phase("error bar"):
-        bar = bound(levels, method.order)
-    opinion = None
-    if len(levels) > 1:
-        coarse = fine.V[np.ix_(*(grid.kept(k) for k in range(grid.dimension)))]
-        change = cubically_prolonged(coarse - levels[-2].V, grid)
-        opinion = problem.sign * (fine.V + change / (2.0**method.order - 1.0))
-    return GridSolution(
+        bar = bound(systems, method.order)
+    report = Report(
+        status=fine.status,
+        method=method.name,
+        iterations=len(fine.changes),
+        residuals=tuple(fine.changes),
+        seconds=dict(clock.seconds),
+        checks=(f"linear systems by {fine.solver}, residuals measured", *bar.notes),
+        error_parts=bar.parts,
+        observed_order=bar.observed_order,
+        details={
+            "grids": [list(system.grid.shape) for system in systems],
+            "steps": [system.looks[0].delta for system in systems],
+        },
+    )
+    arrays: dict[str, Any] = {
+        "value": problem.sign * fine.V,
+        "control": np.stack(
+            [spread_policy(one.look, one.faces, one.a) for one in fine.levels]
+        ),
+        "error_bar": bar.total,
+        "second_opinion": _opinion(problem, systems, method.order),
+        "stopping": _stopping(fine),
+    }
+    kind = ModedSolution
+    if problem.modes is None:
+        kind = GridSolution
+        arrays = {name: None if v is None else v[0] for name, v in arrays.items()}
+    return kind(
         problem=problem,
         grid=grid,
-        value=problem.sign * fine.V,
-        control=spread_policy(fine.look, fine.faces, fine.a),
-        error_bar=bar.total,
-        report=Report(
-            status=fine.status,
-            method=method.name,
-            iterations=len(fine.changes),
-            residuals=tuple(fine.changes),
-            seconds=dict(clock.seconds),
-            checks=(f"linear systems by {fine.solver}, residuals measured", *bar.notes),
-            error_parts=bar.parts,
-            observed_order=bar.observed_order,
-            details={
-                "grids": [list(level.grid.shape) for level in levels],
-                "steps": [level.look.delta for level in levels],
-            },
-        ),
+        report=report,
         scheme=Hybrid(),
-        second_opinion=opinion,
         artificial_axes=problem.artificial_axes,
-        stopping=None if fine.obstacles is None else fine.obstacles.met(fine.V),
+        **arrays,
     )
+
+
+def _opinion(
+    problem: ControlProblem, systems: list[System], order: int
+) -> Array | None:
+    """Values (K, *shape) extrapolated from two grids."""
+    if len(systems) < 2:
+        return None
+    fine, grid = systems[-1].V, systems[-1].grid
+    kept = np.ix_(*(grid.kept(k) for k in range(grid.dimension)))
+    change = [
+        cubically_prolonged(V[kept] - W, grid)
+        for V, W in zip(fine, systems[-2].V, strict=True)
+    ]
+    return problem.sign * (fine + np.stack(change) / (2.0**order - 1.0))
+
+
+def _stopping(system: System) -> NDArray[np.bool_] | None:
+    """Nodes (K, *shape) where somebody stops; None where nobody may."""
+    levels = system.levels
+    if levels[0].obstacles is None:
+        return None
+    return np.stack([v.obstacles.met(v.V) for v in levels if v.obstacles is not None])
 
 
 def _obstacles(problem: ControlProblem, grid: Grid) -> Obstacles | None:
     return Obstacles.of(problem, grid) if problem.stops else None
 
 
-def solve_levels(
+def solve_systems(
     problem: ControlProblem, grid: Grid, method: SemiLagrangian, progress: bool
-) -> list[Level]:
-    """The settled levels from coarse to fine."""
+) -> list[System]:
+    """The settled systems from coarse to fine."""
     grids = nested_grids(grid)[-LEVELS:]
     coarsest = len(grids) - 1
     plan, columns = first_plan(problem, grid, method)
     before = _start(problem, grids[0], plan.at(coarsest), method, columns)
-    moved = before.look.motion_under(before.a)
-    plan = planned(grid, moved.f, moved.sigma, method)
-    levels: list[Level] = []
+    moved = [level.look.motion_under(level.a) for level in before.levels]
+    plan = planned(
+        problem,
+        grid,
+        np.concatenate([m.f for m in moved]),
+        np.concatenate([m.sigma for m in moved]),
+        method,
+    )
+    systems: list[System] = []
     for i, _ in bar_over(
         range(len(grids)), [g.shape for g in grids], progress, "solve"
     ):
         delta = plan.at(coarsest - i)
-        level = _level(problem, grids[i], delta, method, columns, before)
-        updates = 4 if levels else 30
-        settle(level, method.tolerance, method.max_policies, updates)
-        if level.status == "not converged" and i < coarsest:
+        system = _system(problem, grids[i], delta, method, columns, before)
+        updates = 4 if systems else 30
+        settle(system, method.tolerance, method.max_policies, updates)
+        if system.status == "not converged" and i < coarsest:
             # Too coarse for cubic readings: the next grid starts afresh.
-            levels, delta = [], plan.at(coarsest - i - 1)
+            systems, delta = [], plan.at(coarsest - i - 1)
             before = _start(problem, grids[i + 1], delta, method, columns)
             continue
-        levels.append(level)
-        before = level
-    return levels
+        systems.append(system)
+        before = system
+    return systems
 
 
 def first_plan(
     problem: ControlProblem, grid: Grid, method: SemiLagrangian
 ) -> tuple[StepLength, list[int]]:
     """The step before any policy is known, and the columns of noise that count."""
+    found = [sampled(one, grid) for one, _ in alone(problem)]
+    f = np.concatenate([f for f, _ in found])
+    sigma = np.concatenate([s for _, s in found])
+    columns = active_columns(sigma)
+    return planned(problem, grid, f, sigma[:, :, columns], method), columns
+
+
+def sampled(problem: ControlProblem, grid: Grid) -> tuple[Array, Array]:
+    """Drifts and noises of a few controls on the free nodes of one mode."""
     mask = Faces.of(problem, grid).fixed_mask
     free = np.arange(grid.size) if mask is None else np.flatnonzero(~mask.ravel())
-    f, sigma = sampled_motion(problem, grid.nodes_of(free))
-    columns = active_columns(sigma)
-    return planned(grid, f, sigma[:, :, columns], method), columns
+    return sampled_motion(problem, grid.nodes_of(free))
 
 
-def planned(grid: Grid, f: Array, sigma: Array, method: SemiLagrangian) -> StepLength:
+def planned(
+    problem: ControlProblem, grid: Grid, f: Array, sigma: Array, method: SemiLagrangian
+) -> StepLength:
     """The step for these drifts and noises, or the one that was asked for."""
-    found = balanced(grid, f, sigma, method.width)
+    rate = 0.0
+    if problem.modes is not None:
+        rates = problem.modes.at(grid.nodes().reshape(grid.size, -1))
+        rate = float(np.max(rates.sum(axis=-1)))
+    found = balanced(grid, f, sigma, method.width, rate)
     return found if method.step is None else StepLength(method.step, found.power)
 
 
@@ -132,44 +184,56 @@ def _start(
     delta: float,
     method: SemiLagrangian,
     columns: list[int],
-) -> Level:
+) -> System:
     """A middle policy's value, improved with linear readings, which are monotone.
 
     Cubic ones have no maximum principle: far from the answer they may go astray.
     """
-    faces = Faces.of(problem, grid)
-    look = Lookahead(problem, faces, delta, 2, method.feet == "rk2", columns)
-    search = Search.of(look)
-    V = np.zeros(grid.shape)
-    faces.set_fixed(V)
-    level = Level(faces, look, search, V, search.start(), _obstacles(problem, grid))
-    admit(level)
-    rows, rhs = level.rows()
-    level.V = solve_rows(rows, rhs, V.ravel())[0].reshape(grid.shape)
-    settle(level, 1e-6, method.max_policies, 30, wide=True)
-    return level
+    levels, midpoint = [], method.feet == "rk2"
+    for one, switching in alone(problem):
+        faces = Faces.of(one, grid)
+        look = Lookahead(one, faces, delta, 2, midpoint, columns, switching)
+        search, V = Search.of(look), np.zeros(grid.shape)
+        faces.set_fixed(V)
+        levels.append(
+            Level(faces, look, search, V, search.start(), _obstacles(one, grid))
+        )
+    system = System(levels)
+    system.admit()
+    system.evaluate()
+    settle(system, 1e-6, method.max_policies, 30, wide=True)
+    return system
 
 
-def _level(
+def _system(
     problem: ControlProblem,
     grid: Grid,
     delta: float,
     method: SemiLagrangian,
     columns: list[int],
-    before: Level,
-) -> Level:
-    """A level that starts from the value and policy of the one before."""
-    faces = Faces.of(problem, grid)
-    for face, coarse in zip(faces.faces, before.faces.faces, strict=True):
-        carry_slope(face, coarse, grid)
-    look = Lookahead(problem, faces, delta, method.width, method.feet == "rk2", columns)
-    V, a = before.V.copy(), spread_policy(before.look, before.faces, before.a)
-    if not grid.matches(before.grid):
+    before: System,
+) -> System:
+    """A system that starts from the values and policies of the one before."""
+    levels, midpoint = [], method.feet == "rk2"
+    for (one, switching), old in zip(alone(problem), before.levels, strict=True):
+        faces = Faces.of(one, grid)
+        for face, coarse in zip(faces.faces, old.faces.faces, strict=True):
+            carry_slope(face, coarse, grid)
+        look = Lookahead(one, faces, delta, method.width, midpoint, columns, switching)
+        V, a = _carried(old, grid)
+        faces.set_fixed(V)
+        a = np.ascontiguousarray(a[look.free])
+        levels.append(Level(faces, look, Search.of(look), V, a, _obstacles(one, grid)))
+    system = System(levels)
+    system.admit()
+    return system
+
+
+def _carried(level: Level, grid: Grid) -> tuple[Array, Array]:
+    """Value (*shape) and policy (N, m) of a level on the same grid or the next."""
+    V, a = level.V.copy(), spread_policy(level.look, level.faces, level.a)
+    if not grid.matches(level.grid):
         V = cubically_prolonged(V, grid)
-        flat = a.reshape(before.grid.size, -1).T
-        a = prolonged_policy(flat, before.grid, grid).T
-    faces.set_fixed(V)
-    a = np.ascontiguousarray(a.reshape(grid.size, -1)[look.free])
-    level = Level(faces, look, Search.of(look), V, a, _obstacles(problem, grid))
-    admit(level)
-    return level
+        flat = a.reshape(level.grid.size, -1).T
+        a = prolonged_policy(flat, level.grid, grid).T
+    return V, a.reshape(grid.size, -1)

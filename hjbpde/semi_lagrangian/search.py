@@ -102,9 +102,9 @@ class Search:
     def improve(self, V: Array, a: Array, wide: bool) -> tuple[Array, Array]:
         """Better controls (n, m) and what they are worth, (n,).
 
-        `wide` tries every sample of a box; otherwise the neighbourhood of a.
+        V has a row (N,) for every mode, continued as it is read. `wide` tries every
+        sample of a box; otherwise the neighbourhood of a.
         """
-        V = self.look.continued(V)
         best, worth = a.copy(), self._worth(V, a)
         if self.look.problem.n_controls == 0:
             return best, worth
@@ -136,7 +136,6 @@ class Search:
         """
         if self.look.problem.n_controls == 0 or self._finite_set is not None:
             return self.improve(V, a, wide=False)
-        V = self.look.continued(V)
         best, worth = a.copy(), self._worth(V, a)
         for guess in [*self._guesses(V), *self._shifted(a)]:
             self._try(V, guess, best, worth)
@@ -187,7 +186,7 @@ class Search:
         problem, look = self.look.problem, self.look
         if self.tables is None and problem.best_control is None:
             return []
-        field = Interpolant(look.grid, V.reshape(look.grid.shape))
+        field = Interpolant(look.grid, V[look.mode].reshape(look.grid.shape))
         p = field.gradient(look.x)
         if self.tables is not None:
             return [np.clip(_greedy(self.tables, p), self.low, self.high)]

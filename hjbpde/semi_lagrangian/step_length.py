@@ -19,6 +19,8 @@ CELLS = {2: 4.0, 4: 1.0}
 """Cells that the fastest drift crosses in one step, by the width of a reading."""
 SPREAD = 1 / 16
 """With linear readings, cells squared that the noise covers, over nodes of an axis."""
+SWITCHED = 4.0
+"""Share of the process that leaves a mode in a cell's step at most, times nodes."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,20 @@ def speeds(grid: Grid, f: Array, sigma: Array) -> tuple[float, float]:
     return drift, noise
 
 
-def balanced(grid: Grid, f: Array, sigma: Array, width: int) -> StepLength:
+def balanced(
+    grid: Grid, f: Array, sigma: Array, width: int, rate: float = 0.0
+) -> StepLength:
     """The step for these drifts (n, d) and noises (n, d, k) on the finest grid.
 
     Cubic readings cost O(h^4 / delta), a step O(delta) with noise and O(delta^2)
     without: delta ~ h^2 / sigma^2 or ~ h / |f|, the shorter. Linear readings cost
-    O(h^2 / delta) and ask for delta ~ h always.
+    O(h^2 / delta) and ask for delta ~ h always. `rate` is the largest at which a mode
+    is left: it bounds delta like a drift that crosses the grid once.
     """
     drift, noise = speeds(grid, f, sigma)
     by_drift = CELLS[width] / drift if drift > 0 else np.inf
+    if rate > 0:
+        by_drift = min(by_drift, CELLS[width] * SWITCHED / (rate * max(grid.shape)))
     if width == 2 and noise > 0:
         by_noise = max(SPREAD * min(grid.shape), 1.0) / noise
         return StepLength(min(by_drift, by_noise), 1)

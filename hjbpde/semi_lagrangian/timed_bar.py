@@ -13,7 +13,7 @@ from ..grid import Grid
 from ..interpolation import Interpolant
 from ..methods.bounds import region_mask
 from ..methods.end_slopes import CLOSURE_SAFETY
-from .bar import surface_factor
+from .bar import rough_factor
 from .march import Marched
 
 Array = NDArray[np.float64]
@@ -69,7 +69,7 @@ def _discretisation(
         nested_estimate([level.values[i] for level in levels], grids, float(order))
         for i in range(len(fine.values) - 1)
     ]
-    bars = surface_factor(fine.look) * np.stack([one.bar for one in found])
+    bars = rough_factor(fine.look) * np.stack([one.bar for one in found])
     bars = _spread(bars, fine)
     # The terminal value is exact on the nodes.
     whole = np.zeros_like(fine.values)

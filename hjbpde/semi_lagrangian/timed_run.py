@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from ..error_bar import ErrorBar
 from ..errors import ProblemError
-from ..faces import Faces
 from ..grid import Grid
 from ..methods.end_slopes import Closing
 from ..methods.policy_iteration import cubically_prolonged, nested_grids
@@ -19,11 +18,13 @@ from ..problem import ControlProblem
 from ..progress import bar_over
 from ..report import Report
 from ..schemes import Hybrid
+from ..timed_moded_solution import TimedModedSolution
 from ..timed_solution import TimedSolution
 from .march import Clock, March, Marched
 from .method import SemiLagrangian
-from .run import LEVELS, planned
-from .step_length import StepLength, active_columns, sampled_motion
+from .run import LEVELS, planned, sampled
+from .step_length import StepLength, active_columns
+from .switching import alone
 from .timed_bar import timed_bound
 
 Array = NDArray[np.float64]
@@ -49,23 +50,56 @@ def run_timed(
                 "march",
             )
         ]
-    fine = levels[-1]
     with clock.phase("error bar"):
-        other = plan.march_otherwise(outputs)
-        bar = timed_bound(outputs, levels, method.order, other)
-    return TimedSolution(
+        bars = _bars(plan, levels, outputs)
+    arrays = [
+        _arrays(problem, [march[k] for march in levels], bar, method.order)
+        for k, bar in enumerate(bars)
+    ]
+    kind, joined = TimedSolution, arrays[0]
+    if problem.modes is not None:
+        kind = TimedModedSolution
+        joined = {
+            name: None if v is None else np.stack([one[name] for one in arrays], axis=1)
+            for name, v in joined.items()
+        }
+    fine = [march[0] for march in levels]
+    return kind(
         problem=problem,
         grid=grid,
         times=outputs,
-        value=problem.sign * fine.values,
-        control=fine.controls,
-        error_bar=bar.total,
-        report=_report(problem, method, levels, bar, dict(clock.seconds)),
+        report=_report(problem, method, fine, bars, dict(clock.seconds)),
         scheme=Hybrid(),
-        second_opinion=_opinion(problem, grid, levels, method.order),
         artificial_axes=problem.artificial_axes,
-        stopping=fine.stops if problem.stops else None,
+        **joined,
     )
+
+
+def _bars(plan: Plan, levels: list[list[Marched]], outputs: Array) -> list[ErrorBar]:
+    """The bar of every mode."""
+    other = plan.march_otherwise(outputs)
+    found = []
+    for k in range(len(levels[0])):
+        known = None
+        if other is not None:
+            known = other[0], [march[k].values for march in other[1]]
+        alone = [march[k] for march in levels]
+        found.append(timed_bound(outputs, alone, plan.method.order, known))
+    return found
+
+
+def _arrays(
+    problem: ControlProblem, levels: list[Marched], bar: ErrorBar, order: int
+) -> dict[str, Any]:
+    """What a solution keeps of one mode."""
+    fine = levels[-1]
+    return {
+        "value": problem.sign * fine.values,
+        "control": fine.controls,
+        "error_bar": bar.total,
+        "second_opinion": _opinion(problem, levels, order),
+        "stopping": fine.stops if problem.stops else None,
+    }
 
 
 class Plan:
@@ -114,18 +148,20 @@ class Plan:
         grids = nested_grids(grid)[-LEVELS:]
         f, sigma = _sampled(problem, grids[0])
         columns = active_columns(sigma)
-        length = planned(grid, f, sigma[:, :, columns], method)
+        length = planned(problem, grid, f, sigma[:, :, columns], method)
         plan = cls(problem, grids, method, columns, length)
         if method.step is not None or problem.n_controls == 0:
             return plan
         trial = plan.march(0, np.array([0.0, float(problem.horizon or 0.0)]))
-        length = planned(grid, trial.fastest.f, trial.fastest.sigma, method)
+        f = np.concatenate([one.fastest.f for one in trial])
+        sigma = np.concatenate([one.fastest.sigma for one in trial])
+        length = planned(problem, grid, f, sigma, method)
         return cls(problem, grids, method, columns, length)
 
     def march(
         self, level: int, outputs: Array, closing: Closing = Closing.ANCHORED
-    ) -> Marched:
-        """On one of the grids."""
+    ) -> list[Marched]:
+        """On one of the grids, all modes."""
         march = March(
             self.problem, self.grids[level], self.method, self.columns, closing
         )
@@ -134,31 +170,34 @@ class Plan:
     def _clock(self, level: int) -> Clock:
         return replace(self.clock, cuts=2 ** (self.power * level))
 
-    def march_otherwise(self, outputs: Array) -> tuple[int, list[Array]] | None:
-        """Values with artificial faces closed otherwise, and on which of the grids."""
+    def march_otherwise(self, outputs: Array) -> tuple[int, list[list[Marched]]] | None:
+        """Marches with artificial faces closed otherwise, and on which of the grids."""
         if not any(self.problem.artificial_axes):
             return None
         level = max(len(self.grids) - 2, 0)
         others = Closing.HELD, Closing.CONTINUED
-        return level, [self.march(level, outputs, one).values for one in others]
+        return level, [self.march(level, outputs, one) for one in others]
 
 
 def _sampled(problem: ControlProblem, grid: Grid) -> tuple[Array, Array]:
     """Drifts and noises of a few controls, today, half way and at the horizon."""
-    mask = Faces.of(problem.at_time(0.0), grid).fixed_mask
-    free = np.arange(grid.size) if mask is None else np.flatnonzero(~mask.ravel())
-    x, end = grid.nodes_of(free), float(problem.horizon or 0.0)
-    found = [sampled_motion(problem.at_time(s * end), x) for s in (0.0, 0.5, 1.0)]
+    end = float(problem.horizon or 0.0)
+    found = [
+        sampled(one.at_time(s * end), grid)
+        for one, _ in alone(problem)
+        for s in (0.0, 0.5, 1.0)
+    ]
     return np.concatenate([f for f, _ in found]), np.concatenate([s for _, s in found])
 
 
 def _opinion(
-    problem: ControlProblem, grid: Grid, levels: list[Marched], order: int
+    problem: ControlProblem, levels: list[Marched], order: int
 ) -> Array | None:
     """Values (T, *shape) extrapolated from two grids."""
     if len(levels) < 2:
         return None
     fine, coarse = levels[-1].values, levels[-2].values
+    grid = levels[-1].grid
     kept = np.ix_(*(grid.kept(k) for k in range(grid.dimension)))
     change = [
         cubically_prolonged(V[kept] - W, grid)
@@ -171,22 +210,25 @@ def _report(
     problem: ControlProblem,
     method: SemiLagrangian,
     levels: list[Marched],
-    bar: ErrorBar,
+    bars: list[ErrorBar],
     seconds: dict[str, float],
 ) -> Report:
+    """One report for all modes, of which `levels` are the first one's."""
     details: dict[str, Any] = {
         "grids": [list(level.grid.shape) for level in levels],
         "steps": [level.steps for level in levels],
     }
     if problem.dates:
         details["dates"] = list(problem.dates)
+    notes = dict.fromkeys(note for bar in bars for note in bar.notes)
+    orders = [bar.observed_order for bar in bars if bar.observed_order is not None]
     return Report(
         status="converged",
         method=f"{method.name}, marched",
         iterations=sum(level.steps for level in levels),
         seconds=seconds,
-        checks=("every step's value finite", *bar.notes),
-        error_parts=bar.parts,
-        observed_order=bar.observed_order,
+        checks=("every step's value finite", *notes),
+        error_parts={n: max(bar.parts[n] for bar in bars) for n in bars[0].parts},
+        observed_order=min(orders, default=None),
         details=details,
     )

@@ -51,3 +51,27 @@ def convection():
         return problem, hjb.Grid(problem.domain, shape)
 
     return build
+
+
+@pytest.fixture
+def assert_agreement():
+    """`assert_agreement(problem, shape, method)` with the method picked by default.
+
+    Both values lie within the sum of their bars at 99 % of the nodes of the region, at
+    all times and in all modes. What the method does not take is skipped with its own
+    reason in sight.
+    """
+
+    def agree(problem, shape, method):
+        try:
+            other = hjb.solve(problem, shape, method)
+        except hjb.MethodMismatch as reason:
+            pytest.skip(str(reason))
+        ours = hjb.solve(problem, shape)
+        inside = ours.region.contains(ours.grid.nodes(), 1e-12)
+        apart = np.abs(ours.value - other.value)[..., inside]
+        room = (ours.error_bar + other.error_bar)[..., inside]
+        assert np.isfinite(room).all()
+        assert np.mean(apart <= room) >= 0.99
+
+    return agree

@@ -362,6 +362,7 @@ SMALL = {
     "manufactured": ({"boundary": None}, 101),
     "merton": ({"boundary": "exact"}, 101),
     "growth": ({}, 101),
+    "consumption-saving": ({}, 101),
     "optimal-dividends": ({}, 101),
     "pendulum": ({}, (40, 41)),
     "van-der-pol": ({}, (41, 41)),
@@ -376,29 +377,16 @@ STATIONARY = [
 """Those with a horizon are in test_semi_lagrangian_in_time.py."""
 
 
-@pytest.mark.parametrize("name", ["growth", "lqr", "optimal-dividends"])
-def test_it_agrees_with_finite_differences_on_the_line(name):
-    assert_agreement(name)
+@pytest.mark.parametrize(
+    "name", ["growth", "lqr", "optimal-dividends", "consumption-saving"]
+)
+def test_it_agrees_with_finite_differences_on_the_line(name, assert_agreement):
+    options, shape = SMALL.get(name, ({}, None))
+    assert_agreement(hjb.catalogue.get(name, **options), shape, CUBIC)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STATIONARY)
-def test_it_agrees_with_finite_differences_over_the_catalogue(name):
-    """What the method does not take is skipped with its own reason in sight."""
-    assert_agreement(name)
-
-
-def assert_agreement(name):
-    """Both values lie within the sum of their bars at 99 % of the nodes."""
+def test_it_agrees_with_finite_differences_over_the_catalogue(name, assert_agreement):
     options, shape = SMALL.get(name, ({}, None))
-    problem = hjb.catalogue.get(name, **options)
-    try:
-        other = hjb.solve(problem, shape, CUBIC)
-    except hjb.MethodMismatch as reason:
-        pytest.skip(str(reason))
-    ours = hjb.solve(problem, shape)
-    inside = ours.region.contains(ours.grid.nodes(), 1e-12)
-    apart = np.abs(ours.value - other.value)[inside]
-    room = (ours.error_bar + other.error_bar)[inside]
-    assert np.isfinite(room).all()
-    assert np.mean(apart <= room) >= 0.99
+    assert_agreement(hjb.catalogue.get(name, **options), shape, CUBIC)

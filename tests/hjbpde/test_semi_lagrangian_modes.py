@@ -1,0 +1,281 @@
+"""Semi-Lagrangian steps of coupled modes: orders, bars, a step by definition.
+
+Problems are built backwards from smooth V_k(x) or V_k(x, t), drawn at random: the
+payoff of every mode is chosen so that the coupled equations hold exactly.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import hjbpde as hjb
+
+LINEAR, CUBIC = hjb.SemiLagrangian("linear"), hjb.SemiLagrangian()
+
+
+class Waves:
+    """sum_j A_j sin(W_j . x + P_j + O_j t) with its derivatives."""
+
+    def __init__(self, rng, d, periodic, still):
+        self.W = rng.uniform(-1.2, 1.2, size=(3, d))
+        if periodic:
+            self.W = rng.integers(1, 3, size=(3, d)) * rng.choice([-1.0, 1.0], (3, d))
+        self.A, self.P = rng.uniform(0.1, 0.5, 3), rng.uniform(0, 2 * np.pi, 3)
+        self.speed = np.zeros(3) if still else rng.uniform(-2.0, 2.0, 3)
+
+    def _phase(self, x, t):
+        return x @ self.W.T + self.P + self.speed * t
+
+    def value(self, x, t=0.0):
+        return (self.A * np.sin(self._phase(x, t))).sum(-1)
+
+    def rate(self, x, t):
+        return (self.A * self.speed * np.cos(self._phase(x, t))).sum(-1)
+
+    def gradient(self, x, t):
+        return (self.A * np.cos(self._phase(x, t))) @ self.W
+
+    def hessian(self, x, t):
+        bend = self.A * np.sin(self._phase(x, t))
+        return -np.einsum("...w,wi,wj->...ij", bend, self.W, self.W)
+
+
+def switched(seed, d=1, noise=True, finite=False, horizon=None, periodic=False):
+    """A random problem of two or three modes with every V_k known.
+
+    Rates depend on x for every second seed; drift, noise, payoff and data on the mode.
+    """
+    rng = np.random.default_rng([seed, d, 77])
+    K = int(rng.integers(2, 4))
+    still = horizon is None
+    v = [Waves(rng, d, periodic, still) for _ in range(K)]
+    pulls = [[Waves(rng, d, periodic, True) for _ in range(d)] for _ in range(K)]
+    spread, rho = rng.uniform(0.15, 0.5, K), rng.uniform(0.2, 0.8)
+    levels = rng.uniform(-1.0, 1.0, K)
+    half, points = rng.choice([1.0, np.inf]), rng.uniform(-1, 1, (3, d))
+    base = rng.uniform(0.1, 2.5, (K, K)) * (1 - np.eye(K))
+    turn = rng.uniform(0.0, 0.5, (K, K)) if seed % 2 else np.zeros((K, K))
+
+    def rates(x):
+        wave = np.cos((x.sum(-1) * 2.0)[..., None, None])
+        q = base * (1 + turn * wave)
+        return q - np.eye(K) * q.sum(-1)[..., None]
+
+    def value(x, t=0.0, mode=0):
+        return levels[mode] + v[mode].value(x, t)
+
+    def drift(x, a, mode):
+        return 0.6 * np.stack([f.value(x) for f in pulls[mode]], -1) + a
+
+    def hamiltonian(x, a, t, mode):
+        push = (drift(x, a, mode) * v[mode].gradient(x, t)).sum(-1)
+        bend = np.trace(v[mode].hessian(x, t), axis1=-2, axis2=-1)
+        push = push - 0.5 * (a * a).sum(-1)
+        return push + 0.5 * spread[mode] ** 2 * bend if noise else push
+
+    def best(x, t, mode):
+        if finite:
+            every = [
+                hamiltonian(x, np.broadcast_to(a, x.shape), t, mode) for a in points
+            ]
+            return np.max(every, axis=0)
+        a = np.clip(v[mode].gradient(x, t), -half, half)
+        return hamiltonian(x, a, t, mode)
+
+    def reward(x, a, t, mode):
+        q, own = rates(x)[..., mode, :], value(x, t, mode)
+        fed = sum(q[..., j] * value(x, t, j) for j in range(K))
+        known = rho * own - v[mode].rate(x, t) - fed - best(x, t, mode)
+        return known - 0.5 * (a * a).sum(-1)
+
+    def still_reward(x, a, mode):
+        return reward(x, a, 0.0, mode)
+
+    def still_value(x, mode):
+        return value(x, 0.0, mode)
+
+    size = np.pi if periodic else rng.uniform(1.0, 2.0)
+    box = hjb.Box([-half] * d, [half] * d)
+    problem = hjb.ControlProblem(
+        drift=drift,
+        diffusion=(lambda x, a, mode: spread[mode] * np.eye(d)) if noise else None,
+        reward=still_reward if still else reward,
+        controls=hjb.Finite(points) if finite else box,
+        domain=hjb.Box([-size] * d, [size] * d, periodic=[periodic] * d),
+        discount=rho,
+        modes=hjb.Modes(rates, count=K) if seed % 2 else hjb.Modes(rates(np.zeros(d))),
+        horizon=horizon,
+        terminal=None if still else lambda x, mode: value(x, horizon, mode),
+        boundary=None if periodic else hjb.Dirichlet(still_value if still else value),
+    )
+    return problem, value
+
+
+def judged(problem, value, shape, method=CUBIC):
+    """Coverage, median bar/error and largest error over modes (and times but T)."""
+    solution = hjb.solve(problem, shape, method)
+    assert isinstance(solution, hjb.ModedSolution | hjb.TimedModedSolution)
+    x, modes = solution.grid.nodes(), range(problem.modes.n)
+    times = [0.0] if problem.horizon is None else solution.times[:-1]
+    wanted = np.array([[value(x, t, k) for k in modes] for t in times])
+    shape = (-1, len(modes), *solution.grid.shape)
+    found, bar = (
+        v.reshape(shape)[: len(times)] for v in (solution.value, solution.error_bar)
+    )
+    error, small = np.abs(found - wanted), 1e-12 * np.abs(wanted).max()
+    seen = error > small
+    covered = np.mean(error <= bar + small)
+    return covered, np.median(bar[seen] / error[seen]), error.max()
+
+
+def order_of(problem, value, shapes, method=CUBIC):
+    """Slope of log error against log h, by least squares."""
+    errors = [judged(problem, value, n, method)[2] for n in shapes]
+    return -np.polyfit(np.log(np.array(shapes) - 1.0), np.log(errors), 1)[0]
+
+
+# --- one step by its definition --------------------------------------------------
+
+
+def cubic(axis, values, y):
+    """The cubic through the four nodes around y, by a Vandermonde matrix."""
+    first = np.clip(np.searchsorted(axis, y, side="right") - 2, 0, len(axis) - 4)
+    near = slice(first, first + 4)
+    shifted = axis[near] - y
+    return np.linalg.solve(np.vander(shifted, increasing=True), values[near])[0]
+
+
+def test_the_value_is_that_of_one_step_until_the_first_switch():
+    """V_k = max_a phi (r + sum_j q_kj V_j(m)) + e^{-c delta} mean V_k(x_b), by hand.
+
+    phi = (1 - e^{-c delta}) / c with c = rho + sum_j q_kj at the midpoint m.
+    """
+    problem, _ = switched(5, 1, True, finite=True)
+    solution = hjb.solve(problem, 33, hjb.SemiLagrangian(step=0.01, tolerance=1e-12))
+    assert solution.report.converged
+    axis, V, delta = solution.grid.axes[0], solution.value, 0.01
+    for k in range(problem.modes.n):
+        alone = problem.in_mode(k)
+        for i in (8, 16, 21):
+            worth = []
+            for a in problem.controls.points:
+                x = axis[i : i + 1]
+                m = x + 0.5 * delta * alone.drift(x, a)
+                f, s = alone.drift(m, a)[0], alone.diffusion(m, a)[0, 0]
+                q = problem.modes.at(m[None])[0, k]
+                c = problem.discount + q.sum()
+                fed = sum(q[j] * cubic(axis, V[j], m[0]) for j in range(len(q)))
+                paid = -np.expm1(-c * delta) / c * (alone.reward(m, a) + fed)
+                ends = [x[0] + delta * f + side * s * delta**0.5 for side in (-1, 1)]
+                after = np.mean([cubic(axis, V[k], y) for y in ends])
+                worth.append(paid + np.exp(-c * delta) * after)
+            assert np.max(worth) == pytest.approx(V[k, i], abs=1e-9)
+
+
+# --- orders ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("seed", "noise"), [(0, False), (0, True), (1, False)])
+def test_cubic_readings_give_order_two_in_every_mode(seed, noise):
+    problem, value = switched(seed, 1, noise)
+    assert abs(order_of(problem, value, [49, 97]) - 2) < 0.25
+
+
+@pytest.mark.parametrize("noise", [False, True])
+def test_linear_readings_give_order_one_in_every_mode(noise):
+    problem, value = switched(0, 1, noise)
+    assert abs(order_of(problem, value, [49, 97, 193], LINEAR) - 1) < 0.35
+
+
+@pytest.mark.parametrize("noise", [False, True])
+def test_cubic_readings_give_order_two_in_time(noise):
+    """Rates are felt at half the step: at its end alone they would be of order one."""
+    problem, value = switched(int(noise), 1, noise, horizon=0.5)
+    errors = []
+    for n in (25, 49):
+        solution = hjb.solve(problem, n, CUBIC, times=[0.0])
+        x = solution.grid.nodes()
+        wanted = [value(x, 0.0, k) for k in range(problem.modes.n)]
+        errors.append(np.abs(solution.value[0] - wanted).max())
+    assert abs(np.log2(errors[0] / errors[1]) - 2) < 0.35
+
+
+# --- error bars ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [CUBIC, LINEAR], ids=["cubic", "linear"])
+@pytest.mark.parametrize("finite", [False, True])
+def test_the_bar_covers_coupled_modes(finite, method):
+    problem, value = switched(5 + finite, 1, not finite, finite)
+    assert judged(problem, value, 49, method)[0] >= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(24))
+def test_the_bar_covers_coupled_modes_drawn_at_random(seed):
+    rng = np.random.default_rng([seed, 5])
+    noise, finite, periodic = (bool(rng.random() < p) for p in (0.5, 0.4, 0.3))
+    method = CUBIC if rng.random() < 0.6 else LINEAR
+    d = 2 if seed % 6 == 5 else 1
+    problem, value = switched(1000 + seed, d, noise, finite, None, periodic)
+    n = (16 if d == 2 else 48) + (not periodic)
+    assert judged(problem, value, (n,) * d, method)[0] >= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_the_bar_covers_modes_that_move_in_time(seed):
+    rng = np.random.default_rng([seed, 6])
+    noise, finite, periodic = (bool(rng.random() < p) for p in (0.5, 0.4, 0.3))
+    method = CUBIC if rng.random() < 0.6 else LINEAR
+    problem, value = switched(2000 + seed, 1, noise, finite, 0.3, periodic)
+    assert judged(problem, value, 24 + (not periodic), method)[0] >= 0.99
+
+
+# --- modes beside other fields -----------------------------------------------------
+
+
+def test_modes_that_are_alike_are_worth_what_one_is_worth():
+    """However fast they switch into each other, one faster than the other."""
+    one = hjb.catalogue.get("manufactured")
+    q = 40.0 * np.array([[-1.0, 1.0], [2.0, -2.0]])
+    two = replace(one, modes=hjb.Modes(q), exact=None)
+    alone, both = hjb.solve(one, 65, CUBIC), hjb.solve(two, 65, CUBIC)
+    apart = np.abs(both.value - alone.value)
+    assert np.mean(apart <= both.error_bar + alone.error_bar) >= 0.99
+
+
+@pytest.mark.parametrize("horizon", [None, 0.3])
+def test_every_mode_ends_on_entering_an_exit(horizon):
+    """V itself is paid in the region, so that nothing else changes."""
+    problem, value = switched(2, 1, True, horizon=horizon)
+    paid = (lambda x, mode: value(x, 0.0, mode)) if horizon is None else value
+    left = hjb.Exit(lambda x: x[..., 0] + 0.31, paid)
+    shape = 41 if horizon is None else 21
+    covered, _, error = judged(replace(problem, exit=left), value, shape)
+    assert covered >= 0.99
+    assert error <= 0.02
+
+
+def test_no_mode_is_worth_less_than_stopping():
+    """Half of the nodes stop in mode 0 for a payoff above the value without."""
+    problem, value = switched(3, 1, True)
+    free = hjb.solve(problem, 49, CUBIC).value
+
+    def psi(x, mode):
+        return value(x, 0.0, 0) + 0.1 * x[..., 0] - 9.0 * mode
+
+    held = hjb.solve(replace(problem, stop=psi, boundary=hjb.Reflecting()), 49, CUBIC)
+    x = held.grid.nodes()
+    assert np.all(held.value[0] >= psi(x, 0) - 1e-12)
+    assert held.stopping.shape == free.shape
+    assert held.stopping[0].any()
+    assert not held.stopping[1].any()
+
+
+def test_a_region_that_names_the_mode_is_refused():
+    problem, _ = switched(2)
+    moved = hjb.Exit(lambda x, mode: x[..., 0] + 0.1 * mode, 0.0)
+    with pytest.raises(hjb.MethodMismatch, match="names the mode"):
+        hjb.solve(replace(problem, exit=moved), 33, CUBIC)
