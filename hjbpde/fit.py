@@ -30,7 +30,9 @@ TAKES: dict[type, frozenset[str]] = {
     ),
     Sweeping: frozenset({"exit"}),
     ExplicitMarching: frozenset({"horizon", "stop", "dates", "adversary"}),
-    SemiLagrangian: frozenset({"horizon", "exit", "stop", "dates", "modes"}),
+    SemiLagrangian: frozenset(
+        {"horizon", "exit", "stop", "dates", "modes", "adversary"}
+    ),
 }
 """Special fields of a problem that a method takes."""
 NEEDS: dict[type, frozenset[str]] = {

@@ -12,6 +12,7 @@ from scipy.ndimage import distance_transform_edt
 from ..errors import ProblemError
 from ..faces import Faces
 from ..grid import Grid
+from .game_search import GameSearch
 from .lookahead import Lookahead
 from .obstacles import Obstacles
 from .search import Search
@@ -25,7 +26,7 @@ class Level:
 
     faces: Faces
     look: Lookahead
-    search: Search
+    search: Search | GameSearch
     V: Array
     a: Array
     obstacles: Obstacles | None = None

@@ -16,8 +16,8 @@ from ..problem import ControlProblem
 from .lookahead import Lookahead
 from .method import SemiLagrangian
 from .obstacles import Obstacles
+from .parts import parts_of
 from .step import Step
-from .switching import alone
 from .track import Track
 
 Array = NDArray[np.float64]
@@ -107,8 +107,7 @@ class March:
         closing: Closing = Closing.ANCHORED,
     ) -> None:
         self.tracks = [
-            Track(one, grid, method, columns, closing, switching)
-            for one, switching in alone(problem)
+            Track(part, grid, method, columns, closing) for part in parts_of(problem)
         ]
         self.end, self.enough = float(problem.horizon or 0.0), SEARCHED
 
@@ -126,14 +125,14 @@ class March:
             track.faces.set_fixed(track.V)
         for later, t in pairwise(clock.ticks.tolist()):
             within = (outputs > t + slack) & (outputs < later - slack)
-            for i in np.flatnonzero(within):
+            for i in np.flatnonzero(within).tolist():
                 memory = [track.memory() for track in self.tracks]
                 self.walk(clock.within(later, float(outputs[i])))
                 for track, one, known in zip(self.tracks, kept, memory, strict=True):
                     one.keep(track, i)
                     track.recall(known)
             self.walk(clock.within(later, t))
-            for i in np.flatnonzero(np.abs(outputs - t) <= slack):
+            for i in np.flatnonzero(np.abs(outputs - t) <= slack).tolist():
                 for track, one in zip(self.tracks, kept, strict=True):
                     one.keep(track, i)
         return [

@@ -11,8 +11,9 @@ from ..boundary import Extrapolate, Robin
 from ..errors import MethodMismatch, ProblemError
 from ..grid import Grid
 from ..held import keywords
+from ..methods.stationary_game import check_game_faces
 from ..problem import ControlProblem
-from .switching import alone
+from .parts import parts_of
 
 MAX_DIMENSION = 3
 LEAST_NODES = 5
@@ -43,8 +44,9 @@ class SemiLagrangian:
     O(delta^3) without noise, to O(delta^2) with noise; Runge and Kutta's midpoint is
     one in time, too. The control at the horizon itself is that of the last step.
 
-    Between modes the process switches at most once a step: the rate of leaving adds to
-    rho and ``sum_j q_kj V_j``, half way, to the payoff (see `switching`).
+    Other modes are a payoff until the first switch: the rate of leaving adds to rho and
+    ``sum_j q_kj V_j``, half way, to r (see `switching`). With an adversary the maximum
+    is that of the worst replies, in every step (see `game_search`).
 
     Parameters
     ----------
@@ -139,6 +141,8 @@ def check_steps(problem: ControlProblem, grid: Grid, method: SemiLagrangian) -> 
         region of its own in every mode; too few nodes.
     """
     _check_readings(problem, method)
+    if problem.adversary is not None:
+        check_game_faces(problem)
     for face, rule in problem.faces.items():
         if isinstance(rule, Robin) and rule.alpha / rule.beta < 0:
             raise MethodMismatch(
@@ -172,8 +176,8 @@ def _check_exit(problem: ControlProblem, grid: Grid) -> None:
     if problem.diffusion is not None or problem.horizon is not None:
         return
     nodes = grid.nodes()
-    for one, _ in alone(problem):
-        if np.min(np.asarray(one.discount_at(nodes), float)) <= 0:
+    for part in parts_of(problem):
+        if np.min(np.asarray(part.problem.discount_at(nodes), float)) <= 0:
             raise MethodMismatch(
                 "SemiLagrangian: until an exit without noise and discount, a policy "
                 "that never gets there has no value; use hjb.Sweeping(), or give a "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..faces import Faces
+from ..game_solution import StationaryGameSolution
 from ..grid import Grid
 from ..methods.nested import carry_slope
 from ..methods.policy_iteration import (
@@ -17,19 +19,21 @@ from ..methods.policy_iteration import (
 )
 from ..methods.run import Clock
 from ..moded_solution import ModedSolution
+from ..players import swapped
 from ..problem import ControlProblem
 from ..progress import bar_over
 from ..report import Report
 from ..schemes import Hybrid
 from ..solution import GridSolution
 from .bar import bound
+from .game_search import search_of
 from .level import Level, spread_policy
 from .lookahead import Lookahead
 from .method import SemiLagrangian
 from .obstacles import Obstacles
-from .search import Search
+from .order_of_play import weighed
+from .parts import parts_of
 from .step_length import StepLength, active_columns, balanced, sampled_motion
-from .switching import alone
 from .system import System, settle
 
 Array = NDArray[np.float64]
@@ -43,7 +47,9 @@ def run_semi_lagrangian(
     method: SemiLagrangian,
     progress: bool = False,
 ) -> GridSolution:
-    """Solve on nested grids and bound the error; with modes, a ModedSolution."""
+    """Solve on nested grids and bound the error; with modes, a ModedSolution, with an
+    adversary a StationaryGameSolution.
+    """
     clock = Clock()
     with clock.phase("solve"):
         systems = solve_systems(problem, grid, method, progress)
@@ -73,17 +79,46 @@ def run_semi_lagrangian(
         "second_opinion": _opinion(problem, systems, method.order),
         "stopping": _stopping(fine),
     }
-    kind = ModedSolution
     if problem.modes is None:
-        kind = GridSolution
         arrays = {name: None if v is None else v[0] for name, v in arrays.items()}
-    return kind(
-        problem=problem,
-        grid=grid,
-        report=report,
-        scheme=Hybrid(),
-        artificial_axes=problem.artificial_axes,
+    fields: dict[str, Any] = {
+        "problem": problem,
+        "grid": grid,
+        "report": report,
+        "scheme": Hybrid(),
+        "artificial_axes": problem.artificial_axes,
         **arrays,
+    }
+    if problem.adversary is not None:
+        return _played(problem, grid, method, fields, clock)
+    return (GridSolution if problem.modes is None else ModedSolution)(**fields)
+
+
+def _played(
+    problem: ControlProblem,
+    grid: Grid,
+    method: SemiLagrangian,
+    fields: dict[str, Any],
+    clock: Clock,
+) -> StationaryGameSolution:
+    """The solution of a game: both controls, and what their order is worth."""
+    u, m, report, other = fields["control"], problem.n_controls, fields["report"], None
+    with clock.phase("order of play"):
+        V = problem.sign * fields["value"]
+        gap, matters, note = weighed(problem, grid, V, u)
+        if matters and report.converged:
+            last = solve_systems(swapped(problem), grid, method, False)[-1]
+            other = -problem.sign * last.V[0]
+            apart = float(np.max(np.abs(other - fields["value"])))
+            note = f"the order of play moves V by up to {apart:.3g} (swapped_value)"
+    checks = (*report.checks, note) if note else report.checks
+    fields["report"] = replace(report, checks=checks, seconds=dict(clock.seconds))
+    fields["control"] = np.ascontiguousarray(u[..., :m])
+    return StationaryGameSolution(
+        **fields,
+        adversary_control=np.ascontiguousarray(u[..., m:]),
+        isaacs_gap=gap,
+        swapped_value=other,
     )
 
 
@@ -152,7 +187,7 @@ def first_plan(
     problem: ControlProblem, grid: Grid, method: SemiLagrangian
 ) -> tuple[StepLength, list[int]]:
     """The step before any policy is known, and the columns of noise that count."""
-    found = [sampled(one, grid) for one, _ in alone(problem)]
+    found = [sampled(part.joint, grid) for part in parts_of(problem)]
     f = np.concatenate([f for f, _ in found])
     sigma = np.concatenate([s for _, s in found])
     columns = active_columns(sigma)
@@ -190,10 +225,11 @@ def _start(
     Cubic ones have no maximum principle: far from the answer they may go astray.
     """
     levels, midpoint = [], method.feet == "rk2"
-    for one, switching in alone(problem):
+    for part in parts_of(problem):
+        one, switching = part.joint, part.switching
         faces = Faces.of(one, grid)
         look = Lookahead(one, faces, delta, 2, midpoint, columns, switching)
-        search, V = Search.of(look), np.zeros(grid.shape)
+        search, V = search_of(look, part), np.zeros(grid.shape)
         faces.set_fixed(V)
         levels.append(
             Level(faces, look, search, V, search.start(), _obstacles(one, grid))
@@ -215,7 +251,8 @@ def _system(
 ) -> System:
     """A system that starts from the values and policies of the one before."""
     levels, midpoint = [], method.feet == "rk2"
-    for (one, switching), old in zip(alone(problem), before.levels, strict=True):
+    for part, old in zip(parts_of(problem), before.levels, strict=True):
+        one, switching = part.joint, part.switching
         faces = Faces.of(one, grid)
         for face, coarse in zip(faces.faces, old.faces.faces, strict=True):
             carry_slope(face, coarse, grid)
@@ -223,7 +260,8 @@ def _system(
         V, a = _carried(old, grid)
         faces.set_fixed(V)
         a = np.ascontiguousarray(a[look.free])
-        levels.append(Level(faces, look, Search.of(look), V, a, _obstacles(one, grid)))
+        search = search_of(look, part)
+        levels.append(Level(faces, look, search, V, a, _obstacles(one, grid)))
     system = System(levels)
     system.admit()
     return system

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ProblemError
-from ..faces import Faces
 from ..interpolation import Interpolant
 from ..probe import base_and_step, control_range, probe
-from ..problem import ControlProblem
 from ..resting import resting_controls
-from ..sets import Finite
+from ..sets import ControlSet, Finite
 from ..tabulate import QuadraticTables, tabulate
 from .lookahead import Lookahead
 
@@ -39,15 +37,20 @@ class Search:
     """
 
     look: Lookahead
+    controls: ControlSet | None
     low: Array
     high: Array
     tables: QuadraticTables | None
     rests: list[Array]
     now: Array | None = None
     """Where V depends on time, a guess of V at the start of the step."""
+    first: int = 0
+    """The number of the first of them among the controls of both players."""
+    opposed: int = 0
+    """How many of them, the last ones, minimise."""
 
     @classmethod
-    def of(cls, look: Lookahead, seed: int = 0, march: bool = False) -> Search:
+    def of(cls, look: Lookahead, march: bool = False) -> Search:
         """The search on the nodes of `look`; in a march also of closed forms in a
         finite box, which save samples in every step.
 
@@ -56,19 +59,10 @@ class Search:
         ProblemError
             An infinite box without closed form and without best_control.
         """
-        problem, m = look.problem, look.problem.n_controls
-        n, tables = len(look.x), None
-        low = high = np.zeros((n, m))
-        if problem.controls is not None and not isinstance(problem.controls, Finite):
-            low, high = (side.T for side in control_range(problem, look.x))
-            endless = not (np.isfinite(low).all() and np.isfinite(high).all())
-            if endless and problem.best_control is None:
-                tables = _closed_form(problem, look.faces, look.free, seed)
-            elif march and probe(problem, look.grid)[0].closed_form:
-                found = tabulate(problem, look.grid, look.faces, seed)
-                if isinstance(found, QuadraticTables):
-                    tables = found.taken(look.free)
-        return cls(look, low, high, tables, _resting(look, low, high))
+        low, high = limits(look, look.problem.controls)
+        tables = closed_form(look, march)
+        rests = _resting(look, low, high)
+        return cls(look, look.problem.controls, low, high, tables, rests)
 
     def renew(self) -> None:
         """Closed form and resting controls of the time at which the step starts.
@@ -80,12 +74,12 @@ class Search:
         """
         look = self.look
         if self.tables is not None:
-            self.tables = _closed_form(look.problem, look.faces, look.free, 0)
+            self.tables = _closed_form(look, 0, self.opposed)
         self.rests = _resting(look, self.low, self.high)
 
     @property
     def _finite_set(self) -> Array | None:
-        controls = self.look.problem.controls
+        controls = self.controls
         return np.asarray(controls.points) if isinstance(controls, Finite) else None
 
     def start(self) -> Array:
@@ -106,7 +100,7 @@ class Search:
         sample of a box; otherwise the neighbourhood of a.
         """
         best, worth = a.copy(), self._worth(V, a)
-        if self.look.problem.n_controls == 0:
+        if self.low.shape[1] == 0:
             return best, worth
         points = self._finite_set
         if points is not None:
@@ -134,7 +128,7 @@ class Search:
         The closed form or else few samples of the box, and the neighbours' controls;
         the best of them is refined until a round gains less than `enough` of sup|V|.
         """
-        if self.look.problem.n_controls == 0 or self._finite_set is not None:
+        if self.low.shape[1] == 0 or self._finite_set is not None:
             return self.improve(V, a, wide=False)
         best, worth = a.copy(), self._worth(V, a)
         for guess in [*self._guesses(V), *self._shifted(a)]:
@@ -189,7 +183,9 @@ class Search:
         field = Interpolant(look.grid, V[look.mode].reshape(look.grid.shape))
         p = field.gradient(look.x)
         if self.tables is not None:
-            return [np.clip(_greedy(self.tables, p), self.low, self.high)]
+            mine = slice(self.first, self.first + self.low.shape[1])
+            best = _greedy(self.tables, p)[:, mine]
+            return [np.clip(best, self.low, self.high)]
         hess = _hessian(field, look)
         sign = problem.sign
         best: Any = problem.best_control
@@ -265,17 +261,52 @@ def _vertex(
     return np.where(curved, np.clip(move, -4.0 * step, 4.0 * step), 0.0)
 
 
-def _closed_form(
-    problem: ControlProblem, faces: Faces, free: NDArray[np.intp], seed: int
-) -> QuadraticTables:
-    tables = tabulate(problem, faces.grid, faces, seed)
+def limits(look: Lookahead, controls: ControlSet | None) -> tuple[Array, Array]:
+    """Bounds (n, m) of a control box on the free nodes, 0 for other sets."""
+    if controls is None or isinstance(controls, Finite):
+        none = np.zeros((len(look.x), 0 if controls is None else controls.dimension))
+        return none, none
+    box = replace(look.problem, controls=controls)
+    low, high = (side.T for side in control_range(box, look.x))
+    return low, high
+
+
+def closed_form(
+    look: Lookahead, march: bool = False, opposed: int = 0
+) -> QuadraticTables | None:
+    """Coefficients of a Hamiltonian with closed-form extrema, where they are needed.
+
+    The last `opposed` controls minimise. An infinite box cannot do without; a march
+    is quicker with them.
+
+    Raises
+    ------
+    ProblemError
+        An infinite box without closed form and without best_control.
+    """
+    problem = look.problem
+    if problem.controls is None or isinstance(problem.controls, Finite):
+        return None
+    low, high = limits(look, problem.controls)
+    endless = not (np.isfinite(low).all() and np.isfinite(high).all())
+    if endless and problem.best_control is None:
+        return _closed_form(look, 0, opposed)
+    if march and probe(problem, look.grid, opposed=opposed)[0].closed_form:
+        found = tabulate(problem, look.grid, look.faces, opposed=opposed)
+        if isinstance(found, QuadraticTables):
+            return found.taken(look.free)
+    return None
+
+
+def _closed_form(look: Lookahead, seed: int, opposed: int) -> QuadraticTables:
+    tables = tabulate(look.problem, look.grid, look.faces, seed, opposed)
     if not isinstance(tables, QuadraticTables):
         raise ProblemError(
             "SemiLagrangian: the control box is infinite, or a closed form held at "
             f"another time, but none holds here ({tables.note}): give finite bounds, "
             "or best_control(x, p, hess)."
         )
-    return tables.taken(free)
+    return tables.taken(look.free)
 
 
 def _greedy(tables: QuadraticTables, p: Array) -> Array:

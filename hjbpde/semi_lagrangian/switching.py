@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..events import Modes
-from ..problem import ControlProblem
 from .step import Reading
 
 Array = NDArray[np.float64]
@@ -45,13 +44,3 @@ class Switching:
             for j in range(self.modes.n)
             if rates[:, j].any()
         ]
-
-
-def alone(problem: ControlProblem) -> list[tuple[ControlProblem, Switching | None]]:
-    """Every mode's own problem, and the rates at which it is left."""
-    if problem.modes is None:
-        return [(problem, None)]
-    return [
-        (problem.in_mode(k), Switching(problem.modes, k))
-        for k in range(problem.modes.n)
-    ]

@@ -16,6 +16,7 @@ from ..errors import NotConverged
 from ..grid import Grid
 from ..methods.policy_iteration import Closing
 from ..probe import discount_of
+from .game_search import GameSearch
 from .level import Level, inadmissible
 from .lookahead import Lookahead
 
@@ -61,6 +62,11 @@ class System:
     def scale(self) -> float:
         """sup |V|."""
         return max(level.scale for level in self.levels)
+
+    @property
+    def is_game(self) -> bool:
+        """Whether an adversary plays."""
+        return any(isinstance(level.search, GameSearch) for level in self.levels)
 
     @property
     def algebraic(self) -> float:
@@ -170,7 +176,21 @@ def solve_rows(rows: sp.csr_matrix, rhs: Array, start: Array) -> tuple[Array, st
 def settle(
     system: System, tolerance: float, most: int, slope_updates: int, wide: bool = False
 ) -> None:
-    """Policies until the value changes by less than tolerance * scale, in place."""
+    """Policies until the value changes by less than tolerance * scale, in place.
+
+    Both players of a game improve at once, which may go round in circles; then every
+    choice of the controller is answered to the end before the next (Hoffman and Karp,
+    Management Science 12 (1966) 359).
+    """
+    _settle(system, tolerance, most, slope_updates, wide)
+    if system.status == "not converged" and system.is_game:
+        _climb(system, tolerance, most, slope_updates)
+
+
+def _settle(
+    system: System, tolerance: float, most: int, slope_updates: int, wide: bool
+) -> None:
+    """Policies of all, until V settles."""
     closings = [
         Closing(level, slope_updates)  # type: ignore[arg-type]
         for level in system.levels
@@ -196,3 +216,25 @@ def settle(
             break
     small = system.changes[-1] <= 1e-3 * system.scale
     system.status = "stagnated" if small else "not converged"
+
+
+def _climb(system: System, tolerance: float, most: int, slope_updates: int) -> None:
+    """Choices of the controller, each answered to the end, in place."""
+    searches = [level.search for level in system.levels]
+    players = [one for one in searches if isinstance(one, GameSearch)]
+    for n in range(most):
+        before = system.V
+        system.improve(wide=n % 4 == 0)
+        for player in players:
+            player.holding = True
+        _settle(system, 0.1 * tolerance, most, slope_updates if n == 0 else 4, False)
+        for player in players:
+            player.holding = False
+        answered, system.status = system.status, "not converged"
+        change = float(np.max(np.abs(system.V - before)))
+        system.changes.append(change)
+        if answered == "not converged":
+            return
+        if change <= tolerance * system.scale:
+            system.status = answered
+            return

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from ..error_bar import ErrorBar
 from ..errors import ProblemError
+from ..game_solution import GameSolution
 from ..grid import Grid
 from ..methods.end_slopes import Closing
 from ..methods.policy_iteration import cubically_prolonged, nested_grids
 from ..methods.run import Clock as Stopwatch
+from ..players import one_player
 from ..problem import ControlProblem
 from ..progress import bar_over
 from ..report import Report
@@ -22,9 +24,10 @@ from ..timed_moded_solution import TimedModedSolution
 from ..timed_solution import TimedSolution
 from .march import Clock, March, Marched
 from .method import SemiLagrangian
+from .order_of_play import weighed
+from .parts import parts_of
 from .run import LEVELS, planned, sampled
 from .step_length import StepLength, active_columns
-from .switching import alone
 from .timed_bar import timed_bound
 
 Array = NDArray[np.float64]
@@ -52,11 +55,14 @@ def run_timed(
         ]
     with clock.phase("error bar"):
         bars = _bars(plan, levels, outputs)
-    arrays = [
+    arrays: list[dict[str, Any]] = [
         _arrays(problem, [march[k] for march in levels], bar, method.order)
         for k, bar in enumerate(bars)
     ]
-    kind, joined = TimedSolution, arrays[0]
+    kind: type[TimedSolution] = TimedSolution
+    joined: dict[str, Any] = arrays[0]
+    if problem.adversary is not None:
+        kind, joined = GameSolution, _players(problem, grid, joined)
     if problem.modes is not None:
         kind = TimedModedSolution
         joined = {
@@ -99,6 +105,20 @@ def _arrays(
         "error_bar": bar.total,
         "second_opinion": _opinion(problem, levels, order),
         "stopping": fine.stops if problem.stops else None,
+    }
+
+
+def _players(
+    problem: ControlProblem, grid: Grid, arrays: dict[str, Any]
+) -> dict[str, Any]:
+    """Both players' controls in time, and what their order is worth at t = 0."""
+    u, m = arrays["control"], problem.n_controls
+    now = problem.slice_at(0.0, 1.0)
+    return {
+        **arrays,
+        "control": np.ascontiguousarray(u[..., :m]),
+        "adversary_control": np.ascontiguousarray(u[..., m:]),
+        "isaacs_gap": weighed(now, grid, problem.sign * arrays["value"][0], u[0])[0],
     }
 
 
@@ -150,7 +170,7 @@ class Plan:
         columns = active_columns(sigma)
         length = planned(problem, grid, f, sigma[:, :, columns], method)
         plan = cls(problem, grids, method, columns, length)
-        if method.step is not None or problem.n_controls == 0:
+        if method.step is not None or one_player(problem).n_controls == 0:
             return plan
         trial = plan.march(0, np.array([0.0, float(problem.horizon or 0.0)]))
         f = np.concatenate([one.fastest.f for one in trial])
@@ -183,8 +203,8 @@ def _sampled(problem: ControlProblem, grid: Grid) -> tuple[Array, Array]:
     """Drifts and noises of a few controls, today, half way and at the horizon."""
     end = float(problem.horizon or 0.0)
     found = [
-        sampled(one.at_time(s * end), grid)
-        for one, _ in alone(problem)
+        sampled(part.at(s * end), grid)
+        for part in parts_of(problem)
         for s in (0.0, 0.5, 1.0)
     ]
     return np.concatenate([f for f, _ in found]), np.concatenate([s for _, s in found])

@@ -14,14 +14,14 @@ from ..methods.end_slopes import Closing, EndSlopes
 from ..methods.state import check_terminal
 from ..probe import Motion
 from ..problem import ControlProblem
+from .game_search import search_of
 from .lattice import Lattice
 from .level import inadmissible, spread_policy
 from .lookahead import Lookahead
 from .method import SemiLagrangian
 from .obstacles import Obstacles
-from .search import Search
+from .parts import Part
 from .step import Step
-from .switching import Switching
 
 Array = NDArray[np.float64]
 OWN = ("V", "a", "before", "delta", "obstacles")
@@ -35,19 +35,17 @@ class Track:
     ----------
     closing : Closing
         What the slopes at artificial faces are.
-    switching : Switching, optional
-        Which mode it is, and the rates of leaving it.
     """
 
     def __init__(
         self,
-        problem: ControlProblem,
+        part: Part,
         grid: Grid,
         method: SemiLagrangian,
         columns: list[int],
         closing: Closing,
-        switching: Switching | None = None,
     ) -> None:
+        problem, self.part = part.problem, part
         self.problem, self.grid, self.closing = problem, grid, closing
         self.obstacles: Obstacles | None = None
         self._held: dict[float, ControlProblem] = {}
@@ -56,11 +54,11 @@ class Track:
         self.faces = Faces.of(last, grid)
         self.look = Lookahead(
             last, self.faces, 1.0, method.width, method.feet == "rk2", columns,
-            switching,
+            part.switching,
         )  # fmt: skip
         weno = method.interpolation == "weno"
         self.look.lattice = Lattice.of(grid, method.width, weno, method.limiter)
-        self.search = Search.of(self.look, march=True)
+        self.search = search_of(self.look, part, march=True)
         self.a = self.search.start()
         self.V = _terminal(problem, grid)
         self.end_slopes = EndSlopes.of(self.faces, self.V)
@@ -76,13 +74,13 @@ class Track:
         self._continue_slopes()
 
     def at(self, t: float) -> ControlProblem:
-        """The problem held at calendar time t."""
+        """The problem held at calendar time t, both players as one."""
         if not self.moving:
-            return self.problem
+            t = 0.0
         if t not in self._held:
             self._held = {
                 **dict(list(self._held.items())[-3:]),
-                t: self.problem.at_time(t),
+                t: self.part.at(t),
             }
         return self._held[t]
 

@@ -5,6 +5,7 @@ payoff of every mode is chosen so that the coupled equations hold exactly.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,8 +115,7 @@ def switched(seed, d=1, noise=True, finite=False, horizon=None, periodic=False):
 
 def judged(problem, value, shape, method=CUBIC):
     """Coverage, median bar/error and largest error over modes (and times but T)."""
-    solution = hjb.solve(problem, shape, method)
-    assert isinstance(solution, hjb.ModedSolution | hjb.TimedModedSolution)
+    solution: Any = hjb.solve(problem, shape, method)
     x, modes = solution.grid.nodes(), range(problem.modes.n)
     times = [0.0] if problem.horizon is None else solution.times[:-1]
     wanted = np.array([[value(x, t, k) for k in modes] for t in times])
@@ -154,12 +154,13 @@ def test_the_value_is_that_of_one_step_until_the_first_switch():
     problem, _ = switched(5, 1, True, finite=True)
     solution = hjb.solve(problem, 33, hjb.SemiLagrangian(step=0.01, tolerance=1e-12))
     assert solution.report.converged
+    points: Any = problem.controls
     axis, V, delta = solution.grid.axes[0], solution.value, 0.01
     for k in range(problem.modes.n):
         alone = problem.in_mode(k)
         for i in (8, 16, 21):
             worth = []
-            for a in problem.controls.points:
+            for a in points.points:
                 x = axis[i : i + 1]
                 m = x + 0.5 * delta * alone.drift(x, a)
                 f, s = alone.drift(m, a)[0], alone.diffusion(m, a)[0, 0]
