@@ -239,7 +239,8 @@ class Lookahead:
         for face in self.sloped:
             if not face.artificial:
                 extra += self._clamp(face, centre, tied)
-        points = centre[:, None] + self._arms(go, time)
+        # Mirrors and walls move points through a flat view of them.
+        points = np.ascontiguousarray(centre[:, None] + self._arms(go, time))
         for face in self.sloped:
             extra += self._mirror(face, points, tied)
         flat = points.reshape(-1, d)

@@ -270,6 +270,34 @@ def test_reflection_keeps_order_two(sigma):
     assert judged(problem, 101)[0] >= 0.99
 
 
+def test_two_noises_are_reflected_at_order_two():
+    """V = e^x sin(y + 1) is harmonic; the slopes given vary along the faces."""
+
+    def value(x):
+        return np.exp(x[..., 0]) * np.sin(x[..., 1] + 1.0)
+
+    def slope(x, k):
+        turn = np.sin(x[..., 1] + 1.0 + 0.5 * np.pi * k)
+        return np.exp(x[..., 0]) * turn
+
+    rules = {
+        (k, side): hjb.Robin(0, 1, lambda x, k=k, s=s: s * slope(x, k))
+        for k in range(2)
+        for side, s in (("low", -1.0), ("high", 1.0))
+    }
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: 0.0 * x,
+        diffusion=0.4,
+        reward=lambda x, a: 0.5 * value(x),
+        domain=hjb.Box([0.0, 0.0], [1.0, 1.0]),
+        discount=0.5,
+        boundary=rules,
+        exact=hjb.Exact(value=value, source="by construction"),
+    )
+    assert abs(order_of(problem, [(17, 17), (33, 33)]) - 2) < 0.3
+    assert judged(problem, (17, 17))[0] >= 0.99
+
+
 def test_robin_data_are_met_at_order_two():
     """V = exp(x): V + 2 dV/dn = 3 e at x = 1 and V + dV/dn = 0 at x = 0."""
     rules = {(0, "low"): hjb.Robin(1, 1, 0.0), (0, "high"): hjb.Robin(1, 2, 3 * np.e)}
@@ -369,6 +397,7 @@ SMALL = {
     "mountain-car": ({}, (57, 41)),
     "unit-ball": ({}, (41, 41)),
     "optimal-default": ({}, 101),
+    "robust-lqr": ({}, 65),
 }
 """Parameters and shapes of an opinion in seconds; other problems as they come."""
 STATIONARY = [
