@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..closure import bend_beyond
 from ..error_bar import ErrorBar, closure_bar, nested_estimate, slopes_missed
 from ..face_response import slopes_returned
+from ..faces import Faces
 from ..methods.bounds import region_mask
 from .lookahead import Lookahead
 from .system import System, solve_rows
@@ -21,8 +23,8 @@ from .system import System, solve_rows
 Array = NDArray[np.float64]
 ROUGH_SAFETY = 2.0
 """Factor for linear readings where a surface cuts long branches anywhere, or where
-modes are read elsewhere than branches end: errors of both may cancel on one grid, and
-are no smooth multiple of a power of h."""
+modes and jumps are read elsewhere than branches end: errors of both may cancel on one
+grid, and are no smooth multiple of a power of h."""
 
 
 class StepResponse:
@@ -55,6 +57,18 @@ class StepResponse:
         shift, _ = solve_rows(self.rows, rhs, np.zeros_like(rhs))
         return np.abs(shift).reshape(-1, *self.system.grid.shape)
 
+    def bent(self) -> Array:
+        """The shift of V if it bends beyond the faces as much as it may."""
+        looks, levels = self.system.looks, self.system.levels
+        if looks[0].problem.jumps is None:
+            return np.zeros_like(self.system.V)
+        for look, level in zip(looks, levels, strict=True):
+            look.bends = bends_beyond(look.faces, level.V)
+        shift = self.to([0.0 for kept in self.kept for _ in kept])
+        for look in looks:
+            look.bends = None
+        return shift
+
     def returned(self, V: Array, z: Array) -> list[Array]:
         """The change of the continued slopes when V moves by z, absolute."""
         levels = self.system.levels
@@ -72,12 +86,19 @@ def truncation(system: System) -> Array:
         return np.zeros(V.shape)
     missed = [slopes_missed(level.faces, level.V) for level in system.levels]
     flat = [miss for part in missed for miss in part]
-    return closure_bar(StepResponse(system), flat, V)
+    response = StepResponse(system)
+    return closure_bar(response, flat, V, response.bent())
+
+
+def bends_beyond(faces: Faces, V: Array) -> list[Array]:
+    """Second derivatives that V (*shape) may have beyond every artificial face."""
+    return [bend_beyond(faces.grid, face, V) for face in faces.artificial]
 
 
 def rough_factor(look: Lookahead) -> float:
     """What differences between grids are multiplied by."""
-    mixed = look.surface is not None or look.switching is not None
+    away = look.switching is not None or look.problem.jumps is not None
+    mixed = away or look.surface is not None
     return ROUGH_SAFETY if mixed and look.lattice.width == 2 else 1.0
 
 

@@ -16,7 +16,7 @@ A branch that meets the surface of an exit region shortens the step in the same 
 takes the value there (see `exits`).
 
 Where the process switches between modes the rate of leaving discounts as well, and what
-the other modes are worth is a payoff (see `switching`).
+the other modes are worth is a payoff (see `switching`); so are jumps (see `jumping`).
 
 In time the midpoint is one too: drift, noise, payoff and discount at t + delta / 2. A
 step that is shortened ends between t and t + delta; there V is linear in time.
@@ -33,6 +33,7 @@ from ..faces import FaceNodes, Faces
 from ..probe import Motion, discount_of, motion
 from ..problem import ControlProblem
 from .exits import MOST_SAMPLES, Surface
+from .jumping import Jumped
 from .lattice import Lattice
 from .step import Reading, Step
 from .switching import Switching
@@ -80,6 +81,7 @@ class Lookahead:
         switching: Switching | None = None,
     ) -> None:
         self.switching = switching
+        self.bends: list[Array] | None = None
         self.problem = self.halfway = self.later = problem
         self.faces, self.grid = faces, faces.grid
         self.delta, self.midpoint, self.columns = delta, midpoint, columns
@@ -232,8 +234,8 @@ class Lookahead:
     def _landed(self, x: Array, go: Motion, time: Array, middle: Array) -> Step:
         n, d = x.shape
         lost = time <= STILL * self.delta
-        decay, paid, readings = self._passing(middle, time)
-        gain = np.where(lost, -np.inf, paid * go.r)
+        decay, paid, elsewhere, readings = self._passing(middle, time)
+        gain = np.where(lost, -np.inf, paid * go.r + elsewhere)
         centre, extra = x + time[:, None] * go.f, np.zeros(n)
         tied: list[Tied] = []
         for face in self.sloped:
@@ -256,22 +258,33 @@ class Lookahead:
         gain = gain + decay * extra
         return Step(gain, decay, points, readings, share, runs, self.mode)
 
-    def _passing(self, x: Array, time: Array) -> tuple[Array, Array, list[Reading]]:
-        """``exp(-c t)``, its integral up to `time` and what that pays elsewhere.
-
-        c is the discount at x (n, d), half way, and the rate of leaving the mode.
-        """
-        c = discount_of(self.halfway, x)
-        rates = np.zeros((len(x), 0))
+    def leaving(self, x: Array) -> Array:
+        """The rate at which the process leaves x (n, d) for elsewhere, (n,)."""
+        out = np.zeros(len(x))
         if self.switching is not None:
-            rates = self.switching.rates(x)
-            c = c + rates.sum(axis=1)
+            out = out + self.switching.rates(x).sum(axis=1)
+        if self.halfway.jumps is not None:
+            out = out + self.halfway.jumps.rate_at(x)
+        return out
+
+    def _passing(self, x: Array, time: Array) -> tuple[Array, Array, Array, list]:
+        """``exp(-c t)``, its integral, and what is paid elsewhere: gain and readings.
+
+        c is the discount at x (n, d), half way, and the rate of leaving.
+        """
+        c, gain = discount_of(self.halfway, x) + self.leaving(x), np.zeros(len(x))
         rate = c * time
         paid = np.where(rate > 1e-12, -np.expm1(-rate) / np.where(c > 0, c, 1), time)
         readings: list[Reading] = []
         if self.switching is not None:
-            readings = self.switching.readings(x, rates, paid)
-        return np.exp(-rate), paid, readings
+            readings = self.switching.readings(x, self.switching.rates(x), paid)
+        if self.halfway.jumps is not None:
+            end = Jumped.of(
+                self.halfway, x, self.faces, self.surface, self.lattice, self.bends
+            )
+            gain, weights = paid * end.gain, paid[end.rows] * end.rates
+            readings.append(Reading(end.rows, end.points, weights, self.mode, 0.5))
+        return np.exp(-rate), paid, gain, readings
 
     def _running(self, points: Array) -> NDArray[np.bool_]:
         """Which branches (n, branches) end where the process runs on."""

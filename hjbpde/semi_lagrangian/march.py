@@ -105,9 +105,11 @@ class March:
         method: SemiLagrangian,
         columns: list[int],
         closing: Closing = Closing.ANCHORED,
+        bent: bool = False,
     ) -> None:
         self.tracks = [
-            Track(part, grid, method, columns, closing) for part in parts_of(problem)
+            Track(part, grid, method, columns, closing, bent)
+            for part in parts_of(problem)
         ]
         self.end, self.enough = float(problem.horizon or 0.0), SEARCHED
 

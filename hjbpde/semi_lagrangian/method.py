@@ -45,7 +45,8 @@ class SemiLagrangian:
     one in time, too. The control at the horizon itself is that of the last step.
 
     Other modes are a payoff until the first switch: the rate of leaving adds to rho and
-    ``sum_j q_kj V_j``, half way, to r (see `switching`). With an adversary the maximum
+    ``sum_j q_kj V_j``, half way, to r (see `switching`); likewise jumps until the first
+    one (see `jumping`). With an adversary the maximum
     is that of the worst replies, in every step (see `game_search`).
 
     Parameters

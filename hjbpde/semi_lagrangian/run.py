@@ -205,10 +205,11 @@ def planned(
     problem: ControlProblem, grid: Grid, f: Array, sigma: Array, method: SemiLagrangian
 ) -> StepLength:
     """The step for these drifts and noises, or the one that was asked for."""
-    rate = 0.0
+    x, rate = grid.nodes().reshape(grid.size, -1), 0.0
     if problem.modes is not None:
-        rates = problem.modes.at(grid.nodes().reshape(grid.size, -1))
-        rate = float(np.max(rates.sum(axis=-1)))
+        rate = float(np.max(problem.modes.at(x).sum(axis=-1)))
+    if problem.jumps is not None:
+        rate = float(np.max(problem.at_time(0.0).jumps.rate_at(x)))
     found = balanced(grid, f, sigma, method.width, rate)
     return found if method.step is None else StepLength(method.step, found.power)
 

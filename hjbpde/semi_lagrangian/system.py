@@ -127,10 +127,8 @@ class System:
 
 def _loss(look: Lookahead) -> float:
     """Smallest share of V that a whole step of one mode discounts."""
-    rho, out = discount_of(look.problem, look.x), 0.0
-    if look.switching is not None:
-        out = look.switching.rates(look.x).sum(axis=1)
-    c = np.maximum(rho + out, np.finfo(float).tiny)
+    rho = discount_of(look.problem, look.x)
+    c = np.maximum(rho + look.leaving(look.x), np.finfo(float).tiny)
     return float(np.min(-np.expm1(-c * look.delta) * rho / c))
 
 

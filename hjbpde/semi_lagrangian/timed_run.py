@@ -179,11 +179,15 @@ class Plan:
         return cls(problem, grids, method, columns, length)
 
     def march(
-        self, level: int, outputs: Array, closing: Closing = Closing.ANCHORED
+        self,
+        level: int,
+        outputs: Array,
+        closing: Closing = Closing.ANCHORED,
+        bent: bool = False,
     ) -> list[Marched]:
         """On one of the grids, all modes."""
         march = March(
-            self.problem, self.grids[level], self.method, self.columns, closing
+            self.problem, self.grids[level], self.method, self.columns, closing, bent
         )
         return march.run(self._clock(level), outputs)
 
@@ -195,8 +199,12 @@ class Plan:
         if not any(self.problem.artificial_axes):
             return None
         level = max(len(self.grids) - 2, 0)
-        others = Closing.HELD, Closing.CONTINUED
-        return level, [self.march(level, outputs, one) for one in others]
+        others = [
+            self.march(level, outputs, one) for one in (Closing.HELD, Closing.CONTINUED)
+        ]
+        if self.problem.jumps is not None:
+            others.append(self.march(level, outputs, bent=True))
+        return level, others
 
 
 def _sampled(problem: ControlProblem, grid: Grid) -> tuple[Array, Array]:

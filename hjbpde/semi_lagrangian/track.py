@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..closure import bend_beyond
 from ..errors import ProblemError, StabilityError
 from ..faces import Faces
 from ..grid import Grid
@@ -35,6 +36,8 @@ class Track:
     ----------
     closing : Closing
         What the slopes at artificial faces are.
+    bent : bool
+        Whether V bends beyond them as much as it may, where jumps land.
     """
 
     def __init__(
@@ -44,9 +47,11 @@ class Track:
         method: SemiLagrangian,
         columns: list[int],
         closing: Closing,
+        bent: bool = False,
     ) -> None:
         problem, self.part = part.problem, part
         self.problem, self.grid, self.closing = problem, grid, closing
+        self.bent = bent
         self.obstacles: Obstacles | None = None
         self._held: dict[float, ControlProblem] = {}
         self.moving = problem.depends_on_time or problem.data_depend_on_time
@@ -104,6 +109,9 @@ class Track:
         delta = later - t
         held = [self.at(time) for time in (t, t + 0.5 * delta, later)]
         self.look = self.search.look = self.look.held(held, delta)
+        if self.bent:
+            faces, V = self.faces, self.V
+            self.look.bends = [bend_beyond(self.grid, f, V) for f in faces.artificial]
         return self._guess(t, delta)
 
     def read(self, V: Array, problem: ControlProblem | None = None) -> Array:

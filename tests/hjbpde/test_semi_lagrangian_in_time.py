@@ -344,6 +344,8 @@ SMALL = {
     "harmonic-oscillator": 61,
     "reverse-diffusion": 41,
     "regime-switching-call": 41,
+    "jump-diffusion-put": 41,
+    "air3d": (9, 8, 8),
 }
 """Shapes of an opinion in seconds; other problems with a horizon as they come."""
 TIMED = [
