@@ -46,8 +46,8 @@ class SemiLagrangian:
 
     Other modes are a payoff until the first switch: the rate of leaving adds to rho and
     ``sum_j q_kj V_j``, half way, to r (see `switching`); likewise jumps until the first
-    one (see `jumping`). With an adversary the maximum
-    is that of the worst replies, in every step (see `game_search`).
+    one (see `jumping`). With an adversary the maximum is that of the worst replies, in
+    every step (see `game_search`).
 
     Parameters
     ----------

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..error_bar import ErrorBar
 from ..faces import Faces
 from ..game_solution import StationaryGameSolution
 from ..grid import Grid
@@ -56,20 +57,6 @@ def run_semi_lagrangian(
     fine = systems[-1]
     with clock.phase("error bar"):
         bar = bound(systems, method.order)
-    report = Report(
-        status=fine.status,
-        method=method.name,
-        iterations=len(fine.changes),
-        residuals=tuple(fine.changes),
-        seconds=dict(clock.seconds),
-        checks=(f"linear systems by {fine.solver}, residuals measured", *bar.notes),
-        error_parts=bar.parts,
-        observed_order=bar.observed_order,
-        details={
-            "grids": [list(system.grid.shape) for system in systems],
-            "steps": [system.looks[0].delta for system in systems],
-        },
-    )
     arrays: dict[str, Any] = {
         "value": problem.sign * fine.V,
         "control": np.stack(
@@ -84,7 +71,7 @@ def run_semi_lagrangian(
     fields: dict[str, Any] = {
         "problem": problem,
         "grid": grid,
-        "report": report,
+        "report": _report(method, systems, bar, dict(clock.seconds)),
         "scheme": Hybrid(),
         "artificial_axes": problem.artificial_axes,
         **arrays,
@@ -92,6 +79,29 @@ def run_semi_lagrangian(
     if problem.adversary is not None:
         return _played(problem, grid, method, fields, clock)
     return (GridSolution if problem.modes is None else ModedSolution)(**fields)
+
+
+def _report(
+    method: SemiLagrangian,
+    systems: list[System],
+    bar: ErrorBar,
+    seconds: dict[str, float],
+) -> Report:
+    fine = systems[-1]
+    return Report(
+        status=fine.status,
+        method=method.name,
+        iterations=len(fine.changes),
+        residuals=tuple(fine.changes),
+        seconds=seconds,
+        checks=(f"linear systems by {fine.solver}, residuals measured", *bar.notes),
+        error_parts=bar.parts,
+        observed_order=bar.observed_order,
+        details={
+            "grids": [list(system.grid.shape) for system in systems],
+            "steps": [system.looks[0].delta for system in systems],
+        },
+    )
 
 
 def _played(
@@ -128,13 +138,18 @@ def _opinion(
     """Values (K, *shape) extrapolated from two grids."""
     if len(systems) < 2:
         return None
-    fine, grid = systems[-1].V, systems[-1].grid
+    fine, coarse = systems[-1], systems[-2]
+    return problem.sign * extrapolated(fine.V, coarse.V, fine.grid, order)
+
+
+def extrapolated(fine: Array, coarse: Array, grid: Grid, order: int) -> Array:
+    """Values (q, *shape) from those on the grid and on its coarsening."""
     kept = np.ix_(*(grid.kept(k) for k in range(grid.dimension)))
     change = [
         cubically_prolonged(V[kept] - W, grid)
-        for V, W in zip(fine, systems[-2].V, strict=True)
+        for V, W in zip(fine, coarse, strict=True)
     ]
-    return problem.sign * (fine + np.stack(change) / (2.0**order - 1.0))
+    return fine + np.stack(change) / (2.0**order - 1.0)
 
 
 def _stopping(system: System) -> NDArray[np.bool_] | None:

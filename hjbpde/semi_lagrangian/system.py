@@ -182,7 +182,7 @@ def settle(
     """
     _settle(system, tolerance, most, slope_updates, wide)
     if system.status == "not converged" and system.is_game:
-        _climb(system, tolerance, most, slope_updates)
+        climb(system, tolerance, most, slope_updates)
 
 
 def _settle(
@@ -216,7 +216,7 @@ def _settle(
     system.status = "stagnated" if small else "not converged"
 
 
-def _climb(system: System, tolerance: float, most: int, slope_updates: int) -> None:
+def climb(system: System, tolerance: float, most: int, slope_updates: int) -> None:
     """Choices of the controller, each answered to the end, in place."""
     searches = [level.search for level in system.levels]
     players = [one for one in searches if isinstance(one, GameSearch)]

@@ -13,7 +13,7 @@ from ..errors import ProblemError
 from ..game_solution import GameSolution
 from ..grid import Grid
 from ..methods.end_slopes import Closing
-from ..methods.policy_iteration import cubically_prolonged, nested_grids
+from ..methods.policy_iteration import nested_grids
 from ..methods.run import Clock as Stopwatch
 from ..players import one_player
 from ..problem import ControlProblem
@@ -26,7 +26,7 @@ from .march import Clock, March, Marched
 from .method import SemiLagrangian
 from .order_of_play import weighed
 from .parts import parts_of
-from .run import LEVELS, planned, sampled
+from .run import LEVELS, extrapolated, planned, sampled
 from .step_length import StepLength, active_columns
 from .timed_bar import timed_bound
 
@@ -224,14 +224,8 @@ def _opinion(
     """Values (T, *shape) extrapolated from two grids."""
     if len(levels) < 2:
         return None
-    fine, coarse = levels[-1].values, levels[-2].values
-    grid = levels[-1].grid
-    kept = np.ix_(*(grid.kept(k) for k in range(grid.dimension)))
-    change = [
-        cubically_prolonged(V[kept] - W, grid)
-        for V, W in zip(fine, coarse, strict=True)
-    ]
-    return problem.sign * (fine + np.stack(change) / (2.0**order - 1.0))
+    fine, coarse = levels[-1], levels[-2]
+    return problem.sign * extrapolated(fine.values, coarse.values, fine.grid, order)
 
 
 def _report(

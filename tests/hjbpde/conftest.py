@@ -1,5 +1,7 @@
 """Systems of linear equations as the solver meets them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -75,3 +77,41 @@ def assert_agreement():
         assert np.mean(apart <= room) >= 0.99
 
     return agree
+
+
+@pytest.fixture
+def judge():
+    """`judge(problem, value, shape, method, **options)`: how a solution does.
+
+    Coverage, median bar/error and the largest error against value(x, t, mode), over
+    all nodes, modes and times but the horizon.
+    """
+
+    def judged(problem, value, shape, method, **options):
+        solution: Any = hjb.solve(problem, shape, method, **options)
+        x, timed = solution.grid.nodes(), problem.horizon is not None
+        times = solution.times[:-1] if timed else [0.0]
+        modes = range(1 if problem.modes is None else problem.modes.n)
+        wanted = np.array([[value(x, t, k) for k in modes] for t in times])
+        shape = (-1, len(modes), *solution.grid.shape)
+        found, bar = solution.value.reshape(shape), solution.error_bar.reshape(shape)
+        error = np.abs(found[: len(times)] - wanted)
+        small = 1e-12 * np.abs(wanted).max()
+        seen, bar = error > small, bar[: len(times)]
+        covered = np.mean(error <= bar + small)
+        return covered, np.median(bar[seen] / error[seen]), error.max()
+
+    return judged
+
+
+@pytest.fixture
+def cubic_reading():
+    """`cubic_reading(axis, values, y)`: the cubic through the four nodes around y."""
+
+    def read(axis, values, y):
+        first = np.clip(np.searchsorted(axis, y, side="right") - 2, 0, len(axis) - 4)
+        near = slice(first, first + 4)
+        powers = np.vander(axis[near] - y, increasing=True)
+        return np.linalg.solve(powers, values[near])[0]
+
+    return read

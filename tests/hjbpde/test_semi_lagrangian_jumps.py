@@ -40,7 +40,7 @@ class Jumping:
         self.often, self.turn = rng.uniform(0.2, 3.0), rng.uniform(0, 0.8)
         self.kappa = rng.uniform(0.1, 1.0)
 
-    def value(self, x, t=0.0):
+    def value(self, x, t=0.0, mode=0):
         return (self.A * np.cos(self.O * t) * np.sin(x @ self.W.T + self.P)).sum(-1)
 
     def velocity(self, x, t):
@@ -131,35 +131,16 @@ class Jumping:
             jumps=hjb.Jumps(rate, self.displacements, self.weights),
         )
 
-
-def judged(made, n, method=CUBIC, **options):
-    """Coverage, median bar/error and largest error, before the horizon."""
-    shape = (n - (made.kind == "periodic"),) * made.d
-    solution: Any = hjb.solve(made.problem(), shape, method, **options)
-    x, times = solution.grid.nodes(), [0.0]
-    if made.horizon is not None:
-        times = solution.times[:-1]
-    wanted = np.stack([made.value(x, t) for t in times])
-    value = solution.value.reshape(-1, *solution.grid.shape)[: len(times)]
-    bar = solution.error_bar.reshape(-1, *solution.grid.shape)[: len(times)]
-    error, small = np.abs(value - wanted), 1e-12 * np.abs(wanted).max()
-    seen = error > small
-    covered = np.mean(error <= bar + small)
-    return covered, np.median(bar[seen] / error[seen]), error.max()
+    def judged(self, judge, n, method=CUBIC, **options):
+        """Coverage, median bar/error and largest error on about n nodes an axis."""
+        shape = (n - (self.kind == "periodic"),) * self.d
+        return judge(self.problem(), self.value, shape, method, **options)
 
 
 # --- one step by its definition -------------------------------------------------
 
 
-def cubic(axis, values, y):
-    """The cubic through the four nodes around y, by a Vandermonde matrix."""
-    first = np.clip(np.searchsorted(axis, y, side="right") - 2, 0, len(axis) - 4)
-    near = slice(first, first + 4)
-    shifted = axis[near] - y
-    return np.linalg.solve(np.vander(shifted, increasing=True), values[near])[0]
-
-
-def test_the_value_is_that_of_one_step_until_the_first_jump():
+def test_the_value_is_that_of_one_step_until_the_first_jump(cubic_reading):
     """Jumps end inside, are folded by one face, and land in the exit and earn 3."""
     problem = hjb.ControlProblem(
         drift=lambda x, a: 0.2 - 0.1 * x,
@@ -179,10 +160,10 @@ def test_the_value_is_that_of_one_step_until_the_first_jump():
         m = axis[i] + 0.5 * delta * (0.2 - 0.1 * axis[i])
         up = m + 0.5 if m <= 0.5 else 1.5 - m
         down = abs(m - 0.55)
-        left = 3.0 if down <= 0.1 else cubic(axis, V, down)
-        fed = 2.0 * (0.7 * cubic(axis, V, up) + 0.3 * left)
+        left = 3.0 if down <= 0.1 else cubic_reading(axis, V, down)
+        fed = 2.0 * (0.7 * cubic_reading(axis, V, up) + 0.3 * left)
         ends = axis[i] + delta * (0.2 - 0.1 * m) + np.array([-1, 1]) * 0.3 * delta**0.5
-        after = np.mean([cubic(axis, V, y) for y in ends])
+        after = np.mean([cubic_reading(axis, V, y) for y in ends])
         wanted = -np.expm1(-c * delta) / c * (m**2 + fed) + np.exp(-c * delta) * after
         assert wanted == pytest.approx(V[i], abs=1e-9)
 
@@ -191,22 +172,22 @@ def test_the_value_is_that_of_one_step_until_the_first_jump():
 
 
 @pytest.mark.parametrize("kind", FACES)
-def test_cubic_readings_beside_jumps_are_of_order_two(kind):
-    errors = [judged(Jumping(3, 1, kind), n)[2] for n in (65, 129)]
+def test_cubic_readings_beside_jumps_are_of_order_two(judge, kind):
+    errors = [Jumping(3, 1, kind).judged(judge, n)[2] for n in (65, 129)]
     assert abs(np.log2(errors[0] / errors[1]) - 2) < 0.35
 
 
-def test_linear_readings_beside_jumps_are_of_order_one():
+def test_linear_readings_beside_jumps_are_of_order_one(judge):
     made = Jumping(9, 1, "periodic")
-    errors = [judged(made, n, LINEAR)[2] for n in (65, 129, 257)]
+    errors = [made.judged(judge, n, LINEAR)[2] for n in (65, 129, 257)]
     order = -np.polyfit(np.log([64, 128, 256]), np.log(errors), 1)[0]
     assert abs(order - 1) < 0.35
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_jumps_in_time_are_of_order_two(seed):
+def test_jumps_in_time_are_of_order_two(judge, seed):
     made = Jumping(seed, 1, "dirichlet", horizon=0.3)
-    errors = [judged(made, n, times=[0.0])[2] for n in (33, 65)]
+    errors = [made.judged(judge, n, times=[0.0])[2] for n in (33, 65)]
     assert abs(np.log2(errors[0] / errors[1]) - 2) < 0.4
 
 
@@ -215,22 +196,22 @@ def test_jumps_in_time_are_of_order_two(seed):
 
 @pytest.mark.parametrize("kind", FACES)
 @pytest.mark.parametrize("method", [CUBIC, LINEAR], ids=["cubic", "linear"])
-def test_the_bar_covers_jumps(kind, method):
-    assert judged(Jumping(11, 1, kind), 49, method)[0] >= 0.99
+def test_the_bar_covers_jumps(judge, kind, method):
+    assert Jumping(11, 1, kind).judged(judge, 49, method)[0] >= 0.99
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(30))
-def test_the_bar_covers_jumps_drawn_at_random(seed):
+def test_the_bar_covers_jumps_drawn_at_random(judge, seed):
     made = Jumping(100 + seed, 2 if seed % 6 == 5 else 1, FACES[seed % 4])
-    assert judged(made, 49 if made.d == 1 else 17)[0] >= 0.99
+    assert made.judged(judge, 49 if made.d == 1 else 17)[0] >= 0.99
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
-def test_the_bar_covers_jumps_in_time_drawn_at_random(seed):
+def test_the_bar_covers_jumps_in_time_drawn_at_random(judge, seed):
     made = Jumping(200 + seed, 1, FACES[seed % 4], horizon=0.2)
-    assert judged(made, 25, times=np.linspace(0.0, 0.2, 5))[0] >= 0.99
+    assert made.judged(judge, 25, times=np.linspace(0.0, 0.2, 5))[0] >= 0.99
 
 
 # --- contracts ------------------------------------------------------------------
