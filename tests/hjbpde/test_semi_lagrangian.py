@@ -5,6 +5,8 @@ equation holds exactly, the maximum over the controls taken in closed form (boxe
 over all of them (finite sets).
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -375,6 +377,25 @@ def test_what_the_method_does_not_take_is_refused():
         hjb.solve(problem, 21, CUBIC, guess=lambda x: x[..., 0])
     with pytest.raises(hjb.MethodMismatch, match="1 to 3"):
         hjb.solve(hjb.catalogue.get("manufactured", dimension=4), 5, CUBIC)
+
+
+@pytest.mark.parametrize("fields", [("impulse",), ("average",), ("adversary", "modes")])
+def test_fields_that_no_step_takes_are_named(fields):
+    problem = hjb.catalogue.get("lqr")
+    given = {
+        "impulse": {"impulse": hjb.Impulse([[0.0]], 1.0)},
+        "average": {"average": True, "discount": 0.0},
+        "modes": {"modes": hjb.Modes([[-1.0, 1.0], [1.0, -1.0]])},
+        "adversary": {
+            "adversary": hjb.Box(-1.0, 1.0),
+            "drift": lambda x, a, b: a + b,
+        },
+    }
+    for field in fields:
+        problem = replace(problem, **given[field])
+    words = rf"hjb\.SemiLagrangian does not fit .*\({', '.join(fields)}\)"
+    with pytest.raises(hjb.MethodMismatch, match=words):
+        hjb.solve(problem, 21, CUBIC)
 
 
 def test_a_given_step_is_taken_and_longer_on_coarser_grids():
