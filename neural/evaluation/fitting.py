@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,6 +12,10 @@ from numpy.typing import NDArray
 from ..networks import MLP, like
 
 Array = NDArray[np.float64]
+ROUND = 50
+"""Steps of L-BFGS, and pairs it remembers, between two looks at what is set apart."""
+PATIENCE = 3
+"""Rounds in a row that may bring nothing there."""
 
 
 def mean_square(net: MLP, z: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -51,9 +56,51 @@ def fit(
         falling_rate(optimizer, rates, step, steps)
         optimizer.zero_grad()
         loss = mean_square(net, z, wanted)
-        total = loss
-        for penalty in penalties:
-            total = total + penalty(net)
-        total.backward()
+        sum((penalty(net) for penalty in penalties), start=loss).backward()
         optimizer.step()
     return float(loss.detach())
+
+
+def settle(
+    net: MLP,
+    fitted: tuple[torch.Tensor, torch.Tensor],
+    apart: tuple[torch.Tensor, torch.Tensor],
+    steps: int,
+    penalties: Sequence[Callable[[MLP], torch.Tensor]] = (),
+) -> None:
+    """At most `steps` of L-BFGS on `fitted`, as long as the loss `apart` falls.
+
+    Both are scaled states (n, d) and targets (n, outputs). Adam circles a minimum at
+    the distance of its rate, which the slope of V shows first: it decides the policy.
+    What is set apart keeps the network from bending after the noise of the targets.
+    """
+
+    def loss(rows: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        return sum((p(net) for p in penalties), start=mean_square(net, *rows))
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        total = loss(fitted)
+        total.backward()
+        return total.detach()
+
+    optimizer = torch.optim.LBFGS(
+        net.parameters(), max_iter=ROUND, history_size=ROUND,
+        tolerance_grad=0.0, tolerance_change=0.0, line_search_fn="strong_wolfe",
+    )  # fmt: skip
+    best, lowest, since = copied(net), float(loss(apart).detach()), 0
+    for _ in range(math.ceil(steps / ROUND)):
+        optimizer.step(closure)
+        reached = float(loss(apart).detach())
+        if reached < lowest:
+            best, lowest, since = copied(net), reached, 0
+            continue
+        since += 1
+        if since == PATIENCE:
+            break
+    net.load_state_dict(best)
+
+
+def copied(net: MLP) -> dict[str, torch.Tensor]:
+    """The weights of a network as they are now."""
+    return {name: weight.clone() for name, weight in net.state_dict().items()}

@@ -44,6 +44,10 @@ class MonteCarlo:
     more state of V(x, t), paths end exactly at T in equal steps of dt or less, and the
     answer's policy is the greedy one of V.
 
+    Where a path passes an artificial face it ends, and V goes on with the slope and
+    bend that it has there: order 3/2. The last fit of V is one by L-BFGS, to the
+    targets of the last policies, until states set apart gain nothing more.
+
     On a face with a state constraint paths are held by the best control that leads
     across none, from the moment on at which a step would cross it (`walls`); the
     order is the stepper's without noise, else 1.

@@ -55,6 +55,7 @@ class Paths:
         self.total = np.zeros(len(x))
         self.alive = np.ones(len(x), bool)
         self.stopped = np.zeros(len(x), bool)
+        self.beyond = np.zeros(x.shape)
         self.h = np.full(len(x), rollout.dt / rollout.parts)
         self.left = np.full(len(x), -1)
         if isinstance(self.problem, TimedProblem):
@@ -251,6 +252,7 @@ class Paths:
             if isinstance(rule, Reflecting | Robin):
                 y[hit, axis] = np.clip(wall - sign * over[hit], low[axis], high[axis])
             else:
+                self.beyond[index[hit], axis] = sign * over[hit]
                 y[hit, axis] = wall
                 self.alive[index[hit]] = False
                 self.stopped[index[hit]] = True
@@ -269,8 +271,24 @@ class Paths:
             if self.model is None:
                 out[on] += self._guess(x, weight, policy)
             else:
-                out[on] += weight * self.model.value(x)
+                out[on] += weight * self._continued(x, self.beyond[on])
         return out
+
+    def _continued(self, x: Array, beyond: Array) -> Array:
+        """V where paths are, to second order off x (m, d) if beyond an artificial face.
+
+        V of the face alone, for paths that are about sigma sqrt(dt) / 2 past it, would
+        be a bias of that order near the face, and nothing for the martingale to meet.
+        """
+        assert self.model is not None
+        values = self.model.value(x)
+        out = np.flatnonzero(beyond.any(axis=1))
+        if len(out):
+            step, there = beyond[out], x[out]
+            bend = np.einsum("ni,nij,nj->n", step, self.model.hessian(there), step)
+            slope = (self.model.gradient(there) * step).sum(-1)
+            values[out] += slope + 0.5 * bend
+        return values
 
     def _guess(self, x: Array, weight: Array, policy: Policy) -> Array:
         """The rest from x (m, d) as if the state stayed there: until T, or for ever.

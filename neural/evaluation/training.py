@@ -16,7 +16,7 @@ from hjbpde.errors import ProblemError
 from hjbpde.problem import ControlProblem
 
 from ..ends import Ends
-from ..networks import MLP
+from ..networks import MLP, like
 from ..outcome import HeldActor, Outcome
 from ..start import Policy
 from ..time_state import TimedProblem
@@ -25,7 +25,7 @@ from ..value_network import PolicyNetwork, ValueNetwork
 from .actor import Schedule, scaled_actor
 from .face_penalty import ExitPenalty, FacePenalty, face_penalties
 from .first_guess import changes_sign, first_guess, relinked
-from .fitting import fit
+from .fitting import fit, settle
 from .path_starts import check_states, path_horizons, path_starts
 from .rollout import Rollout
 from .walls import Walls
@@ -42,6 +42,8 @@ WARM_UP = 8
 """Evaluations of the first policy at most, before the first improvement."""
 NOISE = 0.03
 """Scatter of the targets about V, relative to sup|V|, that allows an improvement."""
+SETTLING = 3
+"""How many times `value_steps` the last fit of V may take after Adam's."""
 POLISHED = 20
 """How many times longer the last policy is fitted: by then it only follows V."""
 LOOSE = (
@@ -143,10 +145,10 @@ class Training:
         return self.status == "converged"
 
     def polish(self) -> None:
-        """Fit once more, slowly, to the last policies' targets and as many again.
+        """Fit once more, to the end, to the last policies' targets and as many again.
 
         They belong to nearly one policy by now, and the noise of one batch bends the
-        network where the next would bend it back.
+        network where the next would bend it back; one more batch says when to stop.
         """
         if self.status == "diverged" or not self.recent:
             return
@@ -158,10 +160,16 @@ class Training:
         ):
             self.status = "stagnated"
         batches = [*self.recent, *(self._batch() for _ in self.recent)]
+        apart = self._batch()
         x, targets = (np.concatenate(part) for part in zip(*batches, strict=True))
-        if self._broken(targets):
+        if self._broken(targets) or self._broken(apart[1]):
             return
-        self._fit_value(x, targets, 4)
+        self._fit_value(x, targets)
+        steps = SETTLING * self.options.value_steps
+        settle(
+            self.value_net, self._rows(x, targets), self._rows(*apart), steps,
+            self._terms(),
+        )  # fmt: skip
         self._improve(POLISHED)
         assert self.model is not None
         if not self._broken(self.model.value(self.check)):
@@ -226,19 +234,28 @@ class Training:
         rate = self.options.learning_rate * 0.1**share
         return rate, rate / 10.0
 
-    def _fit_value(self, x: Array, targets: Array, longer: int = 1) -> float:
+    def _rows(self, x: Array, targets: Array) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the value network reads and is to say at states x (n, d)."""
+        assert self.model is not None
+        wanted = self.model.link.inverse(targets)[:, None]
+        return self.model.scaled(x), like(self.value_net, wanted)
+
+    def _terms(self) -> list[partial[torch.Tensor]]:
+        """What the rules of faces and an exit add to the loss."""
+        assert self.model is not None
+        if self.penalties is None:
+            self.faces_random = self.rng.bit_generator.state
+            self.penalties = face_penalties(self.problem, self.model, self.rng)
+        return [partial(penalty, model=self.model) for penalty in self.penalties]
+
+    def _fit_value(self, x: Array, targets: Array) -> float:
         assert self.model is not None
         anew = not self.warm_up_noise
         if changes_sign(self.model, targets):
             self.model, self.penalties, anew = relinked(self.model, targets), None, True
-        steps = self.options.value_steps * (5 if anew else longer)
+        steps = self.options.value_steps * (5 if anew else 1)
         wanted = self.model.link.inverse(targets)[:, None]
-        z = self.model.scaled(x)
-        model = self.model
-        if self.penalties is None:
-            self.faces_random = self.rng.bit_generator.state
-            self.penalties = face_penalties(self.problem, model, self.rng)
-        terms = [partial(penalty, model=model) for penalty in self.penalties]
+        z, terms = self.model.scaled(x), self._terms()
         return fit(
             self.value_net, self.value_adam, z, wanted, steps, self._rates(), terms
         )

@@ -11,6 +11,7 @@ import neural
 from neural.ends import Ends
 from neural.evaluation.face_penalty import face_penalties
 from neural.evaluation.first_guess import changes_sign, first_guess, relinked
+from neural.evaluation.fitting import fit, mean_square, settle
 from neural.evaluation.rollout import Rollout
 from neural.evaluation.training import Training
 from neural.value_network import Link, ValueNetwork
@@ -207,3 +208,40 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path, killed):
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(hjb.ProblemError, match="truncated"):
         neural.solve(problem, kept, seed=3)
+
+
+def rows(x, scatter, rng):
+    """Network inputs x (n, 1) and cos(3 x) with noise, as tensors."""
+    y = np.cos(3.0 * x) + scatter * rng.standard_normal(x.shape)
+    return torch.from_numpy(x), torch.from_numpy(y)
+
+
+def test_the_last_fit_ends_where_adam_still_circles():
+    """The same work from the same weights; targets without noise."""
+    rng = np.random.default_rng(0)
+    z, wanted = rows(np.linspace(-1, 1, 200)[:, None], 0.0, rng)
+    losses = []
+    for last in (False, True):
+        net = neural.MLP(1, 1, (16,), generator=torch.Generator().manual_seed(0))
+        adam = torch.optim.Adam(net.parameters())
+        fit(net, adam, z, wanted.numpy(), 100 if last else 400, (1e-2, 1e-3))
+        if last:
+            settle(net, (z, wanted), (z, wanted), 300)
+        losses.append(float(mean_square(net, z, wanted).detach()))
+    assert losses[1] < 1e-2 * losses[0]
+
+
+def test_the_last_fit_stops_before_it_follows_the_noise():
+    """Few noisy targets, many weights: without a look at others these are lost."""
+    rng = np.random.default_rng(1)
+    few, apart = (rows(rng.uniform(-1, 1, (60, 1)), 0.3, rng) for _ in range(2))
+    losses = []
+    for watched in (apart, few):
+        net = neural.MLP(1, 1, (64, 64), generator=torch.Generator().manual_seed(0))
+        adam = torch.optim.Adam(net.parameters())
+        fit(net, adam, few[0], few[1].numpy(), 100, (1e-2, 1e-3))
+        before = float(mean_square(net, *apart).detach())
+        settle(net, few, watched, 2000)
+        losses.append(float(mean_square(net, *apart).detach()))
+    assert losses[0] <= before
+    assert losses[0] < 0.5 * losses[1]
