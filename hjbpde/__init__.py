@@ -25,7 +25,8 @@ from .grid import Grid
 from .impulse_solution import ImpulseSolution
 from .jumps import Jumps
 from .loading import load
-from .methods.explicit import ExplicitMarching, Tube
+from .methods.constraint import Tube
+from .methods.explicit import ExplicitMarching
 from .methods.filtering import Filtered
 from .methods.hamiltonians import Godunov, LaxFriedrichs
 from .methods.marching import Marching

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from itertools import pairwise
 
 import numpy as np
@@ -26,6 +25,7 @@ from ..checkpoint import Page
 from ..errors import MethodMismatch, ProblemError, StabilityError
 from ..grid import Grid
 from ..one_sided import WENO5, End, Ends, OneSided, Reconstruction
+from .constraint import Constraint, Tube, with_tube
 from .filtering import Filter, Filtered
 from .hamiltonians import Hamiltonian, LaxFriedrichs, Numerical
 from .rates import rates_of
@@ -41,19 +41,6 @@ _RULES = {
     3: ((0.0, 1.0, 0.0), (0.75, 0.25, 1.0), (1.0 / 3.0, 2.0 / 3.0, 0.5)),
 }
 """Stages (a, b, c): ``V <- a V_0 + b (V + dt L(V, tau + c dt))``."""
-
-
-class Tube(Enum):
-    """Whether the terminal payoff may be taken at any time before the end.
-
-    NONE: at the end only (a backward reachable set). LEAST: the least terminal value
-    met on the way counts, V = min(V, g) (a backward reachable tube). GREATEST: the
-    largest, V = max(V, g).
-    """
-
-    NONE = 0
-    LEAST = 1
-    GREATEST = 2
 
 
 @dataclass(frozen=True)
@@ -113,29 +100,6 @@ class ExplicitMarching:
         """Of the one-sided derivatives, filtered or not."""
         scheme = self.scheme
         return scheme.high if isinstance(scheme, Filtered) else scheme
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """What V is held between, each a function of calendar time giving (N,) or None.
-
-    lower: the controller of a maximising problem may stop there; upper: its adversary
-    may. Moving obstacles and tubes are of this kind.
-    """
-
-    lower: Callable[[float], Array] | None = None
-    upper: Callable[[float], Array] | None = None
-    fixed: Callable[[Array, float], None] | None = None
-    """Overwrites nodes in place, e.g. Dirichlet faces: ``fixed(V, t)``."""
-
-    def apply(self, V: Array, t: float) -> None:
-        """Hold V (N,) at time t, in place."""
-        if self.upper is not None:
-            np.minimum(V, self.upper(t), out=V)
-        if self.lower is not None:
-            np.maximum(V, self.lower(t), out=V)
-        if self.fixed is not None:
-            self.fixed(V, t)
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,7 +296,7 @@ def march_explicit(
     method = method or ExplicitMarching()
     times = _checked_times(times)
     terminal = _checked_terminal(grid, terminal)
-    constraint = _with_tube(constraint or Constraint(), method.tube, terminal.ravel())
+    constraint = with_tube(constraint or Constraint(), method.tube, terminal.ravel())
     rates = np.atleast_1d(np.asarray(rho))
     march = _March(hamiltonian, grid, terminal, method, rates, parts)
     values = np.zeros((len(times), *grid.shape))
@@ -363,23 +327,6 @@ def march_explicit(
     path, share = np.array(march.path), march.filter.share if march.filter else 0.0
     met = (march.dt_range, march.courant, march.speeds, share)
     return Marched(times, values, path, *met)
-
-
-def _with_tube(constraint: Constraint, tube: Tube, terminal: Array) -> Constraint:
-    if tube is Tube.NONE:
-        return constraint
-    lower, upper = constraint.lower, constraint.upper
-    if tube is Tube.LEAST:
-
-        def least(t: float) -> Array:
-            return terminal if upper is None else np.minimum(upper(t), terminal)
-
-        return Constraint(lower, least, constraint.fixed)
-
-    def greatest(t: float) -> Array:
-        return terminal if lower is None else np.maximum(lower(t), terminal)
-
-    return Constraint(greatest, upper, constraint.fixed)
 
 
 def _checked_times(times: Sequence[float] | Array) -> Array:

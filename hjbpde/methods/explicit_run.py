@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,18 +12,17 @@ from numpy.typing import NDArray
 from ..boundary import Dirichlet, Extrapolate, Reflecting
 from ..checkpoint import Checkpoint
 from ..error_bar import NESTED_SAFETY, neighbour_maximum
-from ..errors import MethodMismatch, ProblemError
-from ..events import Stop
+from ..errors import MethodMismatch
 from ..game_solution import GameSolution
 from ..grid import Grid
-from ..held import held, keywords
 from ..interpolation import Interpolant
 from ..one_sided import End, OneSided
 from ..problem import ControlProblem
 from ..report import Report
 from ..schemes import Upwind
 from ..timed_solution import TimedSolution
-from .explicit import Constraint, ExplicitMarching, Marched, Tube, march_explicit
+from .constraint import Tube, constraint_of
+from .explicit import ExplicitMarching, Marched, march_explicit
 from .filtering import Filtered
 from .game import Game, game_of, isaacs_gap
 
@@ -161,7 +159,7 @@ def _march(
         tube = flipped.get(tube, tube)
     ends = _ends(problem, grid, method, closed)
     own = replace(method, ends=ends, tube=tube)
-    constraint = _constraint(problem, grid)
+    constraint = constraint_of(problem, grid)
     args = (game.hamiltonian, grid, terminal, plan.times, own)
     more: dict[str, Any] = {"constraint": constraint, "rho": game.rho, "page": page}
     more |= {"parts": plan.parts, "through": plan.through}
@@ -209,84 +207,6 @@ def _ends(
             pair.append(end)
         found.append((pair[0], pair[1]))
     return found
-
-
-def _constraint(problem: ControlProblem, grid: Grid) -> Constraint:
-    """Rights to stop and Dirichlet faces, in the maximising sense."""
-    nodes = grid.nodes()
-    sides = {}
-    for stop in problem.stops:
-        sides[stop.by] = _obstacle(problem, stop, nodes)
-    lower, upper = sides.get("controller"), sides.get("adversary")
-    if lower is not None and upper is not None:
-        lower = _below(lower, upper)
-    return Constraint(lower, upper, _dirichlet(problem, grid))
-
-
-def _obstacle(
-    problem: ControlProblem, stop: Stop, nodes: Array
-) -> Callable[[float], Array]:
-    """psi on the nodes as a function of calendar time, evaluated once if it rests.
-
-    Away from its dates a right is no bound at all.
-    """
-    sign, slack = problem.sign, 1e-12 * float(problem.horizon or 0.0)
-    nothing = np.array(-np.inf if stop.by == "controller" else np.inf)
-
-    def psi(t: float) -> Array:
-        return sign * _on_nodes(held(stop.payoff, t=t), nodes, "stop")
-
-    resting = None if "t" in keywords(stop.payoff) else psi(0.0)
-
-    def at(t: float) -> Array:
-        if not stop.acts_at(t, slack):
-            return np.broadcast_to(nothing, nodes.shape[:-1]).ravel()
-        return psi(t) if resting is None else resting
-
-    return at
-
-
-def _below(
-    lower: Callable[[float], Array], upper: Callable[[float], Array]
-) -> Callable[[float], Array]:
-    """`lower`, checked against `upper` at every time it is asked."""
-
-    def at(t: float) -> Array:
-        found = lower(t)
-        if (found > upper(t)).any():
-            raise ProblemError(
-                "'stop': the controller's payoff is better than the adversary's "
-                f"somewhere at t = {t:.6g}."
-            )
-        return found
-
-    return at
-
-
-def _dirichlet(problem: ControlProblem, grid: Grid) -> Any:
-    rules = [(f, r) for f, r in problem.faces.items() if isinstance(r, Dirichlet)]
-    if not rules:
-        return None
-    numbers = np.arange(grid.size).reshape(grid.shape)
-    places = []
-    for (k, side), rule in rules:
-        flat = numbers.take(0 if side == "low" else -1, axis=k).ravel()
-        places.append((flat, grid.nodes_of(flat), rule.g))
-
-    def fixed(V: Array, t: float) -> None:
-        for flat, x, g in places:
-            V[flat] = problem.sign * _on_nodes(held(g, t=t), x, "boundary")
-
-    return fixed
-
-
-def _on_nodes(function: Any, nodes: Array, field: str) -> Array:
-    found = function(nodes) if callable(function) else float(function)
-    values = np.broadcast_to(np.asarray(found, float), nodes.shape[:-1]).ravel()
-    if not np.isfinite(values).all():
-        bad = nodes.reshape(len(values), -1)[~np.isfinite(values)][0]
-        raise ProblemError(f"'{field}' is not finite at x = {bad}.")
-    return np.ascontiguousarray(values)
 
 
 def _coarser(grid: Grid) -> list[Grid]:
@@ -394,7 +314,7 @@ def _stopping(
 ) -> NDArray[np.bool_] | None:
     if not problem.stops:
         return None
-    held_at = _constraint(problem, grid)
+    held_at = constraint_of(problem, grid)
     found = np.zeros(marched.values.shape, bool)
     for i, t in enumerate(marched.times):
         for side in (held_at.lower, held_at.upper):

@@ -163,7 +163,7 @@ GAMES = {
     "tube, adaptive steps": (
         lambda: hjb.catalogue.get("air3d"),
         (13, 11, 9),
-        hjb.ExplicitMarching(tube=explicit.Tube.LEAST, even_steps=False),
+        hjb.ExplicitMarching(tube=hjb.Tube.LEAST, even_steps=False),
     ),
     "one player": (
         lambda: hjb.catalogue.get("harmonic-oscillator"),

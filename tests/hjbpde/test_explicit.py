@@ -5,12 +5,8 @@ import pytest
 from scipy.optimize import brentq
 
 import hjbpde as hjb
-from hjbpde.methods.explicit import (
-    Constraint,
-    ExplicitMarching,
-    Tube,
-    march_explicit,
-)
+from hjbpde.methods.constraint import Constraint, Tube
+from hjbpde.methods.explicit import ExplicitMarching, march_explicit
 from hjbpde.methods.hamiltonians import (
     AffineHamiltonian,
     Godunov,
