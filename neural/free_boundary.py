@@ -26,7 +26,7 @@ from .stopping_payoff import Owners, Payoffs, differences
 from .stopping_set import StoppingSet
 from .stopping_sketch import sketch
 from .time_state import TimedProblem
-from .value_model import ValueModel, greedy_policy
+from .value_model import ValueModel, greedy_policy, row_scale
 
 Array = NDArray[np.float64]
 Labels = Callable[[Array], tuple[NDArray[np.bool_], Owners]]
@@ -40,6 +40,8 @@ DIRECTIONS = 48
 NEAR, STRAY = 3, 0.6
 """Neighbours, times the dimension, and the sine of the angle to the planes of half of
 them above which a state is none of the surface."""
+SMOOTH = 6
+"""Neighbours, times the dimension, that steps found from a network's slopes share."""
 SEARCH = 31
 """Values of u a line search starts from; golden section refines."""
 
@@ -199,18 +201,98 @@ def advanced(
     depth of u there. States that leave the box, or pass through a piece of the other
     kind, are dropped: their piece has gone.
     """
-    box, half = payoffs.box, stopping.half
     ways = _conormals(payoffs, stopping, model)
     shift, depth = _valley(payoffs, stopping, model, ways, reach)
     shift[is_pinned(payoffs, stopping)] = 0.0
-    moved = stopping.states + shift[:, None] * ways * half
+    moved = stopping.states + shift[:, None] * ways * stopping.half
     turned = _turned(payoffs, stopping, model, moved)
+    return _placed(payoffs, stopping, moved, turned, reach), shift, depth
+
+
+def advanced_by_slopes(
+    payoffs: Payoffs, stopping: StoppingSet, model: ValueModel, reach: float,
+    gain: float = 1.0,
+) -> tuple[StoppingSet, Array]:  # fmt: skip
+    """The surface moved by `gain` times Newton's step, from slopes of u on it alone.
+
+    There ``u = 0``, so that across it the equation gives the curvature,
+    ``|sigma' n|^2 u_nn / 2 = rho psi - r - L^a psi - f . n u_n``, and the valley lies
+    at the distance ``-u_n / u_nn``: no model is asked beyond the surface, where one
+    learned from paths knows nothing. Where stopping loses the surface gives way by
+    `reach`, the longest Newton step in half widths. Returns the set and the moves.
+    """
+    y, half, n = stopping.states, stopping.half, stopping.normals
+    ways = _conormals(payoffs, stopping, model)
+    problem = replace(payoffs.problem, stop=None)
+    a = greedy_policy(problem, model, y)
+    sides = payoffs.sides[stopping.owners]
+    psi_slope = payoffs.derivatives(y, stopping.owners)[0]
+    slope = ((model.gradient(y) - psi_slope) * half * n).sum(1) * sides
+    loss = np.zeros(len(y))
+    for k in range(len(payoffs.stops)):
+        here = stopping.owners == k
+        loss[here] = payoffs.loss_of_waiting(k, y[here])
+    loss *= row_scale(problem, y, a)
+    drift = (np.asarray(problem.drift_at(y, a)) / half * n).sum(1)
+    sigma = np.asarray(problem.diffusion_at(y, a)) / half[:, None]
+    noise = (np.einsum("nik,ni->nk", sigma, n) ** 2).sum(1)
+    bend = 2.0 * (loss - drift * slope) * (n * ways).sum(1)
+    full = np.abs(slope) * noise >= reach * np.abs(bend)
+    step = -slope * noise / np.where(full, 1.0, bend)
+    shift = np.where(full, -reach * np.sign(slope), np.clip(step, -reach, reach))
+    shift = np.where(bend > 0, shift, -reach)
+    shift[~ways.any(1)] = 0.0
+    shift = gain * _mean_of_neighbours(stopping, shift)
+    shift[is_pinned(payoffs, stopping)] = 0.0
+    moved = y + shift[:, None] * ways * half
+    turned = _planes(stopping, moved / half)
+    return _placed(payoffs, stopping, moved, turned, reach), shift
+
+
+def _neighbours(z: Array) -> NDArray[np.int64]:
+    """Every state's nearest ones, itself included, (n, k)."""
+    n, d = z.shape
+    if d == 1:
+        return np.arange(n)[:, None]
+    k = min(n, SMOOTH * d)
+    return np.asarray(KDTree(z).query(z, k)[1], dtype=np.int64).reshape(n, k)
+
+
+def _mean_of_neighbours(stopping: StoppingSet, shift: Array) -> Array:
+    """Shifts (n,) averaged along the sheet: each alone follows a network's noise."""
+    near = _neighbours(stopping.states / stopping.half)
+    normals = stopping.normals
+    same = (normals[near] * normals[:, None]).sum(-1) > 0.5
+    return (shift[near] * same).sum(1) / same.sum(1)
+
+
+def _planes(stopping: StoppingSet, z: Array) -> Array:
+    """Normals (n, d) of the planes through neighbours, on the side of the old ones."""
+    n, d = z.shape
+    old = stopping.normals
+    if d == 1 or n <= SMOOTH * d:
+        return old
+    near = z[_neighbours(z)]
+    spread = near - near.mean(1, keepdims=True)
+    _, axes = np.linalg.eigh(np.einsum("nki,nkj->nij", spread, spread))
+    normals = axes[:, :, 0]
+    along = (normals * old).sum(1)
+    return np.where(
+        np.abs(along)[:, None] > 0.7, normals * np.sign(along)[:, None], old
+    )
+
+
+def _placed(
+    payoffs: Payoffs, stopping: StoppingSet, moved: Array, turned: Array, reach: float
+) -> StoppingSet:
+    """The surface at `moved` with normals `turned`, without states that have gone."""
+    box, half = payoffs.box, stopping.half
     kept = box.contains(moved) & ~_crossed(stopping, moved, reach)
     kept &= ~_stray(moved / half, turned) | is_pinned(payoffs, stopping)
     found = stopping.only(kept)
     if kept.any():
         found = found.moved(moved[kept], turned[kept])
-    return found, shift, depth
+    return found
 
 
 def _stray(z: Array, normals: Array) -> NDArray[np.bool_]:

@@ -36,8 +36,7 @@ def solve(
     ----------
     problem : ControlProblem
         Discounted and stationary (V_t = 0); `PolicyIteration` also takes a horizon,
-        V(x, T) = g(x), and an exit region, V = g on its surface; with
-        ``LeastSquares`` and ``Residual`` also rights to stop,
+        V(x, T) = g(x), an exit region, V = g on its surface, and rights to stop,
         min(rho V - V_t - max_a {...}, V - psi) = 0. A method's `takes` says it.
     method : PolicyIteration or QLearning, optional
         Default ``PolicyIteration(LeastSquares())``.
@@ -99,8 +98,7 @@ def _require_fields(problem: ControlProblem, method: Any) -> None:
     if problem.stop is not None and "stop" not in takes:
         raise MethodMismatch(
             f"neural.solve with {name} does not know the field 'stop' of this problem; "
-            "neural.PolicyIteration(neural.LeastSquares()) and (neural.Residual()) do, "
-            "and so does a grid (hjbpde.solve)."
+            "neural.PolicyIteration(...) does, and so does a grid (hjbpde.solve)."
         )
     problem.require_only(f"neural.solve with {name}", *takes)
 

@@ -20,6 +20,7 @@ from hjbpde.storage import replacing
 
 from .ansatz import AnsatzNetwork
 from .features import FeatureValue
+from .root_clock import OnRootClock
 from .stopping_set import StoppingSet
 from .value_network import PolicyNetwork, ValueNetwork
 
@@ -106,9 +107,8 @@ def load(path: str | Path, problem: ControlProblem | None = None) -> LearnedSolu
                 f"given has {problem.horizon}."
             )
     value = _part(arrays, "value.")
-    kinds = {
-        kind.__name__: kind for kind in (AnsatzNetwork, FeatureValue, ValueNetwork)
-    }
+    known = (AnsatzNetwork, FeatureValue, OnRootClock, ValueNetwork)
+    kinds = {kind.__name__: kind for kind in known}
     model = kinds[header["model"]].from_arrays(value)
     actor = None
     if header["actor"]:

@@ -23,6 +23,7 @@ from ..time_state import TimedProblem
 from .actor import Actor, Ascent, GreedyFit
 from .resume import keep_run, resume_run
 from .steppers import EulerMaruyama, Heun, Stepper
+from .stopping_paths import learn_stopping
 from .training import Training
 
 Array = NDArray[np.float64]
@@ -47,6 +48,11 @@ class MonteCarlo:
     Where a path passes an artificial face it ends, and V goes on with the slope and
     bend that it has there: order 3/2. The last fit of V is one by L-BFGS, to the
     targets of the last policies, until states set apart gain nothing more.
+
+    With rights to stop paths end where they enter the present set and take psi; each
+    policy moves the set's surface one Newton step towards smooth fit, found from the
+    network's slopes on it (`stopping_paths`). At most four states, time included; no
+    `checkpoint`.
 
     On a face with a state constraint paths are held by the best control that leads
     across none, from the moment on at which a step would cross it (`walls`); the
@@ -94,7 +100,8 @@ class MonteCarlo:
     Raises
     ------
     ProblemError
-        Options out of range. MethodMismatch: a face whose rule paths cannot follow.
+        Options out of range. MethodMismatch: a face whose rule paths cannot follow, a
+        checkpoint with a right to stop.
 
     Source: equations (1) and (2) of the article's section on model-based policy
     iteration; the control variate after Zhou, Han and Lu, SIAM J. Sci. Comput. 43
@@ -118,7 +125,7 @@ class MonteCarlo:
     common_random_numbers: bool = False
     precision: torch.dtype = torch.float64
     device: str = "cpu"
-    takes: ClassVar[tuple[str, ...]] = ("exit", "horizon")
+    takes: ClassVar[tuple[str, ...]] = ("exit", "horizon", "stop")
 
     def __post_init__(self) -> None:
         for name in ("paths", "value_steps", "policy_steps", "max_policies"):
@@ -145,6 +152,8 @@ class MonteCarlo:
                     f"MonteCarlo: paths cannot follow {type(rule).__name__} at {face}. "
                     "Use a grid, or Dirichlet, Reflecting, Robin or no rule there."
                 )
+        if problem.stop is not None:
+            return learn_stopping(self, problem, start, seed, progress)
         rng = np.random.default_rng(seed)
         if problem.horizon is None:
             policy, words = admissible_start(problem, start, rng)

@@ -68,36 +68,37 @@ def learn_stopping(
     Raises
     ------
     ProblemError, MethodMismatch
-        As in `Beginning.of`.
+        As in `Beginning`.
     """
     began, rng = time.perf_counter(), np.random.default_rng(seed)
     timed = problem.horizon is not None
     if timed:
         method = _steeper(method, problem.dimension + 1)
     full, small, scales = method.sizes(problem.dimension + timed)
-    begin = Beginning.of("LeastSquares", problem, start, _n_surface(small), rng)
+    begin = Beginning.of("LeastSquares", problem, _n_surface(small), rng)
     payoffs = begin.payoffs
-    if begin.policy is None:
+    if begin.first.everywhere:
         return at_once(payoffs, begin.first)
+    policy, words = begin.policy(start, rng)
     trials: list[SurfaceRun] = []
     for scale, _ in bar_over(scales, scales, progress, "feature scale"):
-        at = begin.first, begin.policy
+        at = begin.first, policy
         run = _trial(method, payoffs, trials, at, scale, rng)
         trials.append(replace(run, seed=seed).iterate(False))
     best = min(trials, key=_badness)
     scale, middle, runs = scales[trials.index(best)], time.perf_counter(), list(trials)
     if small != full and best.best is not None:
-        stopping, policy = best.state
+        stopping, greedy = best.state
         spread = resampled(payoffs, stopping, _n_surface(full), rng)
         box = box_around(payoffs.problem, stopping)
         basis = FeatureBasis.draw(box, full, scale, rng)
-        last = _run(method, payoffs, basis, scale, "full", (spread, policy))
+        last = _run(method, payoffs, basis, scale, "full", (spread, greedy))
         runs.append(replace(last, seed=seed).iterate(progress))
         best = min(best, runs[-1], key=_badness)
     ended = time.perf_counter()
     seconds = {"scale selection": middle - began, "iteration": ended - middle}
     history = [entry for run in runs for entry in run.history]
-    return best.outcome(begin.words, history, seconds)
+    return best.outcome(words, history, seconds)
 
 
 def _steeper(method: LeastSquares, d: int) -> LeastSquares:

@@ -77,7 +77,7 @@ def learn_stopping(
     Raises
     ------
     ProblemError, MethodMismatch
-        As in `Beginning.of`; an option that does nothing here.
+        As in `Beginning`; an option that does nothing here.
     """
     _refuse(options)
     began, rng = time.perf_counter(), np.random.default_rng(seed)
@@ -90,16 +90,17 @@ def learn_stopping(
         net.weights[0].mul_(slope)
         net.biases[0].mul_(slope)
     surface = max(8, sum(v.numel() for v in net.parameters()) // 4)
-    begin = Beginning.of("Residual", problem, start, surface, rng)
-    if begin.policy is None:
+    begin = Beginning.of("Residual", problem, surface, rng)
+    if begin.first.everywhere:
         return at_once(begin.payoffs, begin.first)
+    policy, words = begin.policy(start, rng)
     evaluator = NetworkEvaluator(Marquardt(_plain(net, begin)), options)
     limits = options.max_policies, options.tolerance
-    at = begin.first, begin.policy
+    at = begin.first, policy
     run = SurfaceRun(evaluator, begin.payoffs, limits, seed, "first", *at)
     run.iterate(progress)
     seconds = {"levenberg-marquardt": time.perf_counter() - began}
-    return run.outcome(begin.words, run.history, seconds)
+    return run.outcome(words, run.history, seconds)
 
 
 def _plain(net: MLP, begin: Beginning) -> AnsatzNetwork:

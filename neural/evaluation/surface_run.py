@@ -11,13 +11,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hjbpde.errors import MethodMismatch, ProblemError
+from hjbpde.held import keywords
 from hjbpde.problem import ControlProblem
 from hjbpde.progress import bar_over, last_of
 
@@ -62,44 +62,54 @@ class Evaluated:
 
 @dataclass(frozen=True, eq=False)
 class Beginning:
-    """The rights to stop of a problem, a first set and a first policy, in words.
+    """The rights to stop of a problem `given` and a first, rough set.
 
     With a horizon the problem of `payoffs` is on the clock of `time_state.rooted`.
-    Where one stops everywhere at once there is no policy to evaluate.
     """
 
+    given: ControlProblem
     payoffs: Payoffs
     first: StoppingSet
-    policy: Policy | None
-    words: str
 
     @classmethod
     def of(
-        cls, name: str, given: ControlProblem, start: Any, surface: int,
-        rng: np.random.Generator,
-    ) -> Beginning:  # fmt: skip
-        """Check `given`, find a rough set by `surface` states, and a policy.
+        cls, name: str, given: ControlProblem, surface: int, rng: np.random.Generator
+    ) -> Beginning:
+        """Check `given` and find a set by about `surface` states; `name` is for errors.
 
         Raises
         ------
         ProblemError
-            Payoffs of the wrong shape, not finite, or crossing; an inadmissible start.
+            Payoffs of the wrong shape, not finite, or crossing.
         MethodMismatch
             A right to stop together with an exit, no noise, or too many states.
         """
         refuse(name, given)
-        timed, problem = given.horizon is not None, given
-        if timed:
+        problem = given
+        if given.horizon is not None:
             problem = rooted(TimedProblem.of(given))
         payoffs = Payoffs(problem)
         payoffs.check(payoffs.box.sample(rng, PROBES))
-        first = first_set(payoffs, surface, rng)
-        if first.everywhere:
-            return cls(payoffs, first, None, "")
-        find = partial(timed_start, given) if timed else admissible_start
-        running = payoffs.running_until(first)
-        policy, words = find(running, start, rng)  # type: ignore[arg-type]
-        return cls(payoffs, first, policy, words)
+        return cls(given, payoffs, first_set(payoffs, surface, rng))
+
+    def policy(self, start: Any, rng: np.random.Generator) -> tuple[Policy, str]:
+        """The policy to start from, on the clock of `payoffs`, and how it was found.
+
+        Raises
+        ------
+        ProblemError
+            An inadmissible start.
+        """
+        running = self.payoffs.running_until(self.first)
+        if not isinstance(running, TimedProblem):
+            return admissible_start(running, start, rng)
+        return timed_start(self.given, running, self._on_root_clock(start), rng)
+
+    def _on_root_clock(self, start: Any) -> Any:
+        if start is None or "t" not in keywords(start):
+            return start
+        horizon = float(self.given.horizon or 0.0)
+        return lambda x, t: start(x, t=horizon * (1.0 - t * t))
 
 
 class Evaluator(Protocol):
@@ -291,7 +301,7 @@ class SurfaceRun:
             f"start: {words}",
             f"{stop} (last change {last['value_change']:.1e}, surface moved "
             f"{last['surface_move']:.1e} half widths)",
-            *_verdicts(self.payoffs, self.best_set, self.best, self.probes),
+            *verdicts(self.payoffs, self.best_set, self.best, self.probes),
             "a small residual is no error bar: compare with a grid (hjbpde.solve)",
         )
         return Outcome(
@@ -317,7 +327,7 @@ def settled(
     return value
 
 
-def _verdicts(
+def verdicts(
     payoffs: Payoffs, stopping: StoppingSet, model: ValueModel, x: Array
 ) -> tuple[str, ...]:
     """What share of states x stops, and where either choice looks wrong."""

@@ -369,9 +369,3 @@ def test_more_than_four_states_are_refused():
     box = hjb.Box([-2.0] * 5, [2.0] * 5)
     with pytest.raises(hjb.MethodMismatch, match="at most 4 states"):
         neural.solve(dataclasses.replace(base, domain=box))
-
-
-@pytest.mark.parametrize("evaluation", [neural.MonteCarlo()])
-def test_other_evaluations_refuse_stops_and_name_least_squares(evaluation):
-    with pytest.raises(hjb.MethodMismatch, match=r"'stop'.*LeastSquares"):
-        neural.solve(radial(1)[0], neural.PolicyIteration(evaluation))

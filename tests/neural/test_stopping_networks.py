@@ -7,14 +7,22 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import brentq
 from scipy.special import i0, i1
 
 import hjbpde as hjb
 import neural
+from neural.free_boundary import advanced_by_slopes
+from neural.root_clock import OnRootClock
+from neural.stopping_payoff import Payoffs, differences
+from neural.stopping_set import StoppingSet
+from neural.value_network import Link, ValueNetwork
 from verification import cross_check
 
-RATE, SIGMA, STRIKE = 0.05, 0.3, 1.0
+STRIKE = 1.0
+QUICK = {"paths": 256, "hidden": (24, 24), "value_steps": 150, "max_policies": 6}
+MODEST = {"paths": 512, "hidden": (32, 32), "value_steps": 200, "max_policies": 12}
 
 
 def learn(problem, evaluation, seed=0):
@@ -28,25 +36,34 @@ def error(learned, exact, n=2000):
     return np.abs(learned.value_at(x) - value).max() / np.abs(value).max()
 
 
-def perpetual(x):
-    """McKean (1965): K - S below S*, (K - S*) (S / S*)^-g above, g = 2 r / sigma^2."""
-    g = 2 * RATE / SIGMA**2
+def perpetual(rate=0.05, sigma=0.3):
+    """The put without horizon: McKean (1965). Problem, V, and log S*.
+
+    V is K - S below S* = K g / (1 + g) and (K - S*) (S / S*)^-g above it, with
+    g = 2 r / sigma^2; states are log S.
+    """
+    g = 2 * rate / sigma**2
     edge = STRIKE * g / (1 + g)
-    S = np.exp(x[..., 0])
-    return np.where(S <= edge, STRIKE - S, (STRIKE - edge) * (S / edge) ** -g)
 
+    def value(x):
+        S = np.exp(x[..., 0])
+        return np.where(S <= edge, STRIKE - S, (STRIKE - edge) * (S / edge) ** -g)
 
-def put():
-    return hjb.ControlProblem(
-        drift=lambda x, a: 0.0 * x + RATE - 0.5 * SIGMA**2,
-        diffusion=SIGMA,
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: 0.0 * x + rate - 0.5 * sigma**2,
+        diffusion=sigma,
         reward=lambda x, a: 0.0 * x[..., 0],
         domain=hjb.Box(-1.5, 1.5),
-        boundary={(0, "high"): hjb.Dirichlet(perpetual)},
-        discount=RATE,
+        boundary={(0, "high"): hjb.Dirichlet(value)},
+        discount=rate,
         stop=lambda x: np.maximum(STRIKE - np.exp(x[..., 0]), 0.0),
         name="perpetual put",
     )
+    return problem, value, np.log(edge)
+
+
+def put():
+    return perpetual()[0]
 
 
 def stretched(by="controller", sense="cost", stretch=2.0):
@@ -105,16 +122,19 @@ def excess(learned, truth, **when):
     return gap.max() / np.abs(value).max()
 
 
+def is_judged_to_agree(learned, problem, nodes):
+    verdict = cross_check(learned, hjb.solve(problem, nodes), tolerance=2e-2)
+    assert verdict.status == "agree", str(verdict)
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_residual_learns_the_perpetual_put_and_is_judged_to_agree(seed):
-    learned = learn(put(), neural.Residual(), seed)
-    assert error(learned, perpetual) < 1e-4
-    g = 2 * RATE / SIGMA**2
-    edge = np.log(STRIKE * g / (1 + g))
+    problem, value, edge = perpetual()
+    learned = learn(problem, neural.Residual(), seed)
+    assert error(learned, value) < 1e-4
     near = np.array([[edge - 1e-2], [edge + 1e-2]])
     assert learned.stopping_at(near).tolist() == [True, False]
-    verdict = cross_check(learned, hjb.solve(put(), (801,)), tolerance=2e-2)
-    assert verdict.status == "agree", str(verdict)
+    is_judged_to_agree(learned, problem, (801,))
 
 
 @pytest.mark.parametrize(
@@ -154,6 +174,107 @@ def test_residual_prices_seydel_s_american_put(seed):
     assert abs(price - 17.44876443) < 2e-3 * scale
 
 
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_paths_learn_the_perpetual_put_and_are_judged_to_agree(seed):
+    # A put of short lives, so that few steps are many.
+    problem, value, edge = perpetual(0.3, 0.5)
+    learned = learn(problem, neural.MonteCarlo(dt=0.1, **QUICK), seed)
+    assert error(learned, value) < 2e-2
+    # V is wrong by the square of the surface's distance: half widths over 10 at most.
+    near = np.array([[edge - 0.15], [edge + 0.15]])
+    assert learned.stopping_at(near).tolist() == [True, False]
+    is_judged_to_agree(learned, problem, (801,))
+
+
+def test_surface_moves_to_smooth_fit_from_slopes_alone():
+    """With W exact for a set that stops too late or too early, one Newton step."""
+    problem, _, edge = perpetual(0.3, 0.5)
+    payoffs, half = Payoffs(problem), np.array([1.5])
+    g = 2 * 0.3 / 0.5**2
+    for off in (-0.05, 0.02, 0.05):
+        at = edge + off
+        set_ = dataclasses.replace(
+            StoppingSet.constant(half, False),
+            states=np.array([[at]]),
+            normals=np.ones((1, 1)),
+            owners=np.zeros(1, np.int64),
+        )
+        going_on = Power((STRIKE - np.exp(at)) * np.exp(g * at), -g)
+        moved, _ = advanced_by_slopes(payoffs, set_, going_on, 0.2)
+        # Newton: an error of the order of the square of the first one.
+        assert abs(moved.states[0, 0] - edge) < 4 * off**2
+
+
+class Power:
+    """W = c e^(m x)."""
+
+    def __init__(self, c, m):
+        self.c, self.m = c, m
+
+    def value(self, x):
+        return self.c * np.exp(self.m * x[:, 0])
+
+    def gradient(self, x):
+        return self.m * self.value(x)[:, None]
+
+    def hessian(self, x):
+        return self.m**2 * self.value(x)[:, None, None]
+
+    def arrays(self):
+        return {}
+
+
+@pytest.mark.slow
+def test_paths_stop_on_an_ellipse():
+    problem, value, _, _ = stretched()
+    assert error(learn(problem, neural.MonteCarlo(**MODEST)), value) < 2e-2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [5, 6])
+def test_paths_learn_controlled_problems_drawn(seed):
+    problem = drawn(seed)
+    learned = learn(problem, neural.MonteCarlo(**MODEST))
+    assert excess(learned, hjb.solve(problem, (801,))) < 2e-2
+
+
+@pytest.mark.slow
+def test_paths_price_seydel_s_american_put():
+    problem = hjb.catalogue.get("american-put")
+    learned = learn(problem, neural.MonteCarlo(dt=0.02, **MODEST))
+    truth = hjb.solve(problem, (401,), times=[0.0, 0.5, 1.0])
+    for t in (0.0, 0.5):
+        assert excess(learned, truth, t=t) < 2e-2
+
+
+def test_root_clock_has_the_derivatives_of_the_network_it_reads():
+    generator = torch.Generator().manual_seed(0)
+    net = neural.MLP(2, 1, (8,), generator=generator)
+    plain = ValueNetwork(net, np.array([0.2, 1.0]), np.ones(2), Link(0.0, 1.0))
+    model = OnRootClock(plain, 2.0)
+    y = np.random.default_rng(0).uniform([-1, -0.9], [1, -0.2], (20, 2))
+    box = hjb.Box([-2.0, -2.0], [2.0, 2.0])
+    slope, bend = differences(model.value, box, y, 1e-4)
+    np.testing.assert_allclose(model.gradient(y), slope, atol=1e-6)
+    np.testing.assert_allclose(model.hessian(y), bend, atol=1e-5)
+
+
+def test_paths_with_a_horizon_come_back_bit_for_bit(tmp_path):
+    problem = hjb.catalogue.get("american-put")
+    quick = {**QUICK, "paths": 32, "max_policies": 2, "value_steps": 5}
+    learned = learn(problem, neural.MonteCarlo(dt=0.2, **quick))
+    again = neural.load(learned.save(tmp_path / "put"), problem)
+    x = learned.region.sample(np.random.default_rng(0), 100)
+    for name in ("value_at", "gradient_at", "stopping_at"):
+        there = getattr(learned, name)(x, t=0.4)
+        assert np.array_equal(getattr(again, name)(x, t=0.4), there)
+
+
+def test_paths_refuse_a_checkpoint_by_name():
+    with pytest.raises(hjb.MethodMismatch, match="checkpoint"):
+        learn(put(), neural.MonteCarlo(checkpoint="run"))
+
+
 @pytest.mark.parametrize(
     "option",
     [
@@ -168,21 +289,22 @@ def test_residual_names_options_that_stopping_has_no_place_for(option):
         learn(put(), neural.Residual(**option))
 
 
+@pytest.mark.parametrize("evaluation", [neural.MonteCarlo(), neural.Residual()])
 @pytest.mark.parametrize(
     ("changes", "kind", "words"),
     [
         ({"stop": lambda x: x}, hjb.ProblemError, "payoff has shape"),
-        ({"diffusion": None}, hjb.MethodMismatch, "Residual.*needs noise"),
+        ({"diffusion": None}, hjb.MethodMismatch, "needs noise"),
         (
             {"exit": hjb.Exit(lambda x: 1.0 - x[..., 0] ** 2, 0.0)},
             hjb.MethodMismatch,
-            "Residual takes 'stop' or 'exit'",
+            "takes 'stop' or 'exit'",
         ),
     ],
 )
-def test_residual_refuses_what_least_squares_does(changes, kind, words):
+def test_networks_refuse_what_least_squares_does(changes, kind, words, evaluation):
     with pytest.raises(kind, match=words):
-        learn(dataclasses.replace(put(), **changes), neural.Residual())
+        learn(dataclasses.replace(put(), **changes), evaluation)
 
 
 def test_residual_comes_back_bit_for_bit_and_repeats_itself(tmp_path):
