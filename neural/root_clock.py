@@ -35,28 +35,28 @@ class OnRootClock:
     network: ValueNetwork
     horizon: float
 
-    def value(self, y: Array) -> Array:
-        """W at y (n, d + 1), shape (n,)."""
-        return self.network.value(on_plain_clock(y, self.horizon))
+    def value(self, x: Array) -> Array:
+        """W at x = (x, s) (n, d + 1), shape (n,)."""
+        return self.network.value(on_plain_clock(x, self.horizon))
 
-    def gradient(self, y: Array) -> Array:
-        """Its gradient in y, (n, d + 1): ``W_s = -2 T s W_t``."""
-        slope = self.network.gradient(on_plain_clock(y, self.horizon))
-        slope[:, -1] *= self._pace(y)
+    def gradient(self, x: Array) -> Array:
+        """Its gradient in (x, s), (n, d + 1): ``W_s = -2 T s W_t``."""
+        slope = self.network.gradient(on_plain_clock(x, self.horizon))
+        slope[:, -1] *= self._pace(x)
         return slope
 
-    def hessian(self, y: Array) -> Array:
-        """Its Hessian in y, (n, d + 1, d + 1)."""
-        x, pace = on_plain_clock(y, self.horizon), self._pace(y)
-        hess = self.network.hessian(x)
+    def hessian(self, x: Array) -> Array:
+        """Its Hessian in (x, s), (n, d + 1, d + 1)."""
+        timed, pace = on_plain_clock(x, self.horizon), self._pace(x)
+        hess = self.network.hessian(timed)
         hess[:, -1] *= pace[:, None]
         hess[:, :, -1] *= pace[:, None]
-        hess[:, -1, -1] -= 2.0 * self.horizon * self.network.gradient(x)[:, -1]
+        hess[:, -1, -1] -= 2.0 * self.horizon * self.network.gradient(timed)[:, -1]
         return hess
 
-    def _pace(self, y: Array) -> Array:
+    def _pace(self, x: Array) -> Array:
         """dt/ds."""
-        return -2.0 * self.horizon * y[:, -1]
+        return -2.0 * self.horizon * x[:, -1]
 
     def arrays(self) -> dict[str, Array]:
         """Weights, scales and the horizon."""

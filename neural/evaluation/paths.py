@@ -53,6 +53,7 @@ class Paths:
         self.x = x.copy()
         self.weight = np.ones(len(x))
         self.total = np.zeros(len(x))
+        self.gained = np.zeros(len(x))
         self.alive = np.ones(len(x), bool)
         self.stopped = np.zeros(len(x), bool)
         self.beyond = np.zeros(x.shape)
@@ -153,6 +154,7 @@ class Paths:
         if self.model is not None and self.rollout.control_variate:
             gained = self._martingale(move.x, move.sigma, kick, time)
             self.total[on] -= self.weight[on] * gained
+            self.gained[on] += self.weight[on] * gained
         self._collect(on, step.rate, step.payoff, time)
         go_on = np.ones(len(on), bool)
         if ended is not None:

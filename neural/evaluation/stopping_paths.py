@@ -143,6 +143,7 @@ class StoppingTraining(Training):
         policy: Policy, rng: np.random.Generator, seed: int,
     ) -> None:  # fmt: skip
         super().__init__(options, ended.until(first), policy, rng, seed)
+        self.rollout = replace(self.rollout, fitted_share=True)
         self.ended, self.stopping, self.kept_set = ended, first, first
         self.probes = ended.payoffs.box.sample(np.random.default_rng(7), PROBES)
 

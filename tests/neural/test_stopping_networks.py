@@ -13,6 +13,7 @@ from scipy.special import i0, i1
 
 import hjbpde as hjb
 import neural
+from neural.evaluation.rollout import less_scattered
 from neural.free_boundary import advanced_by_slopes
 from neural.root_clock import OnRootClock
 from neural.stopping_payoff import Payoffs, differences
@@ -268,6 +269,18 @@ def test_paths_with_a_horizon_come_back_bit_for_bit(tmp_path):
     for name in ("value_at", "gradient_at", "stopping_at"):
         there = getattr(learned, name)(x, t=0.4)
         assert np.array_equal(getattr(again, name)(x, t=0.4), there)
+
+
+@pytest.mark.parametrize("wrong", [1.0, 0.3, -1.0, 30.0])
+def test_best_share_of_the_martingale_never_adds_scatter(wrong):
+    """``plain - share M``: all of it where M is the noise, none where it is not."""
+    rng = np.random.default_rng(0)
+    value, noise = rng.normal(size=4000), rng.normal(size=4000)
+    plain, martingale = value + noise, wrong * noise
+    found = less_scattered(plain - martingale, martingale, value)
+    left = (found - value).std()
+    assert left <= min((plain - value).std(), (plain - martingale - value).std()) + 1e-9
+    assert abs(found.mean() - value.mean()) < 5 * 4000**-0.5
 
 
 def test_paths_refuse_a_checkpoint_by_name():
