@@ -165,6 +165,18 @@ class StoppingTraining(Training):
         super().keep()
         self.kept_set = self.stopping
 
+    def polish(self) -> None:
+        """The last, best fit; its slopes move the surface once more, all the way.
+
+        V feels that move by its square only, its slope next to the surface in full.
+        """
+        super().polish()
+        if self.kept is not None and len(self.kept_set.states):
+            model = self.ended.model(self.kept[0])
+            self.kept_set = advanced_by_slopes(
+                self.ended.payoffs, self.kept_set, model, REACH
+            )[0]
+
     def _move_surface(self) -> Array:
         """A share of Newton's step for smooth fit: 1/2, 1/3, ... from set to set.
 

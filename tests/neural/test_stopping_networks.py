@@ -179,7 +179,7 @@ def test_residual_prices_seydel_s_american_put(seed):
 def test_paths_learn_the_perpetual_put_and_are_judged_to_agree(seed):
     # A put of short lives, so that few steps are many.
     problem, value, edge = perpetual(0.3, 0.5)
-    learned = learn(problem, neural.MonteCarlo(dt=0.1, **QUICK), seed)
+    learned = learn(problem, neural.MonteCarlo(dt=0.1, **MODEST), seed)
     assert error(learned, value) < 2e-2
     # V is wrong by the square of the surface's distance: half widths over 10 at most.
     near = np.array([[edge - 0.15], [edge + 0.15]])
