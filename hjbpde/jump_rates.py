@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from .closure import bend_beyond
-from .errors import ProblemError
 from .faces import FaceNodes, Faces
 from .grid import Grid
 from .interpolation import Interpolant
 from .kernels.selling import add_rates
-from .landing import Landing, landing
+from .landing import Landing, beyond, landing
 from .sets import Box
 
 Array = NDArray[np.float64]
@@ -214,7 +213,7 @@ class _Assembly:
         rows = min(block.stop, len(self.table.x)) - block.start
         total = sp.csr_matrix((rows, self.grid.size))
         land = landing(self.table.problem, y)
-        self._refuse(land, node, y)
+        land.check(self.table.problem, self.table.x[node], y)
         self.kinked |= bool(land.ended.any())
         for number, face in enumerate(self.faces.faces):
             depth = land.over.get((face.axis, face.side))
@@ -233,18 +232,6 @@ class _Assembly:
             )
         self.rates.append(sp.csr_matrix(total))
 
-    def _refuse(self, land: Landing, node: Indices, y: Array) -> None:
-        found = land.forbidden(self.table.problem)
-        if found is not None:
-            face, at = found
-            raise ProblemError(
-                f"'jumps': from x = {self.table.x[node[at]]} one lands at {y[at]}, "
-                f"beyond face {face}, whose rule "
-                f"{self.table.problem.faces[face]!r} says nothing about what lies "
-                "there. Let displacements end inside, enlarge the domain, or use "
-                "Dirichlet, Reflecting, Robin or no rule."
-            )
-
     def _continued(
         self, number: int, node: Indices, x: Array, rate: Array, depth: Array
     ) -> Array:
@@ -254,8 +241,7 @@ class _Assembly:
             return rate
         kappa = self.faces.faces[number].kappa
         s = depth[used]
-        kept = np.exp(-kappa * s)
-        length = s if kappa == 0 else -np.expm1(-kappa * s) / kappa
+        kept, length = beyond(kappa, s)
         own = rate[used]
         self.over[number].append((node[used], x[used], own * length, 0.5 * own * s**2))
         np.add.at(self.lost, node[used], own * (1.0 - kept))

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .boundary import Dirichlet, Extrapolate, Face, Reflecting, StateConstraint
+from .errors import ProblemError
 
 Array = NDArray[np.float64]
 TOUCH = 1e-12
@@ -36,12 +37,24 @@ class Landing:
     over: dict[Face, Array]
     ended: NDArray[np.bool_]
 
-    def forbidden(self, problem: Any) -> tuple[Face, int] | None:
-        """A face that admits no jump across it, and the number of one that does."""
+    def check(self, problem: Any, x: Array, y: Array) -> None:
+        """Refuse jumps from x (n, d) to y (n, d) across a face that admits none.
+
+        Raises
+        ------
+        ProblemError
+            Naming the face and one such jump.
+        """
         for face, depth in self.over.items():
-            if isinstance(problem.faces[face], Extrapolate | StateConstraint):
-                return face, int(np.argmax((depth > 0) & ~self.ended))
-        return None
+            rule = problem.faces[face]
+            if isinstance(rule, Extrapolate | StateConstraint):
+                at = int(np.argmax((depth > 0) & ~self.ended))
+                raise ProblemError(
+                    f"'jumps': from x = {x[at]} one lands at {y[at]}, beyond face "
+                    f"{face}, whose rule {rule!r} says nothing of what lies "
+                    "there. Let displacements end inside, enlarge the domain, or use "
+                    "Dirichlet, Reflecting, Robin or no rule."
+                )
 
 
 def landing(problem: Any, y: Array) -> Landing:
@@ -60,6 +73,13 @@ def landing(problem: Any, y: Array) -> Landing:
             over[face] = depth
             ended |= isinstance(rule, Dirichlet) & (depth > 0)
     return Landing(np.clip(y, low, high), over, ended)
+
+
+def beyond(kappa: float, depth: Array) -> tuple[Array, Array]:
+    """Weights of V on the face and of p in V(s), s = `depth` (n,) beyond the face."""
+    if kappa == 0:
+        return np.ones_like(depth), depth
+    return np.exp(-kappa * depth), -np.expm1(-kappa * depth) / kappa
 
 
 def _mirror(problem: Any, axis: int, y: Array) -> None:

@@ -40,8 +40,8 @@ class ModedSolution(GridSolution):
         """Number of modes K."""
         return len(self.value)
 
-    def _labels(self) -> dict[str, NDArray[Any]]:
-        return {"mode": np.arange(self.n_modes), **super()._labels()}
+    def _leading(self) -> dict[str, NDArray[Any]]:
+        return {"mode": np.arange(self.n_modes)}
 
     def mode(self, k: int) -> GridSolution:
         """The solution in mode k; its problem is discounted by the rate of leaving.

@@ -322,9 +322,9 @@ class GridSolution:
         }
         return arrays, header
 
-    def _labels(self) -> dict[str, NDArray[Any]]:
-        """The axes of `value`, in their order, and the places along them."""
-        return {f"x{k}": axis for k, axis in enumerate(self.grid.axes)}
+    def _leading(self) -> dict[str, NDArray[Any]]:
+        """The axes of `value` before those of the state, and the places along them."""
+        return {}
 
     def to_xarray(self) -> Any:
         """All answers on the nodes as an xarray Dataset (if installed).
@@ -334,7 +334,8 @@ class GridSolution:
         """
         import xarray  # optional: a convenience for those who have it
 
-        labels, found = self._labels(), {}
+        states = {f"x{k}": axis for k, axis in enumerate(self.grid.axes)}
+        labels, found = {**self._leading(), **states}, {}
         for name in ON_NODES:
             values = getattr(self, name, None)
             if values is not None:

@@ -13,7 +13,7 @@ from .checkpoint import Checkpoint, Identity
 from .errors import MethodMismatch, NotConverged, ProblemError
 from .fit import Method, check_fit, default_method
 from .grid import Grid
-from .memory import check_memory
+from .memory_budget import check_memory
 from .methods.ergodic_run import run_average
 from .methods.explicit import ExplicitMarching
 from .methods.explicit_run import run_explicit

@@ -34,10 +34,8 @@ class TimedModedSolution(TimedSolution):
         """Number of modes K."""
         return self.value.shape[1]
 
-    def _labels(self) -> dict[str, NDArray[Any]]:
-        states = super()._labels()
-        time, modes = states.pop("time"), np.arange(self.n_modes)
-        return {"time": time, "mode": modes, **states}
+    def _leading(self) -> dict[str, NDArray[Any]]:
+        return {**super()._leading(), "mode": np.arange(self.n_modes)}
 
     def at(self, t: float) -> ModedSolution:
         """All modes at time t, linear between the times kept."""

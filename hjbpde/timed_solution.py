@@ -33,8 +33,8 @@ class TimedSolution(GridSolution):
 
     times: Array = field(default_factory=lambda: np.zeros(0))
 
-    def _labels(self) -> dict[str, NDArray[Any]]:
-        return {"time": self.times, **super()._labels()}
+    def _leading(self) -> dict[str, NDArray[Any]]:
+        return {"time": self.times}
 
     def at(self, t: float) -> GridSolution:
         """The solution at time t, linear between the times kept."""

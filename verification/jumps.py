@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hjbpde import Dirichlet, Robin
-from hjbpde.landing import Landing, landing
+from hjbpde.landing import Landing, beyond, landing
 
 from .candidate import Subject
 from .reference import running
@@ -72,7 +72,6 @@ def _continued(
     else:
         sign = -1.0 if side == "low" else 1.0
         kappa, p = 0.0, sign * subject.gradient(x)[:, axis]
-    kept = np.exp(-kappa * s)
-    length = s if kappa == 0.0 else -np.expm1(-kappa * s) / kappa
+    kept, length = beyond(kappa, s)
     out[far] = kept * V[far] + p * length
     return out

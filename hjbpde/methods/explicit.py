@@ -158,10 +158,9 @@ class _March:
     def memory(self, t: float, values: Array) -> dict[str, Array]:
         """All that the steps below calendar time t depend on, and what is kept."""
         counts = [t, self.done, self.longest, self.courant, *self.dt_range]
-        if self.filter is not None:
-            counts += [self.filter.width, self.filter.moved, self.filter.steps]
         out = {"V": self.V.copy(), "values": values, "speeds": self.speeds.copy()}
-        return {**out, "counts": np.array(counts), "path": np.array(self.path)}
+        out |= {"counts": np.array(counts), "path": np.array(self.path)}
+        return out if self.filter is None else {**out, "filter": self.filter.memory()}
 
     def recall(
         self, memory: Mapping[str, Array] | None, t: float, values: Array
@@ -171,11 +170,10 @@ class _March:
             return t
         self.V[:], self.speeds[:] = memory["V"], memory["speeds"]
         values[...] = memory["values"]
-        t, done, self.longest, self.courant, *rest = memory["counts"].tolist()
-        self.done, self.dt_range = int(done), (rest[0], rest[1])
+        t, done, self.longest, self.courant, *dt_range = memory["counts"].tolist()
+        self.done, self.dt_range = int(done), (dt_range[0], dt_range[1])
         if self.filter is not None:
-            self.filter.width = rest[2]
-            self.filter.moved, self.filter.steps = int(rest[3]), int(rest[4])
+            self.filter.recall(memory["filter"])
         self.path = memory["path"].tolist()
         return t
 

@@ -103,6 +103,15 @@ class Filter:
         """Of all nodes and steps."""
         return self.moved / (max(self.steps, 1) * self.grid.size)
 
+    def memory(self) -> Array:
+        """For the checkpoint."""
+        return np.array([self.width, self.moved, self.steps])
+
+    def recall(self, memory: Array) -> None:
+        """The inverse of `memory`."""
+        self.width = float(memory[0])
+        self.moved, self.steps = int(memory[1]), int(memory[2])
+
     def prepare(self, V: Array, t: float, dt: float) -> float:
         """The monotone step from V (N,) at calendar time t; its CFL number."""
         courant = dt * self.rates.measure(V, t)

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ProblemError
 from ..faces import FaceNodes, Faces
-from ..landing import Landing, landing
+from ..landing import beyond, landing
 from ..problem import ControlProblem
 from .exits import Surface
 from .lattice import Lattice
@@ -65,7 +64,7 @@ class Jumped:
         rows, atom = np.nonzero(rates > 0)
         y = (x[:, None] + moves)[rows, atom]
         land = landing(problem, y)
-        _refuse(problem, land, x[rows], y)
+        land.check(problem, x[rows], y)
         out = cls(rows, land.x, rates[rows, atom], np.zeros(len(x)))
         number = 0
         for face in faces.faces:
@@ -86,8 +85,7 @@ class Jumped:
         """V goes on by `depth` (q,) beyond a face with a slope."""
         far = np.flatnonzero(depth)
         s, rate = depth[far], self.rates[far]
-        kept = np.exp(-face.kappa * s)
-        length = s if face.kappa == 0 else -np.expm1(-face.kappa * s) / face.kappa
+        kept, length = beyond(face.kappa, s)
         rest = np.delete(self.points[far], face.axis, axis=1)
         paid = rate * length * _on_face(face.slope, rest, along)
         if bend is not None:
@@ -113,15 +111,3 @@ def _on_face(values: object, rest: Array, along: Lattice) -> Array:
     if known.size == 1:
         return np.full(len(rest), float(known.ravel()[0]))
     return along.read(known, rest)
-
-
-def _refuse(problem: ControlProblem, land: Landing, x: Array, y: Array) -> None:
-    found = land.forbidden(problem)
-    if found is not None:
-        face, at = found
-        raise ProblemError(
-            f"'jumps': from x = {x[at]} one lands at {y[at]}, beyond face {face}, "
-            f"whose rule {problem.faces[face]!r} says nothing of what lies there. Let "
-            "displacements end inside, enlarge the domain, or use Dirichlet, "
-            "Reflecting, Robin or no rule."
-        )
