@@ -178,12 +178,17 @@ def test_the_bar_covers_coupled_modes(judge, finite, method):
     assert judge(problem, value, 49, method)[0] >= 0.99
 
 
+def drawn(seed):
+    """Noise, finite controls and a circle, each or not, and how V is read."""
+    rng = np.random.default_rng(seed)
+    flags = [bool(rng.random() < p) for p in (0.5, 0.4, 0.3)]
+    return flags, CUBIC if rng.random() < 0.6 else LINEAR
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(24))
 def test_the_bar_covers_coupled_modes_drawn_at_random(judge, seed):
-    rng = np.random.default_rng([seed, 5])
-    noise, finite, periodic = (bool(rng.random() < p) for p in (0.5, 0.4, 0.3))
-    method = CUBIC if rng.random() < 0.6 else LINEAR
+    (noise, finite, periodic), method = drawn([seed, 5])
     d = 2 if seed % 6 == 5 else 1
     problem, value = switched(1000 + seed, d, noise, finite, None, periodic)
     n = (16 if d == 2 else 48) + (not periodic)
@@ -193,9 +198,7 @@ def test_the_bar_covers_coupled_modes_drawn_at_random(judge, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_the_bar_covers_modes_that_move_in_time(judge, seed):
-    rng = np.random.default_rng([seed, 6])
-    noise, finite, periodic = (bool(rng.random() < p) for p in (0.5, 0.4, 0.3))
-    method = CUBIC if rng.random() < 0.6 else LINEAR
+    (noise, finite, periodic), method = drawn([seed, 6])
     problem, value = switched(2000 + seed, 1, noise, finite, 0.3, periodic)
     assert judge(problem, value, 24 + (not periodic), method)[0] >= 0.99
 
