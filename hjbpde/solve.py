@@ -68,8 +68,7 @@ def solve(
         Seconds after which the solve gives up.
     checkpoint : path, optional
         Where finished grids are kept, with a horizon also the steps of one under way;
-        an interrupted solve resumes there and ends with the same bits. Semi-Lagrangian
-        schemes keep nothing and refuse it.
+        an interrupted solve resumes there and ends with the same bits.
     strict : bool
         Raise NotConverged (carrying the solution) or return the solution as it is.
     progress : bool
@@ -102,12 +101,14 @@ def solve(
         file = _file_at(checkpoint, problem, grid, method)
         return _returned(run_sweeping(problem, grid, method, file), strict)
     if isinstance(method, SemiLagrangian):
-        _refuse(method, "nothing of such a solve is kept", checkpoint=checkpoint)
         method = method if tolerance is None else replace(method, tolerance=tolerance)
         if problem.horizon is not None:
             outputs = output_times(problem, times)
-            return run_timed(problem, grid, method, outputs, progress)
-        return _returned(run_semi_lagrangian(problem, grid, method, progress), strict)
+            file = _file_at(checkpoint, problem, grid, method, times=outputs)
+            return run_timed(problem, grid, method, outputs, file, progress)
+        file = _file_at(checkpoint, problem, grid, method)
+        solution = run_semi_lagrangian(problem, grid, method, file, progress)
+        return _returned(solution, strict)
     if isinstance(method, Marching | ExplicitMarching):
         outputs = output_times(problem, times)
         file = _file_at(checkpoint, problem, grid, method, times=outputs)

@@ -37,7 +37,7 @@ def recall(state: GridState, memory: Mapping[str, Array]) -> None:
     state.ladder.recall(json.loads(str(memory["ladder"])))
     for i, face in enumerate(state.faces.artificial):
         for name in SLOPE:
-            setattr(face, name, _plain(memory[f"face{i}.{name}"]))
+            setattr(face, name, plain(memory[f"face{i}.{name}"]))
 
 
 def result_of(state: GridState) -> dict[str, Array]:
@@ -62,13 +62,13 @@ def recall_result(state: GridState, memory: Mapping[str, Array]) -> None:
     state.status = str(memory["status"])
     for name in ("least", "most", "amplification"):
         if name in memory:
-            setattr(state, name, _plain(memory[name]))
+            setattr(state, name, plain(memory[name]))
     names = [name for name in memory if name.startswith("under.")]
     if names:
         fields = {name.removeprefix("under."): memory[name] for name in names}
         state.under = Coefficients(**fields)
 
 
-def _plain(values: Array) -> Any:
+def plain(values: Array) -> Any:
     """A scalar where the array has no axes."""
     return values.copy() if values.ndim else values.item()

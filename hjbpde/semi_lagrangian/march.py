@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checkpoint import Page
 from ..faces import Faces
 from ..grid import Grid
 from ..methods.end_slopes import Closing
 from ..probe import Motion
 from ..problem import ControlProblem
 from .lookahead import Lookahead
+from .memory import prefixed, under
 from .method import SemiLagrangian
 from .obstacles import Obstacles
 from .parts import parts_of
@@ -111,41 +115,78 @@ class March:
             Track(part, grid, method, columns, closing, bent)
             for part in parts_of(problem)
         ]
-        self.end, self.enough = float(problem.horizon or 0.0), SEARCHED
+        self.slack, self.enough = 1e-10 * float(problem.horizon or 0.0), SEARCHED
 
-    def run(self, clock: Clock, outputs: Array) -> list[Marched]:
+    def run(
+        self, clock: Clock, outputs: Array, page: Page | None = None
+    ) -> list[Marched]:
         """March through all strides; what became of every mode.
 
-        An output time within a stride is reached by steps of its own, as many: the
-        same share of a stride on every grid, so that grids can be compared there.
+        A march kept on `page` goes on from there.
         """
+        page, strides = page or Page(), list(pairwise(clock.ticks.tolist()))
         kept = [_Kept.of(track, len(outputs)) for track in self.tracks]
-        slack = 1e-10 * self.end
         self.enough = max(SEARCHED / clock.steps, 1e-13)
         for track, one in zip(self.tracks, kept, strict=True):
             one.values[-1], one.stops[-1] = track.V, track.stopped()
             track.faces.set_fixed(track.V)
-        for later, t in pairwise(clock.ticks.tolist()):
-            within = (outputs > t + slack) & (outputs < later - slack)
-            for i in np.flatnonzero(within).tolist():
-                memory = [track.memory() for track in self.tracks]
-                self.walk(clock.within(later, float(outputs[i])))
-                for track, one, known in zip(self.tracks, kept, memory, strict=True):
-                    one.keep(track, i)
-                    track.recall(known)
-            self.walk(clock.within(later, t))
-            for i in np.flatnonzero(np.abs(outputs - t) <= slack).tolist():
+        first, cut = self._resume(page, kept)
+        for n, (later, t) in enumerate(strides[first:], start=first):
+            if cut == 0:
+                self._between(clock, outputs, kept, later, t)
+            steps = list(pairwise(clock.within(later, t).tolist()))
+            for i, (start, end) in enumerate(steps[cut:], start=cut):
+                page.keep(partial(self._kept, kept, n, i))
+                self.step(end, start)
+            cut = 0
+            for i in np.flatnonzero(np.abs(outputs - t) <= self.slack).tolist():
                 for track, one in zip(self.tracks, kept, strict=True):
                     one.keep(track, i)
+        if first < len(strides):
+            page.keep(partial(self._kept, kept, len(strides), 0), finished=True)
         return [
             one.marched(track, clock)
             for track, one in zip(self.tracks, kept, strict=True)
         ]
 
-    def walk(self, times: Array) -> None:
-        """Take the steps that end at these times, the first is where V is."""
-        for later, t in pairwise(times.tolist()):
-            self.step(t, later)
+    def _between(
+        self, clock: Clock, outputs: Array, kept: list[_Kept], later: float, t: float
+    ) -> None:
+        """Output times within a stride, each by steps of its own, as many.
+
+        The same share of a stride on every grid, so that grids can be compared there.
+        """
+        within = (outputs > t + self.slack) & (outputs < later - self.slack)
+        for i in np.flatnonzero(within).tolist():
+            memory = [track.memory() for track in self.tracks]
+            for start, end in pairwise(clock.within(later, float(outputs[i])).tolist()):
+                self.step(end, start)
+            for track, one, known in zip(self.tracks, kept, memory, strict=True):
+                one.keep(track, i)
+                track.recall(known)
+
+    def _kept(self, kept: list[_Kept], stride: int, cut: int) -> dict[str, Any]:
+        """All that the steps from this one on depend on, and what is kept so far."""
+        out: dict[str, Any] = {"position": np.array([stride, cut])}
+        for k, (track, one) in enumerate(zip(self.tracks, kept, strict=True)):
+            memory = {**track.memory(), **track.seen()}
+            out |= prefixed(f"mode{k}.", memory)
+            out |= prefixed(f"kept{k}.", vars(one))
+        return out
+
+    def _resume(self, page: Page, kept: list[_Kept]) -> tuple[int, int]:
+        """Go to where `page` left the march; the stride and the step to take next."""
+        memory = page.found()
+        if memory is None:
+            return 0, 0
+        for k, (track, one) in enumerate(zip(self.tracks, kept, strict=True)):
+            known = under(f"mode{k}.", memory)
+            track.recall(known)
+            track.recall_seen(known)
+            for name, values in vars(one).items():
+                values[...] = memory[f"kept{k}.{name}"]
+        stride, cut = memory["position"].tolist()
+        return stride, cut
 
     def step(self, t: float, later: float) -> None:
         """From V at `later` to V and the policies at t, in place."""

@@ -47,6 +47,11 @@ class Obstacles:
         set_obstacles(problem, out, stops)
         return out
 
+    def memory(self) -> dict[str, Array]:
+        """The arrays that these are made of."""
+        known = {"V": self.V, "least": self.least, "most": self.most}
+        return {name: psi for name, psi in known.items() if psi is not None}
+
     def hold(self, values: Array, at: NDArray[np.intp]) -> Array:
         """Values on the nodes with these flat numbers, on the right side."""
         if self.least is not None:

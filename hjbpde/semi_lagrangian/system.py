@@ -5,7 +5,9 @@ All modes are solved together; without modes there is one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,6 +21,7 @@ from ..probe import discount_of
 from .game_search import GameSearch
 from .level import Level, inadmissible
 from .lookahead import Lookahead
+from .memory import memory_of_faces, prefixed, recall_faces, under
 
 Array = NDArray[np.float64]
 DIRECT = 6000
@@ -85,6 +88,30 @@ class System:
     def read(self) -> Array:
         """V as it is read, (K, N)."""
         return np.stack([v.look.continued(v.V.ravel()) for v in self.levels])
+
+    def memory(self) -> dict[str, NDArray[Any]]:
+        """A grid that is settled, for the checkpoint."""
+        out: dict[str, NDArray[Any]] = {
+            "changes": np.array(self.changes),
+            "status": np.array(self.status),
+            "solver": np.array(self.solver),
+        }
+        for k, level in enumerate(self.levels):
+            own = {"V": level.V, "a": level.a, **memory_of_faces(level.faces)}
+            if level.settled is not None:
+                own["settled"] = level.settled
+            out |= prefixed(f"mode{k}.", own)
+        return out
+
+    def recall(self, memory: Mapping[str, NDArray[Any]]) -> None:
+        """Go, from a start, to where `memory` left the system."""
+        self.changes = [float(change) for change in memory["changes"]]
+        self.status, self.solver = str(memory["status"]), str(memory["solver"])
+        for k, level in enumerate(self.levels):
+            own = under(f"mode{k}.", memory)
+            level.V, level.a = own["V"].copy(), own["a"].copy()
+            level.settled = own["settled"].copy() if "settled" in own else None
+            recall_faces(level.faces, own)
 
     def improve(self, wide: bool) -> None:
         """Better policies of all modes given V."""

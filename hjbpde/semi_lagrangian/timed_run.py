@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checkpoint import Checkpoint
 from ..error_bar import ErrorBar
 from ..errors import ProblemError
 from ..game_solution import GameSolution
@@ -24,9 +25,10 @@ from ..timed_moded_solution import TimedModedSolution
 from ..timed_solution import TimedSolution
 from .march import Clock, March, Marched
 from .method import SemiLagrangian
+from .nested import LEVELS, planned, sampled
 from .order_of_play import weighed
 from .parts import parts_of
-from .run import LEVELS, extrapolated, planned, sampled
+from .run import extrapolated
 from .step_length import StepLength, active_columns
 from .timed_bar import timed_bound
 
@@ -38,12 +40,13 @@ def run_timed(
     grid: Grid,
     method: SemiLagrangian,
     outputs: Array,
+    file: Checkpoint,
     progress: bool = False,
 ) -> TimedSolution:
     """March on nested grids, with steps tied to their cells, and bound the error."""
     clock = Stopwatch()
     with clock.phase("march"):
-        plan = Plan.of(problem, grid, method)
+        plan = Plan.of(problem, grid, method, file)
         levels = [
             plan.march(i, outputs)
             for i, _ in bar_over(
@@ -138,9 +141,10 @@ class Plan:
         method: SemiLagrangian,
         columns: list[int],
         length: StepLength,
+        file: Checkpoint,
     ) -> None:
         self.problem, self.grids, self.method = problem, grids, method
-        self.columns, self.power = columns, length.power
+        self.columns, self.power, self.file = columns, length.power, file
         self._check_steps(length)
         self.clock = Clock.of(problem, length.at(len(grids) - 1))
 
@@ -160,7 +164,13 @@ class Plan:
         )
 
     @classmethod
-    def of(cls, problem: ControlProblem, grid: Grid, method: SemiLagrangian) -> Plan:
+    def of(
+        cls,
+        problem: ControlProblem,
+        grid: Grid,
+        method: SemiLagrangian,
+        file: Checkpoint,
+    ) -> Plan:
         """Steps for the speeds of sampled controls, then of those found best.
 
         The latter are those of a first march on the coarsest grid.
@@ -169,14 +179,15 @@ class Plan:
         f, sigma = _sampled(problem, grids[0])
         columns = active_columns(sigma)
         length = planned(problem, grid, f, sigma[:, :, columns], method)
-        plan = cls(problem, grids, method, columns, length)
+        plan = cls(problem, grids, method, columns, length, file)
         if method.step is not None or one_player(problem).n_controls == 0:
             return plan
-        trial = plan.march(0, np.array([0.0, float(problem.horizon or 0.0)]))
+        ends = np.array([0.0, float(problem.horizon or 0.0)])
+        trial = plan.march(0, ends, part="trial ")
         f = np.concatenate([one.fastest.f for one in trial])
         sigma = np.concatenate([one.fastest.sigma for one in trial])
         length = planned(problem, grid, f, sigma, method)
-        return cls(problem, grids, method, columns, length)
+        return cls(problem, grids, method, columns, length, file)
 
     def march(
         self,
@@ -184,12 +195,13 @@ class Plan:
         outputs: Array,
         closing: Closing = Closing.ANCHORED,
         bent: bool = False,
+        part: str = "",
     ) -> list[Marched]:
-        """On one of the grids, all modes."""
-        march = March(
-            self.problem, self.grids[level], self.method, self.columns, closing, bent
-        )
-        return march.run(self._clock(level), outputs)
+        """On one of the grids, all modes; `part` begins the name of its page."""
+        grid = self.grids[level]
+        march = March(self.problem, grid, self.method, self.columns, closing, bent)
+        name = f"{part}{grid.shape}, {closing.value}{', bent' if bent else ''}"
+        return march.run(self._clock(level), outputs, self.file.page(name))
 
     def _clock(self, level: int) -> Clock:
         return replace(self.clock, cuts=2 ** (self.power * level))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,13 @@ from .game_search import search_of
 from .lattice import Lattice
 from .level import inadmissible, spread_policy
 from .lookahead import Lookahead
+from .memory import memory_of_faces, prefixed, recall_faces, under
 from .method import SemiLagrangian
 from .obstacles import Obstacles
 from .parts import Part
 from .step import Step
 
 Array = NDArray[np.float64]
-OWN = ("V", "a", "before", "delta", "obstacles")
-"""What a track changes of itself beside its faces."""
 
 
 class Track:
@@ -89,20 +89,39 @@ class Track:
             }
         return self._held[t]
 
-    def memory(self) -> dict[str, Any]:
+    def memory(self) -> dict[str, NDArray[Any]]:
         """All that further steps depend on."""
-        faces = [{**vars(face)} for face in self.faces.faces]
-        fixed = self.faces.fixed_values
-        own = {name: getattr(self, name) for name in OWN}
-        return {**own, "faces": faces, "fixed": fixed}
+        out: dict[str, NDArray[Any]] = memory_of_faces(self.faces)
+        out |= {"V": self.V, "a": self.a, "delta": np.array(self.delta)}
+        if self.before is not None:
+            out["before"] = self.before
+        if self.obstacles is not None:
+            out |= prefixed("obstacles.", self.obstacles.memory())
+        return out
 
-    def recall(self, kept: dict[str, Any]) -> None:
+    def recall(self, memory: Mapping[str, NDArray[Any]]) -> None:
         """The inverse of `memory`."""
-        for face, known in zip(self.faces.faces, kept.pop("faces"), strict=True):
-            vars(face).update(known)
-        self.faces.fixed_values = kept.pop("fixed")
-        for name, value in kept.items():
-            setattr(self, name, value)
+        recall_faces(self.faces, memory)
+        self.V, self.a = memory["V"], memory["a"]
+        self.before, self.delta = memory.get("before"), float(memory["delta"])
+        self.obstacles = None
+        known = under("obstacles.", memory)
+        if known:
+            self.obstacles = Obstacles(self.grid, **known)
+
+    def seen(self) -> dict[str, NDArray[Any]]:
+        """What is known of all steps so far, for the end of the march."""
+        out: dict[str, NDArray[Any]] = {
+            "fastest.f": self.fastest.f,
+            "fastest.sigma": self.fastest.sigma,
+        }
+        return out if self.final is None else {**out, "final": self.final}
+
+    def recall_seen(self, memory: Mapping[str, NDArray[Any]]) -> None:
+        """The inverse of `seen`."""
+        f, sigma = memory["fastest.f"], memory["fastest.sigma"]
+        self.fastest = Motion(f, sigma, self.fastest.r)
+        self.final = memory.get("final")
 
     def look_back(self, t: float, later: float) -> Array:
         """Turn to the step from `later` to t; V(t) as it would go on, (*shape)."""

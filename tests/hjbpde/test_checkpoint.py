@@ -8,6 +8,7 @@ import pytest
 import hjbpde as hjb
 from hjbpde import checkpoint as files
 from hjbpde.methods import explicit, marching, nested
+from hjbpde.semi_lagrangian import march, system
 
 MARCHING = hjb.Marching(steps=6, levels=2)
 
@@ -261,7 +262,20 @@ def jumping(**fields):
     )
 
 
-def doubtful():
+def two_modes():
+    return hjb.ControlProblem(
+        drift=lambda x, a, mode: a - 0.3 * x * (1 + mode),
+        diffusion=0.3,
+        cost=lambda x, a, mode: (1 + mode) * x[..., 0] ** 2 + 0.5 * a[..., 0] ** 2,
+        controls=hjb.Box([-1.0], [1.0]),
+        domain=hjb.Box([-1.0], [1.0]),
+        boundary=hjb.Reflecting(),
+        discount=0.4,
+        modes=hjb.Modes([[-0.5, 0.5], [0.8, -0.8]]),
+    )
+
+
+def doubtful(**fields):
     """A game in which the order of play matters, so that both orders are solved."""
     return hjb.ControlProblem(
         drift=lambda x, a, b: 0.5 * a * b,
@@ -272,6 +286,7 @@ def doubtful():
         domain=hjb.Box([-1.0], [1.0]),
         boundary=hjb.Reflecting(),
         discount=0.5,
+        **fields,
     )
 
 
@@ -360,11 +375,108 @@ def test_every_field_tells_problems_apart(name):
     assert not Fingerprint.of(problem).matches(other)
 
 
-def test_a_method_that_keeps_nothing_refuses_a_checkpoint(tmp_path):
-    path, method = tmp_path / "file", hjb.SemiLagrangian()
-    with pytest.raises(hjb.ProblemError, match="checkpoint= means nothing to hjb.Semi"):
-        hjb.solve(hjb.catalogue.get("manufactured"), 17, method, checkpoint=path)
-    assert not path.exists()
+CUBIC, LINEAR = hjb.SemiLagrangian(), hjb.SemiLagrangian("linear")
+STEPPED = {
+    "a payoff awaited": (moving, 17, LINEAR),
+    "artificial faces": (lambda: plane(((0.4, 0.0), (0.25, 0.2))), (9, 9), CUBIC),
+    "jumps": (
+        lambda: jumping(horizon=0.5, terminal=lambda x: abs(x[..., 0])),
+        17,
+        CUBIC,
+    ),
+    "dates": (lambda: hjb.catalogue.get("bermudan-put", dates=3), 17, LINEAR),
+    "modes": (lambda: hjb.catalogue.get("regime-switching-call"), 17, CUBIC),
+    "weighted readings": (
+        lambda: hjb.catalogue.get("harmonic-oscillator"),
+        21,
+        hjb.SemiLagrangian("weno"),
+    ),
+    "two players": (lambda: doubtful(horizon=0.5, terminal=0.0), 17, LINEAR),
+}
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_killed_semi_lagrangian_steps_end_with_the_same_bits(
+    name, tmp_path, always_due, killed, counted
+):
+    build, shape, method = STEPPED[name]
+    problem = build()
+    times = [0.31 * float(problem.horizon), 0.7 * float(problem.horizon)]
+    calls = counted(march.March, "step")
+    whole = hjb.solve(problem, shape, method, times=times)
+    total = len(calls)
+    for done in (int(share * total) for share in (0.03, 0.5, 0.97)):
+        path = tmp_path / f"{done}"
+        with killed(march.March, "step", done):
+            hjb.solve(problem, shape, method, times=times, checkpoint=path)
+        calls.clear()
+        resumed = hjb.solve(problem, shape, method, times=times, checkpoint=path)
+        same_bits(whole, resumed)
+        # The steps left, and those of the stride on their way to both output times.
+        assert len(calls) <= total - done + 2 * 16
+    calls.clear()
+    resumed = hjb.solve(problem, shape, method, times=times, checkpoint=path)
+    same_bits(whole, resumed)
+    assert not calls
+    assert whole.report.details == resumed.report.details
+
+
+def test_semi_lagrangian_steps_killed_many_times_end_with_the_same_bits(
+    tmp_path, always_due, killed
+):
+    problem, path = moving(), tmp_path / "file"
+    whole = hjb.solve(problem, 17, CUBIC, times=[0.2])
+    for calls in (3, 11, 12, 13):
+        with killed(march.March, "step", calls):
+            hjb.solve(problem, 17, CUBIC, times=[0.2], checkpoint=path)
+    same_bits(whole, hjb.solve(problem, 17, CUBIC, times=[0.2], checkpoint=path))
+
+
+SETTLED = {
+    "noise": (lambda: hjb.catalogue.get("manufactured", sigma=0.2), 33, CUBIC),
+    "artificial faces": (lambda: hjb.catalogue.get("lqr"), 33, LINEAR),
+    "exit": (lambda: hjb.catalogue.get("unit-ball"), (17, 17), CUBIC),
+    "right to stop": (lambda: hjb.catalogue.get("optimal-default"), 33, CUBIC),
+    "modes": (lambda: two_modes(), 33, CUBIC),
+    "jumps": (lambda: jumping(), 33, CUBIC),
+    "a game in either order": (lambda: doubtful(), 33, LINEAR),
+}
+
+
+@pytest.mark.parametrize("name", SETTLED)
+def test_semi_lagrangian_grids_that_are_kept_are_not_settled_again(
+    name, tmp_path, killed, counted
+):
+    """Killed before the first grid is written, half way, and before the last one."""
+    build, shape, method = SETTLED[name]
+    whole = hjb.solve(build(), shape, method)
+    calls = counted(files.Checkpoint, "keep")
+    hjb.solve(build(), shape, method, checkpoint=tmp_path / "whole")
+    total = len(calls)
+    assert total >= 4
+    policies = counted(system.System, "improve")
+    for done in (0, total // 2, total - 1):
+        path = tmp_path / f"{done}"
+        with killed(files.Checkpoint, "keep", done):
+            hjb.solve(build(), shape, method, checkpoint=path)
+        calls.clear()
+        same_bits(whole, hjb.solve(build(), shape, method, checkpoint=path))
+        assert len(calls) == total - done
+    policies.clear()
+    again = hjb.solve(build(), shape, method, checkpoint=path)
+    same_bits(whole, again)
+    assert not policies
+    assert whole.report.residuals == again.report.residuals
+
+
+def test_a_semi_lagrangian_file_is_of_one_method_and_tolerance(tmp_path):
+    path, problem = tmp_path / "file", hjb.catalogue.get("manufactured", sigma=0.2)
+    hjb.solve(problem, 17, CUBIC, checkpoint=path)
+    for method, options in ((LINEAR, {}), (CUBIC, {"tolerance": 1e-6}), (None, {})):
+        with pytest.raises(hjb.ProblemError, match="other options"):
+            hjb.solve(problem, 17, method, checkpoint=path, **options)
+    with pytest.raises(hjb.ProblemError, match="another grid"):
+        hjb.solve(problem, 19, CUBIC, checkpoint=path)
 
 
 def test_writing_takes_a_few_per_cent_of_the_time(tmp_path):

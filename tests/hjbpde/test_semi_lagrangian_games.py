@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import hjbpde as hjb
-from hjbpde.semi_lagrangian.run import solve_systems
+from hjbpde.semi_lagrangian.nested import Nested
 from hjbpde.semi_lagrangian.system import climb
 
 LINEAR, CUBIC = hjb.SemiLagrangian("linear"), hjb.SemiLagrangian()
@@ -218,7 +218,7 @@ def test_replies_inside_choices_alone_find_the_same_value():
     """What is fallen back on where both policies together go round in circles."""
     problem = played(1, finite=True)
     grid = hjb.Grid(problem.domain, 17)
-    system = solve_systems(problem, grid, CUBIC, False)[-1]
+    system = Nested(problem, grid, CUBIC).solve()[-1]
     wanted = system.V
     system.V = 0.0 * wanted
     system.levels[0].a[:] = system.levels[0].search.start()
