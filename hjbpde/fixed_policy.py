@@ -86,7 +86,7 @@ def march_beside(
     for before, now in pairwise(to_go):
         t, dt = horizon - now, now - before
         best.step(t, dt)
-        theirs, stopped = best.control(), _controllers_stops(best.state)
+        theirs, stopped = best.control(), controllers_stops(best.state)
         mine, stops = rule(t, theirs, stopped)
         _follow(problem, best, own, (mine, stops), (t, dt))
         if float(round(now, 12)) in wanted:
@@ -96,17 +96,17 @@ def march_beside(
     # At the horizon nothing is decided: the last decisions stand there.
     controls.insert(0, controls[0])
     stopping.insert(0, stopping[0])
-    V, a, ended = (_in_time(kept) for kept in (values, controls, stopping))
+    V, a, ended = (in_time(kept) for kept in (values, controls, stopping))
     V = problem.sign * V
     return Beside(outputs, V[0], V[1], a[0], a[1], ended[0], ended[1])
 
 
-def _in_time(kept: list[tuple[Any, Any]]) -> Any:
+def in_time(kept: list[tuple[Any, Any]]) -> Any:
     """Pairs kept from the horizon back, as one array (2, T, ...) forward in time."""
     return np.stack([np.stack(pair) for pair in kept[::-1]], axis=1)
 
 
-def _controllers_stops(state: GridState) -> Mask:
+def controllers_stops(state: GridState) -> Mask:
     """Nodes where the best controller stops."""
     if state.least is None:
         return np.zeros(state.grid.shape, bool)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,7 @@ from .mdp import MDP
 from .players import one_player
 from .simulate import Paths
 from .solution import GridSolution
-from .timed_solution import TimedSolution
+from .timed_solution import TimedSolution, nearest_kept
 
 Array = NDArray[np.float64]
 
@@ -36,6 +36,21 @@ class GameSolution(TimedSolution):
 
     adversary_control: Array = field(default_factory=lambda: np.zeros(0))
     isaacs_gap: float = 0.0
+
+    def at(self, t: float) -> StationaryGameSolution:
+        """Value, bar and both controls at time t, linear between the times kept."""
+        found = self._snapshot(t, StationaryGameSolution)
+        assert isinstance(found, StationaryGameSolution)
+        if not found.adversary_control.size:
+            b = self.adversary_control[nearest_kept(self.times, t)]
+            found = replace(found, adversary_control=b, isaacs_gap=self.isaacs_gap)
+            self._snapshots[float(t)] = found
+        return found
+
+    def adversary_control_at(self, x: Any, t: float = 0.0) -> Array:
+        """The adversary's reply to the policy at x (..., d), shape (..., mb)."""
+        now = self.at(t)
+        return now.interpolated_both(x)[..., now.control.shape[-1] :]
 
     def simulate(
         self, x0: Any, horizon: float, dt: float, paths: int, seed: int

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ProblemError
-from .game_tables import game_tables_at
+from .game_tables import GameTables, game_tables_at
 from .improvement import SmoothSlopes, greedy, initial_policy
 from .point_tables import KeptTables, tables_at
 from .problem import ControlProblem
@@ -72,23 +72,51 @@ def greedy_control(
 
 
 def greedy_pair(
-    problem: ControlProblem, x: Array, p: Array, hess: Array | None, start: Array
+    problem: ControlProblem,
+    x: Array,
+    p: Array,
+    hess: Array | None = None,
+    start: Array | None = None,
 ) -> Array:
     """Both players' controls at x (n, d), a answered by b; as `greedy_control`.
 
     start (n, m + mb) is improved on; finite sets are met.
     """
-    n, d = x.shape
+    return _played(game_tables_at(problem, x), problem, (p, hess), start)
+
+
+def greedy_reply(
+    problem: ControlProblem, x: Array, p: Array, hess: Array | None, a: Array
+) -> Array:
+    """The adversary's best reply at x (n, d) to the controls a (n, m), (n, mb)."""
+    tables = game_tables_at(problem, x).holding()
+    first = initial_policy(tables, len(x)).T[:, a.shape[1] :]
+    if isinstance(problem.adversary, Finite):
+        first = np.repeat(problem.adversary.points[:1], len(x), axis=0)
+    both = np.concatenate([a, first], axis=1)
+    return _played(tables, problem, (p, hess), both)[:, a.shape[1] :]
+
+
+def _played(
+    tables: GameTables,
+    problem: ControlProblem,
+    derivatives: tuple[Array, Array | None],
+    start: Array | None,
+) -> Array:
+    """The choices (n, m + mb) of a game at a gradient (n, d), improved from `start`."""
+    (p, hess), m = derivatives, problem.n_controls
+    n, d = p.shape
     q = np.zeros((d, n)) if hess is None else np.einsum("nii->in", hess)
     slopes = SmoothSlopes(problem.sign * p.T, problem.sign * np.asarray(q))
-    tables = game_tables_at(problem, x)
-    m, parts = problem.n_controls, []
-    for controls, part in (
-        (problem.controls, start[:, :m]),
-        (problem.adversary, start[:, m:]),
-    ):
-        finite = isinstance(controls, Finite)
-        parts.append(controls.clip(part) if finite else part)
-    u = np.ascontiguousarray(np.concatenate(parts, axis=-1).T)
+    u = initial_policy(tables, n).T if start is None else start
+    sets = (problem.controls, u[:, :m]), (problem.adversary, u[:, m:])
+    held_fast = tables.held and m > 0
+    parts = [
+        controls.clip(part)
+        if isinstance(controls, Finite) and not (held_fast and i == 0)
+        else part
+        for i, (controls, part) in enumerate(sets)
+    ]
+    u = np.array(np.concatenate(parts, axis=-1).T, order="C")
     greedy(tables, slopes, u)
     return np.ascontiguousarray(u.T)

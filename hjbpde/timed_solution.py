@@ -113,6 +113,12 @@ def _place(times: Array, t: float) -> tuple[int, float]:
     return right, (t - times[right - 1]) / (times[right] - times[right - 1])
 
 
+def nearest_kept(times: Array, t: float) -> int:
+    """Number of the time kept whose control holds at t."""
+    right, share = _place(times, t)
+    return right if share > 0.5 else right - 1
+
+
 def _refuse_jump(solution: TimedSolution, t: float, right: int, share: float) -> None:
     """Between a date of a right to stop and the next time kept, V is not known.
 
@@ -138,7 +144,7 @@ def _snapshot(
             f"t = {t:g} lies outside [{times[0]:g}, {times[-1]:g}]; t = 0 is today."
         )
     right, share = _place(times, t)
-    near = right if share > 0.5 else right - 1
+    near = nearest_kept(times, t)
     _refuse_jump(solution, t, right, share)
 
     def between(table: Array) -> Array:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from hjbpde import Box, ControlProblem, ProblemError
 
-from .candidate import Subject, subject_of
 from .measure import (
     Setting,
     Values,
@@ -19,22 +18,24 @@ from .measure import (
     joined,
     loss_of,
     points_of,
-    policies_of,
     residual_of,
     slopes_of,
 )
 from .outcome import Measured, verdict_of
+from .policies import policies_of
 from .reference import TAKES, grid_of, problem_of, references, times_of
 from .regret import Losses
 from .ruling import Ruling
 from .score import ScoreVerdict, check_score
 from .slopes import Slopes
+from .subject import Subject, subject_of
 from .verdict import Verdict
 
 if TYPE_CHECKING:
     import neural
 
 Array = NDArray[np.float64]
+BLIND = ", blind to the controller's choice,"
 
 
 @overload
@@ -106,7 +107,7 @@ def cross_check(
     ProblemError
         A reference without its problem, an unusable candidate or region.
     MethodMismatch
-        A problem with modes, an adversary, impulses or a long-run average.
+        A problem with modes, impulses or a long-run average.
     """
     if not (np.isfinite(tolerance) and tolerance > 0):
         raise ProblemError(
@@ -194,7 +195,7 @@ def judge(setting: Setting) -> Verdict:
     now = setting.instants if finite else ()
     measured = Measured(
         found, slopes, losses, excursion,
-        [policies_of(setting, instant, points) for instant in now],
+        [policies_of(instant, points, setting.seed) for instant in now],
         [residual_of(setting, instant, points) for instant in now],
     )  # fmt: skip
     return verdict_of(setting, points, ruling, measured)
@@ -231,15 +232,22 @@ def _rule_slopes(
 def _rule_regret(
     ruling: Ruling, losses: Losses, scale: float, setting: Setting
 ) -> None:
-    for regret in losses.regrets:
-        nodes = regret.places(regret.grid.nodes()[regret.inside])
-        if ruling.judge_not_finite("control", regret.policy[regret.inside], nodes):
-            return
+    sides = {"control": losses.regrets, "adversary's control": losses.replies}
+    for what, regrets in sides.items():
+        for regret in regrets:
+            nodes = regret.places(regret.grid.nodes()[regret.inside])
+            if ruling.judge_not_finite(what, regret.policy[regret.inside], nodes):
+                return
     if losses.missing is not None:
         ruling.doubt(f"the regret could not be computed: {losses.missing.note}")
         return
-    regret = losses.deciding(setting.tolerance * scale)
-    loss, where = regret.worst()
-    ruling.judge_regret(
-        loss, regret.largest_bar(), scale, setting.tolerance, regret.places(where)
-    )
+    whose = "policy" if not losses.replies else "controller's strategy"
+    theirs = "adversary's strategy" + setting.subject.is_blind * BLIND
+    for who, part in ((whose, losses), (theirs, losses.of_the_adversary)):
+        if part is None:
+            continue
+        regret = part.deciding(setting.tolerance * scale)
+        loss, where = regret.worst()
+        measured = loss, regret.largest_bar()
+        place = regret.places(where)
+        ruling.judge_regret(who, measured, scale, setting.tolerance, place)

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hjbpde import Box, Grid
+from hjbpde import Box, ControlProblem, Grid
 
-from .candidate import Subject
 from .excursion import Excursion
 from .measure import Setting
 from .reference import Instant, running
@@ -24,8 +23,8 @@ Array = NDArray[np.float64]
 class Slice:
     """Candidate and reference at one time, every array of the shape of the axes.
 
-    Controls have one more axis (m). Missing answers are None; where the process has
-    ended all are NaN. `time` is None where nothing depends on it.
+    Controls have one more axis (m), an adversary's follow. Missing answers are None;
+    where the process has ended all are NaN. `time` is None where nothing depends on it.
     """
 
     time: float | None
@@ -35,6 +34,14 @@ class Slice:
     control: Array | None
     reference_control: Array | None
     regret: Array | None
+    adversary_regret: Array | None = None
+
+    @property
+    def larger_regret(self) -> Array | None:
+        """Of both players' regrets the larger one, node by node."""
+        if self.regret is None or self.adversary_regret is None:
+            return self.regret
+        return np.maximum(self.regret, self.adversary_regret)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +58,7 @@ class Evidence:
     excursion: Excursion | None
     candidate_report: Mapping[str, Any] = field(default_factory=dict)
     reference_report: Mapping[str, Any] = field(default_factory=dict)
-    state_names: tuple[str, ...] = ()
+    control_names: tuple[str, ...] = ()
 
 
 def evidence_of(
@@ -59,25 +66,36 @@ def evidence_of(
 ) -> Evidence:
     """Evaluate both answers on the slice through the region's centre."""
     axes, fixed, points = slice_of(setting.grid, setting.region)
-    regrets: Sequence[Regret | None] = [None] * len(setting.instants)
+    none: Sequence[Regret | None] = [None] * len(setting.instants)
+    regrets = replies = none
     if losses is not None and losses.missing is None:
-        regrets = losses.regrets
+        regrets, replies = losses.regrets, losses.replies or none
     report = setting.subject.report
     return Evidence(
         axes=axes,
         fixed=fixed,
         slices=tuple(
-            slice_at(instant, points, regret)
-            for instant, regret in zip(setting.instants, regrets, strict=True)
+            slice_at(instant, points, pair)
+            for instant, *pair in zip(setting.instants, regrets, replies, strict=True)
         ),
         excursion=excursion,
         candidate_report={} if report is None else report.to_dict(),
         reference_report=setting.reference.report.to_dict(),
+        control_names=names_of(setting.problem),
     )
 
 
-def slice_at(instant: Instant, points: Array, regret: Regret | None) -> Slice:
-    """Both answers at one time on `points` (*shape, d)."""
+def names_of(problem: ControlProblem) -> tuple[str, ...]:
+    """What controls are called in pictures, an adversary's b."""
+    mb = 0 if problem.adversary is None else problem.adversary.dimension
+    sides = ("a", problem.n_controls), ("b", mb)
+    return tuple(f"{side}_{{{i + 1}}}" for side, m in sides for i in range(m))
+
+
+def slice_at(
+    instant: Instant, points: Array, regrets: Sequence[Regret | None]
+) -> Slice:
+    """Both answers at one time on `points` (*shape, d), and both sides' regrets."""
     flat, shape = points.reshape(-1, points.shape[-1]), points.shape[:-1]
     runs = running(instant.problem, flat)
     x = flat[runs]
@@ -94,10 +112,15 @@ def slice_at(instant: Instant, points: Array, regret: Regret | None) -> Slice:
     bars = np.full(len(flat), np.nan)
     bars[runs] = bar
     bars = bars.reshape(shape)
-    controls = controls_on(subject, reference, x)
-    lost = None
-    if regret is not None and regret.map is not None:
-        lost = shaped(regret.grid.interpolate(regret.map, x))
+    controls = None
+    if subject.joint.n_controls:
+        controls = subject.choices(x), instant.reference_choices(x)
+    lost = [
+        None
+        if regret is None or regret.map is None
+        else shaped(regret.grid.interpolate(regret.map, x))
+        for regret in regrets
+    ]
     return Slice(
         time=instant.time,
         value=shaped(subject.value(x)) if subject.has_value else None,
@@ -105,17 +128,9 @@ def slice_at(instant: Instant, points: Array, regret: Regret | None) -> Slice:
         bar=bars,
         control=None if controls is None else shaped(controls[0]),
         reference_control=None if controls is None else shaped(controls[1]),
-        regret=lost,
+        regret=lost[0],
+        adversary_regret=lost[1],
     )
-
-
-def controls_on(
-    subject: Subject, reference: Any, x: Array
-) -> tuple[Array, Array] | None:
-    """Both policies at x (n, d); None without controls."""
-    if subject.problem.n_controls == 0:
-        return None
-    return subject.control(x)[0], np.asarray(reference.control_at(x))
 
 
 def slice_of(

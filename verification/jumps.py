@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from hjbpde import Dirichlet, Robin
 from hjbpde.landing import Landing, beyond, landing
 
-from .candidate import Subject
 from .reference import running
+from .subject import Subject
 
 Array = NDArray[np.float64]
 

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from hjbpde import Box, Grid
 
-from .candidate import Subject
-from .regret import Losses, stationary_losses
+from .regret import Losses
+from .stationary_regret import stationary_losses
+from .subject import Subject
 from .timed_regret import timed_losses
 
 Array = NDArray[np.float64]

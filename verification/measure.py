@@ -12,20 +12,18 @@ from numpy.typing import NDArray
 
 from hjbpde import Box, ControlProblem, Grid
 
-from .candidate import Candidate, Subject
 from .excursion import Excursion, excursion_of
 from .losses import losses_of
 from .path_regret import follows_paths, path_losses
-from .points import SamplePoints, climb, judged_points, sample_points
+from .points import SamplePoints, climb, few, judged_points, sample_points
 from .reference import Instant, running
 from .regret import Losses
-from .residual import hamiltonian_gap, rate_of, value_residual
+from .residual import value_residual
 from .slopes import Slopes, compare_slopes
+from .subject import Subject
 
 Array = NDArray[np.float64]
 
-FEW = 4096
-"""Points for controls and residuals, whose greedy steps cost more than a value."""
 CLIMBERS = 16
 FLAT = 1e-6
 """An oscillation below this share of the scale is none."""
@@ -157,41 +155,6 @@ def slopes_of(setting: Setting, found: Sequence[Values]) -> list[Slopes] | None:
     return slopes
 
 
-@dataclass(frozen=True, eq=False)
-class Policies:
-    """The two policies at x (n, d): relative distance (n,), and what it gives away."""
-
-    x: Array
-    error: Array
-    gap: Array
-
-
-def policies_of(
-    setting: Setting, instant: Instant, points: SamplePoints
-) -> Policies | None:
-    """Controls compared at a few of the points; None without controls."""
-    problem, subject, reference = instant.problem, instant.subject, instant.reference
-    if problem.n_controls == 0:
-        return None
-    x = few(points.x, setting.seed)
-    mine, theirs = subject.control(x)[0], np.asarray(reference.control_at(x))
-    size = np.maximum(np.abs(theirs).max(axis=0), 1e-300)
-    error = (np.abs(mine - theirs) / size).max(axis=1)
-    truth = Subject(problem, problem.domain or setting.region, _as_functions(reference))
-    p = truth.gradient(x)
-    curve = truth.curvature(x) if callable(problem.diffusion) else np.zeros_like(p)
-    gap = np.full(len(x), np.nan)
-    good = np.isfinite(mine).all(axis=1)
-    gap[good] = hamiltonian_gap(
-        problem, x[good], mine[good], theirs[good], p[good], curve[good]
-    )
-    return Policies(x, error, gap / rate_of(problem, x, theirs))
-
-
-def _as_functions(reference: Any) -> Candidate:
-    return Candidate(reference.value_at, reference.control_at, reference.gradient_at)
-
-
 def residual_of(
     setting: Setting, instant: Instant, points: SamplePoints
 ) -> Array | None:
@@ -200,14 +163,6 @@ def residual_of(
         return None
     off_grid = few(points.x[points.n_nodes :], setting.seed)
     return value_residual(setting.subject, instant, off_grid)
-
-
-def few(x: Array, seed: int) -> Array:
-    """At most FEW of the points, spread over all of them."""
-    if len(x) <= FEW:
-        return x
-    keep = np.random.default_rng(seed).choice(len(x), FEW, replace=False)
-    return x[np.sort(keep)]
 
 
 def loss_of(
@@ -219,7 +174,8 @@ def loss_of(
     """
     problem, region = setting.problem, setting.region
     may_stop = any(stop.by == "controller" for stop in problem.stops)
-    if problem.n_controls == 0 and not may_stop:
+    one = setting.subject.joint
+    if one.n_controls == 0 and not may_stop:
         return None, None
     allowed = setting.tolerance * scale
     subject = replace(setting.subject, slack=STOP_SLACK * allowed)
@@ -228,9 +184,9 @@ def loss_of(
     losses = losses_of(
         subject, setting.grid, region, setting.times, allowed if refine else None
     )
-    if problem.n_controls == 0 or losses.tables is None:
+    if one.n_controls == 0 or losses.tables is None:
         return losses, None
-    return losses, excursion_of(problem, losses.tables, region, setting.seed)
+    return losses, excursion_of(one, losses.tables, region, setting.seed)
 
 
 def points_of(setting: Setting) -> SamplePoints:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from .evidence import evidence_of
 from .excursion import Excursion
-from .measure import Policies, Setting, Values, joined
+from .measure import Setting, Values, joined
 from .points import SamplePoints
+from .policies import Policies
 from .regret import Losses
 from .ruling import Ruling
 from .slopes import Slopes
@@ -35,6 +36,11 @@ class Measured:
     excursion: Excursion | None
     policies: Sequence[Policies | None]
     residuals: Sequence[Array | None]
+
+    @property
+    def replies(self) -> Losses | None:
+        """The losses of the adversary's strategy."""
+        return None if self.losses is None else self.losses.of_the_adversary
 
     @property
     def scale(self) -> float:
@@ -87,7 +93,8 @@ def _errors(
         "mean_removed_error": float(max(centred)) if known else None,
         "gradient_error": None if slopes is None else _most(s.error for s in slopes),
         "control_error": _most(p.error for p in policies) if policies else None,
-        "regret": _regret(measured, only),
+        "regret": _regret(measured.losses, measured.scale, only),
+        "adversary_regret": _regret(measured.replies, measured.scale, only),
         "residual": _most(left) / scale if residuals else None,
         "reference_error": max(float((v.bar / v.scale).max()) for v in values),
     }
@@ -99,12 +106,11 @@ def _centred(values: Values, n_nodes: int) -> float:
     return float(np.abs(rest / values.scale).max())
 
 
-def _regret(measured: Measured, only: int | None) -> float | None:
-    losses = measured.losses
+def _regret(losses: Losses | None, scale: float, only: int | None) -> float | None:
     if losses is None or losses.missing is not None:
         return None
     chosen = losses.regrets if only is None else losses.regrets[only : only + 1]
-    return max(regret.worst()[0] for regret in chosen) / measured.scale
+    return max(regret.worst()[0] for regret in chosen) / scale
 
 
 def _worst(values: Values) -> Array | None:
@@ -134,12 +140,13 @@ def _details(
         "seed": setting.seed,
         "reference_method": setting.reference.report.method,
     }
-    losses, excursion, scale = measured.losses, measured.excursion, measured.scale
-    if losses is not None and losses.missing is None:
-        regret = losses.deciding(setting.tolerance * scale)
-        out["regret_grid"] = list(regret.grid.shape)
-        out["regret_bar"] = regret.largest_bar() / scale
-        out["projected_control"] = float(regret.moved.max(initial=0.0))
+    excursion, scale = measured.excursion, measured.scale
+    for prefix, losses in (("", measured.losses), ("adversary_", measured.replies)):
+        if losses is not None and losses.missing is None:
+            regret = losses.deciding(setting.tolerance * scale)
+            out[f"{prefix}regret_grid"] = list(regret.grid.shape)
+            out[f"{prefix}regret_bar"] = regret.largest_bar() / scale
+            out[f"{prefix}projected_control"] = float(regret.moved.max(initial=0.0))
     if excursion is not None:
         out["paths_leaving"] = excursion.share
         out["paths_leaving_reference"] = excursion.reference_share
@@ -147,9 +154,14 @@ def _details(
     if measured.slopes is not None:
         out["gradient_bar"] = _most(s.bar for s in measured.slopes)
         out["kinks"] = sum(s.kinks for s in measured.slopes)
-    gaps = [p.gap for p in measured.policies if p is not None]
-    if gaps:
-        out["hamiltonian_gap"] = _most(gaps) / scale
+    policies = [p for p in measured.policies if p is not None]
+    replies = [p.reply for p in policies if p.reply is not None]
+    if policies:
+        out["hamiltonian_gap"] = _most(p.gap for p in policies) / scale
+    if replies:
+        out["adversary_hamiltonian_gap"] = _most(p.gap for p in replies) / scale
+        out["adversary_control_error"] = _most(p.error for p in replies)
+        out["adversary_answers"] = setting.instants[0].subject.answers
     residuals = [r for r in measured.residuals if r is not None]
     if residuals:
         out["residual_rms"] = float(

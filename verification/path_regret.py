@@ -7,7 +7,6 @@ pay is compared with the reference's value.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,12 @@ from scipy.ndimage import distance_transform_edt
 import hjbpde as hjb
 from hjbpde import Box, ControlProblem, Grid
 
-from .candidate import Subject
 from .reference import running
 from .regret import Losses, Regret, within
 from .ruling import BLIND
 from .slopes import find_kinks, near_places
+from .strategy import NearestPolicy
+from .subject import Subject
 
 Array = NDArray[np.float64]
 
@@ -30,23 +30,6 @@ PATIENCE = 1.5
 """How much longer than the best's longest path a path may take."""
 PART_OF_CELL = 0.5
 """Share of a cell that a step crosses at most."""
-
-
-@dataclass(frozen=True, eq=False)
-class NearestPolicy:
-    """The control of the nearest node: directions are never averaged."""
-
-    grid: Grid
-    control: Array
-
-    def __call__(self, x: Array) -> Array:
-        """Controls at x (n, d), shape (n, m)."""
-        nearest = []
-        for k, axis in enumerate(self.grid.axes):
-            right = np.clip(np.searchsorted(axis, x[:, k]), 1, axis.size - 1)
-            nearer = x[:, k] - axis[right - 1] <= axis[right] - x[:, k]
-            nearest.append(right - nearer)
-        return self.control[tuple(nearest)]
 
 
 def nearest_policy(problem: ControlProblem, grid: Grid, a: Array) -> NearestPolicy:

@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 PER_NODE = 16
 """Quasi-random points for each grid node, up to the largest number."""
 MOST_POINTS = 2**18
+FEW = 4096
+"""Points for controls and residuals, whose greedy steps cost more than a value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +132,14 @@ def climb(
         found = score(trial.reshape(-1, x.shape[1])).reshape(trial.shape[:2])
         best = trial[found.argmax(axis=0), np.arange(len(best))]
     return best
+
+
+def few(x: Array, seed: int) -> Array:
+    """At most FEW of the points, spread over all of them."""
+    if len(x) <= FEW:
+        return x
+    keep = np.random.default_rng(seed).choice(len(x), FEW, replace=False)
+    return x[np.sort(keep)]
 
 
 def _inside(x: Array, region: Box) -> Array:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 import hjbpde as hjb
 from hjbpde import ControlProblem, Grid, HJBError, ProblemError
 
-from .candidate import Subject
+from .subject import Subject
 
 Array = NDArray[np.float64]
 
-TAKES = ("horizon", "exit", "stop", "jumps")
+TAKES = ("horizon", "exit", "stop", "jumps", "adversary")
 """Special fields of problems that can be judged."""
 DEFAULT_BUDGET = 60.0
 DEFAULT_SHAPE = {1: 401, 2: 101, 3: 33, 4: 17}
@@ -132,6 +132,14 @@ class Instant:
         there = Frozen(reference, time) if at is None else at(time)
         return cls(time, now.problem, now, there)
 
+    def reference_choices(self, x: Array) -> Array:
+        """The reference's controls at x (n, d), an adversary's beside them."""
+        a = np.asarray(self.reference.control_at(x))
+        if self.problem.adversary is None:
+            return a
+        b = np.asarray(self.reference.adversary_control_at(x))
+        return np.concatenate([a, b], axis=1)
+
     def places(self, x: Array) -> Array:
         """Points x (n, d), with the time as a last column where there is one."""
         if self.time is None:
@@ -162,6 +170,10 @@ class Frozen:
     def control_at(self, x: Array) -> Array:
         """The policy at x (..., d)."""
         return self.solution.control_at(x, t=self.time)
+
+    def adversary_control_at(self, x: Array) -> Array:
+        """The adversary's reply to it at x (..., d)."""
+        return self.solution.adversary_control_at(x, t=self.time)
 
 
 def running(problem: ControlProblem, x: Array) -> NDArray[np.bool_]:

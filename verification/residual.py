@@ -6,12 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hjbpde import Box, ControlProblem
-from hjbpde.greedy import greedy_control
 
-from .candidate import CURVE_STEP, Subject
 from .differences import first_derivatives
 from .jumps import jump_part
 from .reference import Instant
+from .subject import CURVE_STEP, Subject
 
 Array = NDArray[np.float64]
 
@@ -38,7 +37,7 @@ def mixed_part(subject: Subject, x: Array, a: Array) -> Array:
 
     Zero, without a difference taken, where the noise is independent between axes.
     """
-    sigma = np.asarray(subject.problem.diffusion_at(x, a), dtype=float)
+    sigma = np.asarray(subject.joint.diffusion_at(x, a), dtype=float)
     out = np.zeros(len(x))
     for j in range(x.shape[1]):
         for i in range(j):
@@ -73,9 +72,10 @@ def rate_of(problem: ControlProblem, x: Array, a: Array) -> Array:
 
 
 def value_residual(subject: Subject, instant: Instant, x: Array) -> Array:
-    """The HJB residual in units of V at x (n, d), shape (n,).
+    """The residual of the HJB or Isaacs' equation in units of V at x (n, d), (n,).
 
-    ``(rho V - V_t - max_a H) / rate``, see `rate_of`; where somebody may stop, the
+    ``(rho V - V_t - max_a H) / rate``, with an adversary ``max_a min_b H``, see
+    `rate_of`; where somebody may stop, the
     obstacle's distance where that is smaller. By the comparison principle a bounded
     residual bounds the error only together with boundary data, so it is shown and
     never decides.
@@ -85,11 +85,11 @@ def value_residual(subject: Subject, instant: Instant, x: Array) -> Array:
     out = np.full(len(x), np.nan)
     good = np.isfinite(p).all(axis=1) & np.isfinite(curve).all(axis=1)
     x, p, curve = x[good], p[good], curve[good]
-    a = greedy_control(problem, x, p, _hessian(problem, curve), strict=False)
-    V, rate = now.value(x), rate_of(problem, x, a)
+    u, joint = now.best_choices(x), now.joint
+    V, rate = now.value(x), rate_of(joint, x, u)
     rho = np.asarray(problem.discount_at(x))
-    left = rho * V - hamiltonian(problem, x, a, p, curve)
-    left = left - mixed_part(now, x, a) - jump_part(now, x)
+    left = rho * V - hamiltonian(joint, x, u, p, curve)
+    left = left - mixed_part(now, x, u) - jump_part(now, x)
     if instant.time is not None:
         left = left - _time_derivative(subject, x, instant.time)
     residual = left / rate
@@ -132,9 +132,3 @@ def hamiltonian_gap(
     """
     gap = hamiltonian(problem, x, best, p, curve) - hamiltonian(problem, x, a, p, curve)
     return np.maximum(problem.sign * gap, 0.0)
-
-
-def _hessian(problem: ControlProblem, curve: Array) -> Array | None:
-    if not callable(problem.diffusion):
-        return None
-    return np.einsum("ni,ij->nij", curve, np.eye(curve.shape[1]))

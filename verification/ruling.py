@@ -170,16 +170,22 @@ class Ruling:
             )
 
     def judge_regret(
-        self, regret: float, bar: float, s: float, tolerance: float, where: Array
+        self,
+        who: str,
+        measured: tuple[float, float],
+        s: float,
+        tolerance: float,
+        where: Array,
     ) -> None:
-        """The rule on regret, all in units of V but the tolerance."""
+        """The rule on regret and its bar, `measured`, in units of V; `who` loses it."""
+        regret, bar = measured
         if np.isinf(regret) and np.isfinite(bar):
-            text = f"the policy does not end the process from {self.place(where)}."
+            text = f"the {who} does not end the process from {self.place(where)}."
             self.faults.append(Finding(text, where))
         elif regret - ACCUSING * bar > tolerance * s:
             self.faults.append(
                 Finding(
-                    f"the policy loses {regret / s:.3g} of the scale at "
+                    f"the {who} loses {regret / s:.3g} of the scale at "
                     f"{self.place(where)} (bar {bar / s:.2g}, allowed {tolerance:g}).",
                     where,
                 )
@@ -187,8 +193,8 @@ class Ruling:
         elif not regret + bar <= tolerance * s:
             self.doubts.append(
                 Finding(
-                    f"the policy's loss is {regret / s:.2g} +- {bar / s:.2g} of the "
-                    f"scale: a finer grid would decide against {tolerance:g}.",
+                    f"the loss of the {who} is {regret / s:.2g} +- {bar / s:.2g} of "
+                    f"the scale: a finer grid would decide against {tolerance:g}.",
                     where,
                 )
             )

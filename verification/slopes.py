@@ -11,8 +11,8 @@ from scipy.ndimage import distance_transform_edt
 
 from hjbpde import Box, Grid
 
-from .candidate import Subject
 from .reference import Instant, running
+from .subject import Subject
 
 Array = NDArray[np.float64]
 
@@ -20,6 +20,8 @@ KINK = 0.2
 """A bend between neighbours beyond this share of the slope's whole range is a kink."""
 ISOLATED = 8.0
 """... if it also stands out this much from the median bend."""
+FLAT = 1e-6
+"""... and changes the value across the domain by more than this share of it."""
 REACH = 2
 """Cells around a kink, or beside an exit, where gradients are not compared."""
 
@@ -134,6 +136,8 @@ def find_kinks(
         span = float(np.ptp(slope)) + 1e-300
         sharp = inside & known & (size > KINK * span)
         sharp &= size > ISOLATED * max(float(np.median(size[known])), 1e-300)
+        # A constant bends by its round-off only.
+        sharp &= size * float(np.ptp(grid.axes[k])) > FLAT * float(np.abs(values).max())
         found = grid.nodes()[sharp]
         places.append(found)
         axes.append(np.full(len(found), k))

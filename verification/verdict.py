@@ -34,7 +34,11 @@ class Verdict:
     control_error : float or None
         ``max_i |a_i - a_i^ref| / max |a_i^ref|``; shown, never decides.
     regret : float or None
-        ``max (V - V^policy) / s`` on the nodes of the region (with cost: reversed).
+        ``max (V - V^policy) / s`` on the nodes of the region (with cost: reversed);
+        with an adversary V^policy is what the policy is worth against its best reply.
+    adversary_regret : float or None
+        ``max (V^b - V) / s`` (with cost: reversed), V^b what the controller can get
+        against the adversary's strategy b. None without an adversary.
     residual : float or None
         ``max |rho V - V_t - max_a H| / (rate s)`` between the nodes, rate = rho for
         discounted problems; shown, never decides.
@@ -74,6 +78,7 @@ class Verdict:
     n_points: int
     name: str = ""
     time: float | None = None
+    adversary_regret: float | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     evidence: Evidence | None = field(default=None, repr=False)
 
@@ -81,7 +86,7 @@ class Verdict:
         title = f"{self.name}: {self.status}" if self.name else self.status
         lines = [f"{title} (tolerance {self.tolerance:g} of scale {self.scale:.4g})"]
         lines += [f"  {reason}" for reason in self.reasons]
-        shown = (
+        shown: tuple[tuple[str, float | None], ...] = (
             ("value", self.value_error),
             ("gradient", self.gradient_error),
             ("control", self.control_error),
@@ -89,6 +94,8 @@ class Verdict:
             ("residual", self.residual),
             ("reference's own", self.reference_error),
         )
+        if self.adversary_regret is not None:
+            shown += (("adversary's regret", self.adversary_regret),)
         lines.append("  errors: " + ", ".join(f"{k} {_short(v)}" for k, v in shown))
         sides = " x ".join(f"{side:.2g}" for side in self.resolution)
         times = [f"{piece['time']:.4g}" for piece in self.details.get("slices", ())]
@@ -102,9 +109,9 @@ class Verdict:
         """Plain numbers, strings, lists and dictionaries; None where not finite."""
         names = (
             "name", "status", "reasons", "value_error", "gradient_error",
-            "control_error", "regret", "residual", "reference_error",
-            "mean_removed_error", "where", "time", "resolution", "tolerance", "scale",
-            "n_points", "details",
+            "control_error", "regret", "adversary_regret", "residual",
+            "reference_error", "mean_removed_error", "where", "time", "resolution",
+            "tolerance", "scale", "n_points", "details",
         )  # fmt: skip
         out = {name: plain(getattr(self, name)) for name in names}
         out["region"] = {"low": plain(self.region.low), "high": plain(self.region.high)}

@@ -7,8 +7,8 @@ import pytest
 
 import hjbpde as hjb
 import verification
-from verification.candidate import subject_of
 from verification.jumps import jump_part
+from verification.subject import subject_of
 
 RATE, MOVES, WEIGHTS = 0.6, np.array([[0.4], [-0.7]]), np.array([0.3, 0.7])
 RULES = {

@@ -32,6 +32,7 @@ from .panels import (
     regret_line,
     regret_map,
     reward_panel,
+    side_map,
     value_line,
     value_map,
     when,
@@ -135,7 +136,7 @@ def _control_maps(panels: Any, evidence: Evidence, piece: Slice, i: int) -> None
     limits = range_of(mine, theirs)
     pair = (("Candidate", mine), ("Reference", theirs))
     for panel, (who, a) in zip(panels, pair, strict=True):
-        title = f"{who} $a_{{{i + 1}}}${when(piece)}"
+        title = f"{who} ${evidence.control_names[i]}${when(piece)}"
         draw_map(panel, evidence.axes, a, title, limits=limits)
 
 
@@ -146,11 +147,23 @@ def regret_figure(verdict: Verdict) -> Any | None:
     if any(piece.regret is None for piece in evidence.slices):
         return None
     flat = len(evidence.axes) > 1
+    if flat and evidence.slices[0].adversary_regret is not None:
+        return _both_regrets(verdict, evidence)
     figure, axes = _a_panel_each(evidence, 4.9 if flat else HIGH)
     for panel, piece in zip(axes, evidence.slices, strict=True):
         (regret_map if flat else regret_line)(panel, verdict, evidence, piece)
     if flat:
         name_axes(axes, evidence)
+    return figure
+
+
+def _both_regrets(verdict: Verdict, evidence: Evidence) -> Any:
+    """What each player's strategy costs, beside each other for every time."""
+    figure, rows = _two_panels_each(evidence)
+    for panels, piece in zip(rows, evidence.slices, strict=True):
+        side_map(panels[0], verdict, evidence, piece, "controller")
+        side_map(panels[1], verdict, evidence, piece, "adversary")
+    name_axes(rows, evidence)
     return figure
 
 

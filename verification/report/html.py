@@ -95,6 +95,8 @@ def rows_of(verdict: Verdict) -> list[Row]:
     e, u = verdict.value_error, verdict.reference_error
     p, p_bar = verdict.gradient_error, details.get("gradient_bar")
     r, r_bar = verdict.regret, details.get("regret_bar")
+    theirs = verdict.adversary_regret
+    answered = "" if theirs is None else ", answered by the adversary's best reply"
     return [
         Row("Value", "max |V - V_ref| / s", short(e), short(u), f"{tol:g}",
             mark_of(e, u, tol)),
@@ -102,8 +104,9 @@ def rows_of(verdict: Verdict) -> list[Row]:
             short(verdict.mean_removed_error), "", "", "shown"),
         Row("Gradient", "max |dV - dV_ref| width / osc V", short(p), short(p_bar),
             f"{10 * tol:g}", mark_of(p, p_bar, 10 * tol)),
-        Row("Regret", "what the policy loses / s", short(r), short(r_bar), f"{tol:g}",
-            mark_of(r, r_bar, tol)),
+        Row("Regret", f"what the policy loses / s{answered}", short(r), short(r_bar),
+            f"{tol:g}", mark_of(r, r_bar, tol)),
+        *([] if theirs is None else adversary_rows(verdict)),
         Row("Paths that leave", "candidate; under the reference in the next column",
             percent(details.get("paths_leaving")),
             percent(details.get("paths_leaving_reference")), "about the same", "shown"),
@@ -113,6 +116,20 @@ def rows_of(verdict: Verdict) -> list[Row]:
             short(details.get("hamiltonian_gap")), "", "", "shown"),
         Row("Residual", "of the equation, in units of V / s, between nodes",
             short(verdict.residual), "", "", "shown"),
+    ]  # fmt: skip
+
+
+def adversary_rows(verdict: Verdict) -> list[Row]:
+    """The numbers of a second player."""
+    tol, details, loss = verdict.tolerance, verdict.details, verdict.adversary_regret
+    bar = details.get("adversary_regret_bar")
+    return [
+        Row("Regret of the adversary", "what the controller gains on its strategy / s",
+            short(loss), short(bar), f"{tol:g}", mark_of(loss, bar, tol)),
+        Row("Control of the adversary", "max |b - b_ref| / max |b_ref|",
+            short(details.get("adversary_control_error")), "", "", "shown"),
+        Row("Hamiltonian gap of the adversary", "what its answer gives away / s",
+            short(details.get("adversary_hamiltonian_gap")), "", "", "shown"),
     ]  # fmt: skip
 
 
@@ -139,7 +156,8 @@ def pictures_of(verdict: Verdict) -> list[Picture]:
     if verdict.evidence is None:
         return []
     flat = len(verdict.evidence.axes) > 1
-    several = flat or len(verdict.evidence.slices) > 1
+    timed, two = len(verdict.evidence.slices) > 1, verdict.adversary_regret is not None
+    several = flat or timed
     made = (
         ("Value", "Learned against true value, in the same colours." if flat else
          "Learned against true value. The band is the reference's own error bar; where "
@@ -153,8 +171,10 @@ def pictures_of(verdict: Verdict) -> list[Picture]:
         ("Policy", "Control of the candidate, on its set, and of the reference.",
          control_figure(verdict), several),
         ("Regret", "What is lost by using the candidate's policy in the region, from "
-         "the same operator as the best policy.",
-         regret_figure(verdict), len(verdict.evidence.slices) > 1),
+         "the same operator as the best policy." if verdict.adversary_regret is None
+         else "What each player's strategy loses in the region once the other side "
+         "replies in the best way, from the same operator as the game.",
+         regret_figure(verdict), several and (timed or two)),
         ("Sample paths", "Both policies feel the same noise. Right: what they have "
          "collected so far, discounted; bands are two standard errors.",
          paths_figure(verdict), True),
@@ -197,6 +217,9 @@ def facts_of(verdict: Verdict) -> list[tuple[str, str]]:
         what = "largest error at" if verdict.status == "agree" else "decided at"
         when = "" if verdict.time is None else f", t = {verdict.time:.4g}"
         facts.insert(0, (what, coordinates(verdict.where) + when))
+    if "adversary_answers" in details:
+        seen = "every choice of the controller" if details["adversary_answers"] else ""
+        facts.append(("the adversary answers", seen or "the state alone"))
     if details.get("projected_control"):
         moved = short(details["projected_control"])
         facts.append(("controls outside their set", f"moved by up to {moved}"))

@@ -75,18 +75,25 @@ def error_line(panel: Any, verdict: Verdict, evidence: Evidence, piece: Slice) -
 
 
 def regret_line(panel: Any, verdict: Verdict, evidence: Evidence, piece: Slice) -> None:
-    """What the policy costs over one axis."""
+    """What the policies cost over one axis, each answered best."""
     title = f"Regret{when(piece)}"
     panel.set(title=title, xlabel="state $x$", ylabel="loss / scale")
     if piece.regret is None:
         panel.text(0.5, 0.5, "not computed", ha="center", transform=panel.transAxes)
         return
-    x, loss = evidence.axes[0], piece.regret / verdict.scale
-    panel.semilogy(x, np.maximum(loss, FLOOR), color=GREEN, label="regret")
+    x = evidence.axes[0]
     panel.axhline(verdict.tolerance, color=INK, ls=":", lw=1.4, label="tolerance")
-    bar = verdict.details.get("regret_bar")
-    if bar is not None and np.isfinite(bar):
-        panel.axhline(max(bar, FLOOR), color=PINK, lw=1.2, label="its bar")
+    sides = ("regret", GREEN, piece.regret, "regret_bar", "-"), (
+        "the adversary's", BLUE, piece.adversary_regret, "adversary_regret_bar", "--"
+    )  # fmt: skip
+    for label, colour, found, bar_name, line in sides:
+        if found is None:
+            continue
+        loss = np.maximum(found / verdict.scale, FLOOR)
+        panel.semilogy(x, loss, line, color=colour, label=label)
+        bar = verdict.details.get(bar_name)
+        if bar is not None and np.isfinite(bar):
+            panel.axhline(max(bar, FLOOR), color=PINK, lw=1.2, ls=line, label="its bar")
     panel.set_xlim(x[0], x[-1])
     panel.legend(loc="best")
 
@@ -98,8 +105,9 @@ def control_line(panel: Any, evidence: Evidence, piece: Slice, i: int) -> None:
     mine, theirs = piece.control[:, i], piece.reference_control[:, i]
     panel.plot(x, theirs, color=BLUE, lw=3, alpha=0.55, label="reference")
     panel.plot(x, mine, color=ORANGE, lw=1.6, ls="--", label="candidate")
-    title = f"Control $a_{{{i + 1}}}${when(piece)}"
-    panel.set(title=title, xlabel="state $x$", ylabel=f"$a_{{{i + 1}}}(x)$")
+    name = evidence.control_names[i]
+    title = f"Control ${name}${when(piece)}"
+    panel.set(title=title, xlabel="state $x$", ylabel=f"${name}(x)$")
     panel.set_xlim(x[0], x[-1])
     known = range_of(theirs, mine)
     spread, middle = (0.0, 0.0) if known is None else (np.ptp(known), np.mean(known))
@@ -139,11 +147,27 @@ def bar_map(panel: Any, verdict: Verdict, evidence: Evidence, piece: Slice) -> N
 
 
 def regret_map(panel: Any, verdict: Verdict, evidence: Evidence, piece: Slice) -> None:
-    """What the policy costs over two axes."""
+    """What the policy costs over two axes; of two players' the larger cost."""
     if piece.regret is None:
         panel.text(0.5, 0.5, "not computed", ha="center", transform=panel.transAxes)
         return
-    loss, title = piece.regret / verdict.scale, f"Regret / s{when(piece)}"
+    _loss_map(panel, verdict, evidence, piece, piece.larger_regret)
+
+
+def side_map(
+    panel: Any, verdict: Verdict, evidence: Evidence, piece: Slice, whose: str
+) -> None:
+    """What one player's strategy costs over two axes, answered best."""
+    mine = whose == "controller"
+    loss = piece.regret if mine else piece.adversary_regret
+    _loss_map(panel, verdict, evidence, piece, loss, f", {whose}")
+
+
+def _loss_map(
+    panel: Any, verdict: Verdict, evidence: Evidence, piece: Slice, loss: Any,
+    whose: str = "",
+) -> None:  # fmt: skip
+    loss, title = loss / verdict.scale, f"Regret / s{whose}{when(piece)}"
     draw_map(panel, evidence.axes, loss, title, colours=ERROR_MAP)
 
 
