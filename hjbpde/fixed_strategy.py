@@ -91,9 +91,9 @@ def march_answered(
         raise MethodMismatch("march_answered needs a horizon and an adversary.")
     outputs, horizon = output_times(problem, times), float(problem.horizon)
     game = Stepper.of(problem, grid, Upwind())
-    sides = {side: Answer.to(side, problem, game) for side in rules}
-    kept = {
-        side: [(answer.value, game.state.V, None)] for side, answer in sides.items()
+    sides: dict[Side, Answer] = {s: Answer.to(s, problem, game) for s in rules}
+    kept: dict[Side, list[Any]] = {
+        side: [(sides[side].value, game.state.V, None)] for side in rules
     }
     to_go = time_grid(horizon, outputs, steps)
     wanted = {float(round(t, 12)) for t in horizon - outputs}
@@ -177,10 +177,11 @@ class Answer(Stepper):
         if self.side == "adversary" or most is None:
             return
         # Who answers lets go where the strategy goes on, and is held where it stops.
-        floor = -np.inf if least is None else least
-        stopped = self.stops is not None and self.stops.any()
-        self.state.most = np.where(self.stops, most, np.inf) if stopped else None
-        self.state.least = np.where(self.stops, most, floor) if stopped else least
+        self.state.most = None
+        if self.stops is not None and self.stops.any():
+            floor = -np.inf if least is None else least
+            self.state.most = np.where(self.stops, most, np.inf)
+            self.state.least = np.where(self.stops, most, floor)
 
     def close(self) -> None:
         """The slopes at artificial faces are those of the game."""

@@ -37,17 +37,11 @@ def one_player(problem: ControlProblem) -> ControlProblem:
     m = problem.n_controls
 
     def beside(function: Any) -> Any:
-        if not callable(function):
-            return function
-        knows = "b" in keywords(function)
+        if "b" not in keywords(function):
+            return lambda x, u, more: function(x, u[..., :m], **more[1])
+        return lambda x, u, more: function(x, u[..., :m], b=u[..., m:], **more[1])
 
-        def both(x: Any, u: Any) -> Any:
-            a, b = u[..., :m], u[..., m:]
-            return function(x, a, b=b) if knows else function(x, a)
-
-        return both
-
-    changed = {name: beside(getattr(problem, name)) for name in _OF_CONTROLS}
+    changed = {n: _naming(getattr(problem, n), None, beside) for n in _OF_CONTROLS}
     joint = joined(problem.controls, problem.adversary)
     return replace(
         problem, **changed, controls=joint, adversary=None, best_control=None
@@ -137,7 +131,9 @@ def settled(problem: ControlProblem, strategy: Strategy) -> ControlProblem:
 
 
 def _naming(
-    function: Any, strategy: Strategy, substituted: Callable[[Any], Callable[..., Any]]
+    function: Any,
+    strategy: Strategy | None,
+    substituted: Callable[[Any], Callable[..., Any]],
 ) -> Any:
     """`function` with a strategy in it, naming the keywords that either of them names.
 

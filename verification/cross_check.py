@@ -242,7 +242,7 @@ def _rule_regret(
         ruling.doubt(f"the regret could not be computed: {losses.missing.note}")
         return
     whose = "policy" if not losses.replies else "controller's strategy"
-    theirs = "adversary's strategy" + setting.subject.is_blind * BLIND
+    theirs = "adversary's strategy" + setting.instants[0].subject.is_blind * BLIND
     for who, part in ((whose, losses), (theirs, losses.of_the_adversary)):
         if part is None:
             continue

@@ -53,7 +53,8 @@ def _toward(
 ) -> Array:
     """The second choice where all controls (n, m + mb) with it are worth the same."""
     (own, best), one = choices, subject.joint
-    good = np.isfinite(joint[0]).all(axis=1) & np.isfinite(joint[1]).all(axis=1)
+    good = np.isfinite(np.concatenate(joint, axis=1)).all(axis=1)
+    good = np.array(good, dtype=bool)
     known, p, _ = subject.derivatives(x[good])
     good[good] = known
     curve = np.zeros_like(p)

@@ -96,13 +96,13 @@ def test_the_strategies_of_a_solution_in_time_lose_nothing() -> None:
     "seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 6))]
 )
 def test_replies_to_every_choice_in_time_lose_nothing(seed: int) -> None:
-    """a'K b couples the players, noise and payoff drawn at random."""
+    """a'K(t) b couples the players, noise and payoff drawn at random."""
     rng = np.random.default_rng(seed)
     K, points, wave = rng.uniform(-1, 1), rng.uniform(-1, 1, (2, 3, 1)), rng.random()
     sense = "reward" if seed % 2 else "cost"
 
-    def payoff(x: Any, a: Any, b: Any) -> Any:
-        own = np.sin(x + wave) - 0.3 * a**2 + 0.3 * b**2 + K * a * b
+    def payoff(x: Any, a: Any, b: Any, t: float) -> Any:
+        own = np.sin(x + wave) - 0.3 * a**2 + 0.3 * b**2 + K * (1 + t) * a * b
         return own[..., 0]
 
     problem = hjb.ControlProblem(
