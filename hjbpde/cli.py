@@ -258,10 +258,10 @@ def _check_kinds(
     problems: Sequence[ControlProblem], chosen: Mapping[str, Learner]
 ) -> None:
     """Refuse, before any work, problems that cannot be judged or learned."""
-    from verification.reference import TAKES
+    from verification.reference import check_taken
 
     for problem in problems:
-        problem.require_only(f"verify {problem.name}: the verdict", *TAKES)
+        check_taken(f"verify {problem.name}: the verdict", problem)
         for label, learner in chosen.items():
             what = f"verify {problem.name}: learning by {label}"
             problem.require_only(what, *learner.takes)

@@ -17,6 +17,8 @@ NAMES = ("value", "control", "gradient", "stop", "adversary")
 class Candidate:
     """An answer given as plain functions; with a horizon they name t as well.
 
+    With modes they name mode, a number from 0 on.
+
     Parameters
     ----------
     value : callable, x (..., d) -> (...), optional
@@ -65,6 +67,10 @@ class Candidate:
     def at(self, t: float) -> Candidate:
         """The functions at calendar time t; those that do not name t stay."""
         return self._held(t=t)
+
+    def in_mode(self, mode: int) -> Candidate:
+        """The functions in one mode; those that do not name mode stay."""
+        return self._held(mode=mode)
 
     def _held(self, **fixed: Any) -> Candidate:
         return Candidate(**{n: held(getattr(self, n), **fixed) for n in NAMES})

@@ -23,7 +23,7 @@ from .measure import (
 )
 from .outcome import Measured, verdict_of
 from .policies import policies_of
-from .reference import TAKES, grid_of, problem_of, references, times_of
+from .reference import check_taken, grid_of, problem_of, references, times_of
 from .regret import Losses
 from .ruling import Ruling
 from .score import ScoreVerdict, check_score
@@ -107,7 +107,7 @@ def cross_check(
     ProblemError
         A reference without its problem, an unusable candidate or region.
     MethodMismatch
-        A problem with modes, impulses or a long-run average.
+        A problem with impulses or a long-run average; one with modes and more.
     """
     if not (np.isfinite(tolerance) and tolerance > 0):
         raise ProblemError(
@@ -124,7 +124,7 @@ def cross_check(
             candidate, reference, times=times, tolerance=tolerance, seed=seed
         )
     problem = problem_of(reference)
-    problem.require_only("cross_check", *TAKES)
+    check_taken("cross_check", problem)
     times_judged = times_of(problem, reference, times)
     subject = subject_of(candidate, problem)
     where = region_of(region, subject, problem)
@@ -177,7 +177,7 @@ def judge(setting: Setting) -> Verdict:
     """Measure one candidate against one reference and apply the rules."""
     points = points_of(setting)
     found = all_values(setting, points)
-    values, ruling = joined(found), Ruling(timed=setting.times is not None)
+    values, ruling = joined(found), Ruling(when=setting.instants[0].when)
     finite = _rule_values(ruling, values, setting)
     slopes = slopes_of(setting, found) if finite else None
     if slopes is not None:

@@ -15,19 +15,20 @@ from .excursion import Excursion
 from .measure import Setting
 from .reference import Instant, running
 from .regret import Losses, Regret
+from .when import When
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """Candidate and reference at one time, every array of the shape of the axes.
+    """Candidate and reference at one time and in one mode, arrays shaped like the axes.
 
     Controls have one more axis (m), an adversary's follow. Missing answers are None;
-    where the process has ended all are NaN. `time` is None where nothing depends on it.
+    where the process has ended all are NaN. `when` tells the time and the mode.
     """
 
-    time: float | None
+    when: When
     value: Array | None
     reference: Array
     bar: Array
@@ -35,6 +36,16 @@ class Slice:
     reference_control: Array | None
     regret: Array | None
     adversary_regret: Array | None = None
+
+    @property
+    def time(self) -> float | None:
+        """Its calendar time, with a horizon."""
+        return self.when.time
+
+    @property
+    def mode(self) -> int | None:
+        """Its mode, where there are modes."""
+        return self.when.mode
 
     @property
     def larger_regret(self) -> Array | None:
@@ -122,7 +133,7 @@ def slice_at(
         for regret in regrets
     ]
     return Slice(
-        time=instant.time,
+        when=instant.when,
         value=shaped(subject.value(x)) if subject.has_value else None,
         reference=shaped(reference.value_at(x)),
         bar=bars,

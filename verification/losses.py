@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from hjbpde import Box, Grid
 
+from .moded_regret import moded_losses
 from .regret import Losses
 from .stationary_regret import stationary_losses
 from .subject import Subject
@@ -36,6 +37,8 @@ def losses_of(
     """
 
     def measured(on: Grid, steps: int) -> Losses:
+        if subject.problem.modes is not None:
+            return moded_losses(subject, on, region)
         if times is None:
             return stationary_losses(subject, on, region)
         return timed_losses(subject, on, region, times, steps)

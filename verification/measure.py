@@ -21,6 +21,7 @@ from .regret import Losses
 from .residual import value_residual
 from .slopes import Slopes, compare_slopes
 from .subject import Subject
+from .when import When
 
 Array = NDArray[np.float64]
 
@@ -48,18 +49,22 @@ class Setting:
 
     @cached_property
     def instants(self) -> tuple[Instant, ...]:
-        """The times judged; one without a time where the problem is stationary."""
+        """Every time and mode judged; one without either where there is none."""
         times: Sequence[float | None] = (None,)
+        modes: Sequence[int | None] = (None,)
         if self.times is not None:
             times = [float(t) for t in self.times]
-        return tuple(Instant.of(self.subject, self.reference, t) for t in times)
+        if self.problem.modes is not None:
+            modes = range(self.problem.modes.n)
+        whens = [When(t, k) for t in times for k in modes]
+        return tuple(Instant.of(self.subject, self.reference, w) for w in whens)
 
 
 @dataclass(frozen=True, eq=False)
 class Values:
     """e, u and s (n,) at x (n, d); `signed` is candidate minus reference.
 
-    `places` (n, d) or, with the time as last column, (n, d + 1).
+    `places` (n, d) or more, with time and mode as last columns.
     """
 
     x: Array

@@ -18,6 +18,7 @@ from .regret import Losses
 from .ruling import Ruling
 from .slopes import Slopes
 from .verdict import Verdict
+from .when import When
 
 Array = NDArray[np.float64]
 
@@ -55,15 +56,16 @@ def verdict_of(
     findings = ruling.findings
     places = [f.where for f in findings if f.where is not None]
     place = places[0] if places else _worst(joined(measured.values))
-    time = None
-    if setting.times is not None and place is not None:
-        place, time = place[:-1], float(place[-1])
+    when = When()
+    if place is not None:
+        place, when = setting.instants[0].when.read(place)
     return Verdict(
         status=ruling.status,
         reasons=tuple(f.text for f in findings) or _why_agreed(setting, measured),
         **_errors(measured, points),
         where=place,
-        time=time,
+        time=when.time,
+        mode=when.mode,
         resolution=points.resolution,
         tolerance=setting.tolerance,
         scale=measured.scale,
@@ -113,6 +115,13 @@ def _regret(losses: Losses | None, scale: float, only: int | None) -> float | No
     return max(regret.worst()[0] for regret in chosen) / scale
 
 
+def _regret_bar(measured: Measured, only: int) -> float | None:
+    losses = measured.losses
+    if losses is None or losses.missing is not None:
+        return None
+    return losses.regrets[only].largest_bar() / measured.scale
+
+
 def _worst(values: Values) -> Array | None:
     if not np.isfinite(values.signed).all():
         return None
@@ -126,6 +135,8 @@ def _why_agreed(setting: Setting, measured: Measured) -> tuple[str, ...]:
     everywhere = "at every point"
     if setting.times is not None:
         everywhere += f" at {len(setting.times)} times"
+    if setting.problem.modes is not None:
+        everywhere += f" in {setting.problem.modes.n} modes"
     return (
         f"{text} within {setting.tolerance:g} of the scale {everywhere}, the "
         "reference's bar included.",
@@ -167,10 +178,16 @@ def _details(
         out["residual_rms"] = float(
             np.sqrt(np.nanmean(np.concatenate(residuals) ** 2)) / scale
         )
-    if setting.times is not None:
+    whens = [instant.when for instant in setting.instants]
+    if whens[0].numbers:
         out["slices"] = [
-            {"time": float(t), **_errors(measured, points, i)}
-            for i, t in enumerate(setting.times)
+            {
+                "time": when.time,
+                "mode": when.mode,
+                **_errors(measured, points, i),
+                "regret_bar": _regret_bar(measured, i),
+            }
+            for i, when in enumerate(whens)
         ]
     return out
 

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hjbpde as hjb
-from hjbpde import ControlProblem, Grid, HJBError, ProblemError
+from hjbpde import ControlProblem, Grid, HJBError, MethodMismatch, ProblemError
 
 from .subject import Subject
+from .when import When
 
 Array = NDArray[np.float64]
 
-TAKES = ("horizon", "exit", "stop", "jumps", "adversary")
+TAKES = ("horizon", "exit", "stop", "jumps", "adversary", "modes")
 """Special fields of problems that can be judged."""
 DEFAULT_BUDGET = 60.0
 DEFAULT_SHAPE = {1: 401, 2: 101, 3: 33, 4: 17}
@@ -39,6 +40,27 @@ def problem_of(reference: Any) -> ControlProblem:
             "or a ControlProblem, which is then solved."
         )
     return problem
+
+
+WITH_MODES = {"modes"}
+"""Special fields that can be judged together with modes."""
+
+
+def check_taken(what: str, problem: ControlProblem) -> None:
+    """Refuse, before any work, problems that cannot be judged.
+
+    Raises
+    ------
+    MethodMismatch
+        Naming the fields.
+    """
+    problem.require_only(what, *TAKES)
+    more = sorted(problem.special - WITH_MODES)
+    if problem.modes is not None and more:
+        raise MethodMismatch(
+            f"{what} does not know the field {', '.join(map(repr, more))} together "
+            "with 'modes'; with modes it takes discounted stationary problems."
+        )
 
 
 def grid_of(solution: Any, problem: ControlProblem) -> Grid:
@@ -115,22 +137,23 @@ def references(
 
 @dataclass(frozen=True, eq=False)
 class Instant:
-    """Problem, candidate and reference at one calendar time, None where stationary."""
+    """Problem, candidate and reference at one time and in one mode, where there are."""
 
-    time: float | None
+    when: When
     problem: ControlProblem
     subject: Subject
     reference: Any
 
     @classmethod
-    def of(cls, subject: Subject, reference: Any, time: float | None) -> Instant:
-        """The instant at calendar time `time`."""
-        if time is None:
-            return cls(None, subject.problem, subject, reference)
-        now = subject.at(time)
-        at = getattr(reference, "at", None)
-        there = Frozen(reference, time) if at is None else at(time)
-        return cls(time, now.problem, now, there)
+    def of(cls, subject: Subject, reference: Any, when: When) -> Instant:
+        """The instant at that time and in that mode."""
+        if when.time is not None:
+            subject, at = subject.at(when.time), getattr(reference, "at", None)
+            frozen = Frozen(reference, when.time) if at is None else at(when.time)
+            reference = frozen
+        if when.mode is not None:
+            subject, reference = subject.in_mode(when.mode), reference.mode(when.mode)
+        return cls(when, subject.problem, subject, reference)
 
     def reference_choices(self, x: Array) -> Array:
         """The reference's controls at x (n, d), an adversary's beside them."""
@@ -141,10 +164,8 @@ class Instant:
         return np.concatenate([a, b], axis=1)
 
     def places(self, x: Array) -> Array:
-        """Points x (n, d), with the time as a last column where there is one."""
-        if self.time is None:
-            return x
-        return np.c_[x, np.full(len(x), self.time)]
+        """Points x (n, d), with time and mode as last columns where there are any."""
+        return self.when.places(x)
 
 
 @dataclass(frozen=True, eq=False)

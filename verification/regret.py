@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hjbpde import Box, Grid
 
 from .ruling import ACCUSING
+from .when import When
 
 Array = NDArray[np.float64]
 
@@ -24,7 +25,7 @@ class Regret:
     `policy` and `best_policy` (*shape, m) are the controls compared: outside the
     region both are the best one, None if unknown. `moved` (*shape, m) is how far the
     candidate's controls lay outside their set. `note` says why there is no map,
-    `time` when.
+    `when` at what time, in what mode.
     """
 
     grid: Grid
@@ -35,7 +36,7 @@ class Regret:
     map: Array | None
     bar: Array | None
     note: str = ""
-    time: float | None = None
+    when: When = field(default_factory=When)
 
     def worst(self) -> tuple[float, Array]:
         """Largest regret in the region and its place."""
@@ -45,10 +46,8 @@ class Regret:
         return float(inside[place]), self.grid.nodes()[place]
 
     def places(self, x: Array) -> Array:
-        """Points x (..., d), with the time as a last column where there is one."""
-        if self.time is None:
-            return x
-        return np.concatenate([x, np.full((*x.shape[:-1], 1), self.time)], axis=-1)
+        """Points x (..., d), with time and mode as last columns where there are any."""
+        return self.when.places(x)
 
     def undecided(self, allowed: float) -> bool:
         """Whether the bar leaves open which side of `allowed` the regret is."""

@@ -90,8 +90,10 @@ def value_residual(subject: Subject, instant: Instant, x: Array) -> Array:
     rho = np.asarray(problem.discount_at(x))
     left = rho * V - hamiltonian(joint, x, u, p, curve)
     left = left - mixed_part(now, x, u) - jump_part(now, x)
-    if instant.time is not None:
-        left = left - _time_derivative(subject, x, instant.time)
+    if instant.when.time is not None:
+        left = left - _time_derivative(subject, x, instant.when.time)
+    if instant.when.mode is not None:
+        left = left - switching_part(subject, x, instant.when.mode)
     residual = left / rate
     for stop in problem.stops:
         gap = V - np.asarray(stop.payoff(x), float)
@@ -116,6 +118,16 @@ def _time_derivative(subject: Subject, x: Array, t: float) -> Array:
 
     y = np.c_[x, np.full(len(x), t)]
     return first_derivatives(value, y, box, TIME_STEP, (x.shape[1],))[:, 0]
+
+
+def switching_part(subject: Subject, x: Array, mode: int) -> Array:
+    """``sum_j q_kj (V_j - V_k)`` of mode k at points (n, d), shape (n,)."""
+    modes = subject.problem.modes
+    rates, own = modes.at(x)[:, mode], subject.in_mode(mode).value(x)
+    out = np.zeros(len(x))
+    for j in np.flatnonzero(rates.any(axis=0)):
+        out += rates[:, j] * (subject.in_mode(int(j)).value(x) - own)
+    return out
 
 
 def hamiltonian_gap(

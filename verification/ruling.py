@@ -1,7 +1,7 @@
 """The rules of the verdict, applied to measurements; no measuring here.
 
 With e = |candidate - reference|, s the scale, u the reference's bar, at points x
-(n, d), with a horizon (n, d + 1) with the time as the last coordinate:
+(n, d), with a horizon and with modes (n, d + 1) or more, time and mode last:
 
 differ        somewhere e > tol s + u; or the gradient exceeds 10 tol beyond its bar;
               or a kink has the wrong sign; or regret exceeds tol s beyond its bar; or
@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .when import When
 
 Array = NDArray[np.float64]
 
@@ -40,8 +42,8 @@ class Ruling:
 
     faults: list[Finding] = field(default_factory=list)
     doubts: list[Finding] = field(default_factory=list)
-    timed: bool = False
-    """Whether the last coordinate of a point is the time."""
+    when: When = field(default_factory=When)
+    """Of the kind of the last coordinates of a place."""
 
     @property
     def status(self) -> str:
@@ -56,10 +58,9 @@ class Ruling:
         return self.faults or self.doubts
 
     def place(self, x: Array) -> str:
-        """A point, and its time if there is one, in a few digits."""
-        if not self.timed:
-            return place(x)
-        return f"{place(x[:-1])}, t = {x[-1]:.4g}"
+        """A point, and its time and mode where there are any, in a few digits."""
+        x, when = self.when.read(x)
+        return f"{place(x)}, {when}" if when.numbers else place(x)
 
     def doubt(self, text: str) -> None:
         """Something that could not be judged."""

@@ -101,7 +101,9 @@ class Contest:
             return none
         coarse = self.grid.coarsened()
         kept = np.ix_(*(self.grid.kept(k) for k in range(self.grid.dimension)))
-        return np.asarray(grid_map(coarse, np.abs(gap - fine[kept]), self.grid))
+        change = np.abs(gap - fine[(..., *kept)]).reshape(-1, *coarse.shape)
+        bars = [grid_map(coarse, part, self.grid) for part in change]
+        return np.reshape(bars, fine.shape)
 
     @cached_property
     def _coarse(self) -> tuple[Grid, GridSolution] | None:

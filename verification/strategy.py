@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import hjbpde as hjb
 from hjbpde import ControlProblem, Grid, GridSolution
 from hjbpde.greedy import greedy_reply
-from hjbpde.players import answered, followed
+from hjbpde.players import answered, followed, settled
 
 from .subject import Subject
 from .ties import controls_toward, replies_toward
@@ -92,6 +92,18 @@ def controllers(
     else:
         worth = partial(_solved, answered(left, table))
     return Strategy("controller", policy, moved, worth)
+
+
+def switching(subject: Subject, grid: Grid, inside: Mask, best: Array) -> Strategy:
+    """The candidate's policies inside, the best ones (K, *shape, m) elsewhere."""
+    policy, moved = best.copy(), np.zeros_like(best)
+    x, n = grid.nodes()[inside], len(best)
+    for k in range(n):
+        found = controls_toward(subject.in_mode(k), x, best[k][inside])
+        policy[k][inside], moved[k][inside] = found
+    tables = [NearestPolicy(grid, policy[k]) for k in range(n)]
+    left = settled(subject.problem, lambda x, mode: tables[mode](x))
+    return Strategy("controller", policy, moved, partial(_solved, left))
 
 
 def adversaries(

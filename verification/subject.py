@@ -68,6 +68,11 @@ class Subject:
         now = self.problem.at_time(t)
         return replace(self, problem=now, functions=self.functions.at(t))
 
+    def in_mode(self, mode: int) -> Subject:
+        """The candidate in one mode, for the problem with its data there."""
+        now = self.problem.in_mode(mode)
+        return replace(self, problem=now, functions=self.functions.in_mode(mode))
+
     @property
     def has_value(self) -> bool:
         """Whether a value is judged, not the policy alone."""
@@ -267,6 +272,11 @@ def subject_of(candidate: Any, problem: ControlProblem) -> Subject:
         _check_adversary(candidate, problem)
         return Subject(problem, problem.domain, candidate)
     if _is_torch_module(candidate) and not hasattr(candidate, "value_at"):
+        if problem.modes is not None:
+            raise ProblemError(
+                "cross_check: a bare module knows no mode; with modes give "
+                "verification.Candidate(value=) of a function of x and mode."
+            )
         if problem.horizon is not None:
             raise ProblemError(
                 "cross_check: a bare module knows no time; with a horizon give "

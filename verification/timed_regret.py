@@ -13,6 +13,7 @@ from .reference import running
 from .regret import Losses, Regret, Tables, grid_map, within
 from .subject import Subject
 from .timed_rules import OnNodes, Rules, rules_of
+from .when import When
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -93,7 +94,7 @@ def _regrets(
             change = np.abs(lost(coarse[rule.side], t) - fine[kept])
             bar = np.asarray(grid_map(less, change, grid))
         fixed = grid, rule.inside, found.policy[i], found.best_policy[i], rule.moved
-        out.append(Regret(*fixed, fine, bar, time=float(t)))
+        out.append(Regret(*fixed, fine, bar, when=When(float(t))))
     return tuple(out)
 
 
@@ -101,6 +102,7 @@ def _none(rules: Rules, times: Array, note: str) -> Regret:
     """No regret: a strategy is not finite, or could not be followed."""
     rule = next((r for r in rules.values() if r.bad is not None), None)
     rule = rule or next(iter(rules.values()))
-    nothing = np.zeros_like(rule.moved)
-    t, policy = (float(times[0]), nothing) if rule.bad is None else rule.bad
-    return Regret(rule.grid, rule.inside, policy, None, rule.moved, None, None, note, t)
+    start = float(times[0]), np.zeros_like(rule.moved)
+    t, policy = start if rule.bad is None else rule.bad
+    nothing = None, rule.moved, None, None, note
+    return Regret(rule.grid, rule.inside, policy, *nothing, when=When(t))

@@ -50,6 +50,8 @@ class Verdict:
         The point that decided, or that of the largest value error.
     time : float or None
         Its calendar time, with a horizon.
+    mode : int or None
+        Its mode, where there are modes.
     resolution : array (d,)
         A fault wider than this box cannot lie between the points.
     tolerance, scale : float
@@ -58,7 +60,7 @@ class Verdict:
     n_points : int
     details : mapping
         Further numbers: regret bar, Hamiltonian gap, projection, exits, grid; with a
-        horizon also ``slices``, the errors time by time.
+        horizon or modes also ``slices``, the errors at every time and in every mode.
     """
 
     status: str
@@ -78,6 +80,7 @@ class Verdict:
     n_points: int
     name: str = ""
     time: float | None = None
+    mode: int | None = None
     adversary_regret: float | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     evidence: Evidence | None = field(default=None, repr=False)
@@ -98,8 +101,12 @@ class Verdict:
             shown += (("adversary's regret", self.adversary_regret),)
         lines.append("  errors: " + ", ".join(f"{k} {_short(v)}" for k, v in shown))
         sides = " x ".join(f"{side:.2g}" for side in self.resolution)
-        times = [f"{piece['time']:.4g}" for piece in self.details.get("slices", ())]
+        pieces = self.details.get("slices", ())
+        times = [f"{p['time']:.4g}" for p in pieces if p["time"] is not None]
         when = f" at t = {', '.join(times)}" if times else ""
+        modes = [p for p in pieces if p["mode"] is not None]
+        when += f" in {len(modes)} modes" if modes else ""
+        lines += [f"  {text}" for text in map(_of_mode, modes)]
         lines.append(
             f"  {self.n_points} points{when}; a fault narrower than {sides} can hide"
         )
@@ -110,8 +117,8 @@ class Verdict:
         names = (
             "name", "status", "reasons", "value_error", "gradient_error",
             "control_error", "regret", "adversary_regret", "residual",
-            "reference_error", "mean_removed_error", "where", "time", "resolution",
-            "tolerance", "scale", "n_points", "details",
+            "reference_error", "mean_removed_error", "where", "time", "mode",
+            "resolution", "tolerance", "scale", "n_points", "details",
         )  # fmt: skip
         out = {name: plain(getattr(self, name)) for name in names}
         out["region"] = {"low": plain(self.region.low), "high": plain(self.region.high)}
@@ -134,6 +141,15 @@ class Verdict:
         from .report.json import write_json
 
         return write_json(self.to_dict(), path)
+
+
+def _of_mode(piece: Mapping[str, Any]) -> str:
+    """The errors of one mode in a line."""
+    shown = ("value", "value_error"), ("gradient", "gradient_error")
+    shown += (("control", "control_error"), ("regret", "regret"))
+    shown += (("residual", "residual"),)
+    errors = ", ".join(f"{label} {_short(piece[name])}" for label, name in shown)
+    return f"mode {piece['mode']}: {errors}"
 
 
 def plain(value: Any) -> Any:

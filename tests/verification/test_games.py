@@ -207,6 +207,63 @@ def test_a_solution_answers_every_choice_where_that_matters() -> None:
     assert verdict.status == "agree" and verdict.adversary_regret == 0.0
 
 
+# --- endings -------------------------------------------------------------------------
+
+
+def waiting(**more: Any) -> hjb.ControlProblem:
+    """Waiting costs 1 a unit of time while both push; controls are paid for, too."""
+    box = hjb.Box(-1.0, 1.0)
+    fields: dict[str, Any] = {"boundary": hjb.Reflecting(), **more}
+    return hjb.ControlProblem(
+        drift=lambda x, a, b: a + 0.5 * b,
+        diffusion=0.4,
+        reward=lambda x, a, b: (-1.0 - 0.2 * a**2 + 0.2 * b**2)[..., 0],
+        controls=box,
+        adversary=box,
+        domain=hjb.Box(-1.0, 1.0),
+        discount=0.2,
+        **fields,
+    )
+
+
+def settled(x: Any) -> Any:
+    return -(x[..., 0] ** 2)
+
+
+@pytest.mark.parametrize("horizon", [None, 0.5])
+def test_a_stopping_rule_of_a_game_is_charged(horizon: float | None) -> None:
+    """Who stops at once loses V - psi, whatever the adversary would have done."""
+    ending = {} if horizon is None else {"horizon": horizon, "terminal": settled}
+    reference = hjb.solve(waiting(stop=settled, **ending), 81)
+    times = {} if horizon is None else {"times": [0.0]}
+    right = cross_check(reference, reference, tolerance=5e-2, **times)
+    assert right.status == "agree", right
+    value = reference.value_at
+    always = Candidate(value, stop=lambda x: np.abs(x[..., 0]) <= 1.0)
+    verdict = cross_check(always, reference, tolerance=3e-2, **times)
+    assert verdict.status == "differ" and verdict.regret is not None
+    x = reference.grid.nodes()
+    lost = float(np.max(value(x) - settled(x))) / verdict.scale
+    assert abs(verdict.regret - lost) <= 2 * verdict.details["regret_bar"]
+    assert verdict.adversary_regret == pytest.approx(0.0, abs=5e-3)
+
+
+def test_a_game_until_an_exit_is_judged() -> None:
+    edge = hjb.Exit(lambda x: 0.7 - np.abs(x[..., 0]), 0.0)
+    reference = hjb.solve(waiting(exit=edge, boundary=None), 81)
+    assert cross_check(reference, reference, tolerance=5e-2).status == "agree"
+    idle = Candidate(reference.value_at, lambda x: 0.0 * x)
+    verdict = cross_check(idle, reference, tolerance=5e-2)
+    assert verdict.status == "differ", verdict
+    assert "the controller's strategy loses" in verdict.reasons[0]
+
+
+def test_a_problem_given_as_reference_is_solved_here() -> None:
+    problem = hjb.catalogue.get("robust-lqr")
+    assert problem.exact is not None
+    assert cross_check(Candidate(problem.exact.value), problem).status == "agree"
+
+
 # --- contract ------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..verdict import Verdict
+from ..when import When
 from .figures import (
     control_figure,
     error_figure,
@@ -134,10 +135,10 @@ def adversary_rows(verdict: Verdict) -> list[Row]:
 
 
 def slices_of(verdict: Verdict) -> list[tuple[str, ...]]:
-    """Time, value error, its bar, gradient and regret, one row a time judged."""
+    """Time or mode, value error, its bar, gradient and regret, one row a piece."""
     names = ("value_error", "reference_error", "gradient_error", "regret")
     return [
-        (f"{piece['time']:.4g}", *(short(piece[name]) for name in names))
+        (str(When(piece["time"], piece["mode"])), *(short(piece[n]) for n in names))
         for piece in verdict.details.get("slices", ())
     ]
 
@@ -215,8 +216,9 @@ def facts_of(verdict: Verdict) -> list[tuple[str, str]]:
     ]
     if verdict.where is not None:
         what = "largest error at" if verdict.status == "agree" else "decided at"
-        when = "" if verdict.time is None else f", t = {verdict.time:.4g}"
-        facts.insert(0, (what, coordinates(verdict.where) + when))
+        text = str(When(verdict.time, verdict.mode))
+        place = coordinates(verdict.where)
+        facts.insert(0, (what, f"{place}, {text}" if text else place))
     if "adversary_answers" in details:
         seen = "every choice of the controller" if details["adversary_answers"] else ""
         facts.append(("the adversary answers", seen or "the state alone"))

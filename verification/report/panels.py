@@ -22,8 +22,9 @@ SHOWN_DECADES = 1e-4
 
 
 def when(piece: Slice) -> str:
-    """The time of a slice, to be put behind a title."""
-    return "" if piece.time is None else f", $t = {piece.time:.4g}$"
+    """The time and the mode of a slice, to be put behind a title."""
+    time = "" if piece.time is None else f", $t = {piece.time:.4g}$"
+    return time if piece.mode is None else f"{time}, mode {piece.mode}"
 
 
 def name_axes(axes: Any, evidence: Evidence) -> None:
@@ -135,7 +136,7 @@ def error_map(panel: Any, verdict: Verdict, evidence: Evidence, piece: Slice) ->
     least = 0.0 if known is None else SHOWN_DECADES * known[1]
     e = np.maximum(e, max(FLOOR, least))
     draw_map(panel, evidence.axes, e, title, colours=ERROR_MAP, log=True)
-    here = piece.time is None or piece.time == verdict.time
+    here = (piece.time, piece.mode) == (verdict.time, verdict.mode)
     if verdict.where is not None and not evidence.fixed and here:
         panel.plot(*verdict.where[:2], "x", color="white", ms=9, mew=2)
 
