@@ -99,13 +99,17 @@ class NestedEstimate:
 
 
 def nested_estimate(
-    values: list[Array], grids: list[Grid], highest: float, unseen: float = 1.0
+    values: list[Array],
+    grids: list[Grid],
+    highest: float,
+    unseen: float = 1.0,
+    lowest: float = 1.0,
 ) -> NestedEstimate:
     """Richardson's estimate with the order observed locally.
 
     `values` from coarse to fine. With differences ``d2 = |V_4h - V_2h|`` and
     ``d1 = |V_2h - V_h|`` the order is ``p = log2(d2 / d1)``, capped to
-    [1, highest], and the error of V_h about ``d1 / (2^p - 1)`` (Roache, J. Fluids
+    [lowest, highest], and the error of V_h about ``d1 / (2^p - 1)`` (Roache, J. Fluids
     Eng. 116 (1994) 405, equation 5). A d1 below ``d2 / 2^highest`` is a coincidence
     (a kink that lies alike on two grids) and is raised to it. With two grids p is
     `unseen`.
@@ -123,7 +127,7 @@ def nested_estimate(
         tiny = 1e-14 * float(np.max(np.abs(values[-1]))) + 1e-300
         near = np.maximum(near, far / 2.0**highest)
         ratio = (far + tiny) / (neighbour_maximum(wide, grids[-2]) + tiny)
-        order = np.clip(np.log2(ratio), 1.0, highest)
+        order = np.clip(np.log2(ratio), lowest, highest)
         order = -neighbour_maximum(-np.asarray(order), grids[-2])
         seen = float(np.median(np.clip(np.log2(ratio), 0.0, 8.0)))
     safety = NESTED_SAFETY if seen is None else SAFETY

@@ -7,6 +7,8 @@ error is a smooth multiple of a power of h, and differences between grids tell i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,9 @@ from ..error_bar import ErrorBar, closure_bar, nested_estimate, slopes_missed
 from ..face_response import slopes_returned
 from ..faces import Faces
 from ..methods.bounds import region_mask
+from .level import Level
 from .lookahead import Lookahead
+from .step_length import order_of_steps, share_of_noise
 from .system import System, solve_rows
 
 Array = NDArray[np.float64]
@@ -25,6 +29,20 @@ ROUGH_SAFETY = 2.0
 """Factor for linear readings where a surface cuts long branches anywhere, or where
 modes and jumps are read elsewhere than branches end: errors of both may cancel on one
 grid, and are no smooth multiple of a power of h."""
+
+
+@dataclass(frozen=True)
+class Caution:
+    """How careful a bar is.
+
+    lowest : least order that is believed where a lower one is seen.
+    factor : on differences between grids.
+    felt : how often wrong closures of artificial faces count.
+    """
+
+    lowest: float = 1.0
+    factor: float = 1.0
+    felt: float = 1.0
 
 
 class StepResponse:
@@ -35,7 +53,7 @@ class StepResponse:
 
     def __init__(self, system: System) -> None:
         self.system = system
-        self.rows, _ = system.rows()
+        self.rows = system.felt()
         self.kept = [[f.slope for f in v.faces.artificial] for v in system.levels]
         self.own = [level.look.step(level.a).gain for level in system.levels]
 
@@ -102,16 +120,38 @@ def rough_factor(look: Lookahead) -> float:
     return ROUGH_SAFETY if mixed and look.lattice.width == 2 else 1.0
 
 
-def bound(systems: list[System], order: int) -> ErrorBar:
+def order_believed(systems: list[System], order: int) -> float:
+    """The order in h to believe at most: that of the readings, or what steps leave."""
+    looks = [system.looks[0] for system in systems]
+    shrunk = [a.delta / b.delta for a, b in pairwise(looks)]
+    return order_of_steps(shrunk, bool(looks[-1].columns), order)
+
+
+def noise_share(level: Level) -> float:
+    """How much of the error is that of the noise within a step, at most.
+
+    Where noise rules the steps, its error and that of the readings are of one size;
+    the shorter the drift makes them, the less of it is left.
+    """
+    go = level.look.motion_under(level.a)
+    return share_of_noise(level.grid, go.f, go.sigma, level.look.delta)
+
+
+def bound(
+    systems: list[System], order: int, caution: Caution | None = None
+) -> ErrorBar:
     """The bar of the finest level's values, (K, *shape)."""
+    caution = caution or Caution()
     fine = systems[-1]
     if any(system.status == "not converged" for system in systems):
         unknown = np.full(fine.V.shape, np.inf)
         return ErrorBar(unknown, {}, None, ("no bar: the iteration did not converge",))
-    found = [_discretisation(systems, k, order) for k in range(len(fine.levels))]
+    found = [
+        _discretisation(systems, k, order, caution) for k in range(len(fine.levels))
+    ]
     part = np.stack([one for one, _ in found])
     orders = [seen for _, seen in found if seen is not None]
-    inner, cut = region_mask(fine.levels[0]), truncation(fine)
+    inner, cut = region_mask(fine.levels[0]), caution.felt * truncation(fine)
     rounding = float(64 * np.finfo(float).eps * fine.scale / fine.least_loss)
     parts = {
         "discretisation": float(np.max(part[:, inner])),
@@ -125,7 +165,7 @@ def bound(systems: list[System], order: int) -> ErrorBar:
 
 
 def _discretisation(
-    systems: list[System], mode: int, order: int
+    systems: list[System], mode: int, order: int, caution: Caution
 ) -> tuple[Array, float | None]:
     """What steps and readings miss in one mode, (*shape), and the order seen."""
     levels = [system.levels[mode] for system in systems]
@@ -134,8 +174,11 @@ def _discretisation(
         part, seen = np.full(fine.grid.shape, fine.scale), None
     else:
         grids, values = [one.grid for one in levels], [one.V for one in levels]
-        found = nested_estimate(values, grids, float(order), unseen=1.0)
-        part, seen = found.bar * rough_factor(fine.look), found.order
+        least, left = caution.lowest, order_believed(systems, order)
+        found = nested_estimate(values, grids, order, least, least)
+        slow = found if left == order else nested_estimate(values, grids, left, least)
+        part = found.bar + noise_share(fine) * (slow.bar - found.bar)
+        part, seen = part * rough_factor(fine.look) * caution.factor, found.order
     if fine.faces.fixed_mask is not None:
         part = np.where(fine.faces.fixed_mask, 0.0, part)
     return part, seen

@@ -100,3 +100,24 @@ def _controls(problem: ControlProblem, x: Array, seed: int) -> list[Array]:
     ends = [np.where(np.isfinite(low), low, base - step)]
     ends.append(np.where(np.isfinite(high), high, base + step))
     return [np.ascontiguousarray(a.T) for a in (base, *ends)]
+
+
+def share_of_noise(grid: Grid, f: Array, sigma: Array, delta: float) -> float:
+    """A step's length over that which noise alone asks for, at most 1.
+
+    With cubic readings: linear ones are of order 1 whatever rules.
+    """
+    _, noise = speeds(grid, f, sigma)
+    return min(1.0, delta * noise / ARM**2)
+
+
+def order_of_steps(shrunk: list[float], noisy: bool, order: int) -> float:
+    """The order in h to believe at most: that of the readings, or what steps leave.
+
+    What steps of delta miss falls like delta with noise, like delta^2 without. Where
+    drift, rates or few cells rule the steps they only halve with the cells: `shrunk`
+    are the factors from grid to grid.
+    """
+    alone = 1.0 if noisy else 2.0
+    left = alone * np.log2(min(shrunk, default=np.inf))
+    return float(np.clip(left, 1.0, order))

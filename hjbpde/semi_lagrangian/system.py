@@ -126,6 +126,10 @@ class System:
         rhs = np.concatenate([one for _, one in found])
         return sp.csr_matrix(sp.identity(rhs.size, format="csr") - P), rhs
 
+    def felt(self) -> sp.csr_matrix:
+        """Rows that carry a wrong slope at a face to V."""
+        return self.rows()[0]
+
     def evaluate(self) -> float:
         """V of the policies; how much it changed."""
         rows, rhs = self.rows()

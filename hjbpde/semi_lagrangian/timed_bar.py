@@ -16,6 +16,7 @@ from ..methods.bounds import region_mask
 from ..methods.end_slopes import CLOSURE_SAFETY
 from .bar import rough_factor
 from .march import Marched
+from .step_length import order_of_steps
 
 Array = NDArray[np.float64]
 LEAST = 1e-5
@@ -65,7 +66,11 @@ def _discretisation(
     fine = levels[-1]
     if len(levels) < 2:
         return np.full_like(fine.values, np.ptp(fine.values)), None
-    grids, highest = [level.grid for level in levels], _order_of_steps(levels, order)
+    grids, shrunk = (
+        [v.grid for v in levels],
+        [b.steps / a.steps for a, b in pairwise(levels)],
+    )
+    highest = order_of_steps(shrunk, bool(fine.fastest.sigma.any()), order)
     found = [
         nested_estimate([level.values[i] for level in levels], grids, highest)
         for i in range(len(fine.values) - 1)
@@ -81,17 +86,6 @@ def _discretisation(
         whole[i] = bars[near].max(axis=0)
     seen = [one.order for one in found if one.order is not None]
     return whole, float(np.median(seen)) if seen else None
-
-
-def _order_of_steps(levels: list[Marched], order: int) -> float:
-    """The order in h to believe at most: that of the readings, or what steps leave.
-
-    What steps of delta miss falls like delta with noise, like delta^2 without. Where
-    drift, rates or few cells rule the steps they only halve with the cells.
-    """
-    alone = 1.0 if levels[-1].fastest.sigma.any() else 2.0
-    growth = min(b.steps / a.steps for a, b in pairwise(levels))
-    return float(np.clip(alone * np.log2(growth), 1.0, order))
 
 
 def _spread(bars: Array, level: Marched) -> Array:

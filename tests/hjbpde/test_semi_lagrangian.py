@@ -229,6 +229,53 @@ def test_the_bar_covers_with_and_without_data_on_the_faces(boundary):
     assert ratio <= 4
 
 
+def blown(seed):
+    """Wind rules the steps, with a little noise, on a circle: (problem, nodes)."""
+    rng = np.random.default_rng([seed, 31])
+    rho, wind, most = rng.uniform(0.1, 1.0), rng.normal(), rng.uniform(0.3, 1.0)
+    sigma, shape = rng.uniform(0.12, 0.25), int(rng.integers(33, 66))
+    size, phase = 0.3 * rng.normal(size=3), rng.uniform(0, 2 * np.pi, 3)
+    wave = rng.integers(1, 3, 3)
+
+    def value(x):
+        return (size * np.cos(wave * x + phase)).sum(-1)
+
+    def reward(x, a):
+        p = (-size * wave * np.sin(wave * x + phase)).sum(-1)
+        bend = (-size * wave**2 * np.cos(wave * x + phase)).sum(-1)
+        best = np.clip(p, -most, most)
+        drift = wind + 0.5 * np.sin(x[..., 0] + 1) + best
+        gain = drift * p + 0.5 * sigma**2 * bend - 0.5 * best**2
+        return rho * value(x) - gain - 0.5 * a[..., 0] ** 2
+
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: wind + 0.5 * np.sin(x + 1) + a,
+        diffusion=sigma,
+        reward=reward,
+        controls=hjb.Box(-most, most),
+        domain=hjb.Box(0.0, 2 * np.pi, periodic=True),
+        discount=rho,
+        exact=hjb.Exact(value=value, source="by construction"),
+    )
+    return problem, shape
+
+
+QUICK = [43, 56, 136]
+"""Of 150 such problems those where the order of the readings was too much to believe:
+5 to 13 % of the nodes lay beyond their bars."""
+
+
+@pytest.mark.parametrize("seed", QUICK)
+def test_the_bar_covers_where_wind_rules_the_steps(seed):
+    assert judged(*blown(seed))[0] >= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [s for s in range(100) if s not in QUICK])
+def test_the_bar_covers_wherever_wind_rules_the_steps(seed):
+    assert judged(*blown(seed))[0] >= 0.99
+
+
 def test_noise_that_the_control_scales_is_followed_on_merton():
     coverage, ratio, error = judged(hjb.catalogue.get("merton", boundary="exact"), 101)
     assert coverage >= 0.99
@@ -379,12 +426,11 @@ def test_what_the_method_does_not_take_is_refused():
         hjb.solve(hjb.catalogue.get("manufactured", dimension=4), 5, CUBIC)
 
 
-@pytest.mark.parametrize("fields", [("impulse",), ("average",), ("adversary", "modes")])
+@pytest.mark.parametrize("fields", [("impulse",), ("adversary", "modes")])
 def test_fields_that_no_step_takes_are_named(fields):
     problem = hjb.catalogue.get("lqr")
     given = {
         "impulse": {"impulse": hjb.Impulse([[0.0]], 1.0)},
-        "average": {"average": True, "discount": 0.0},
         "modes": {"modes": hjb.Modes([[-1.0, 1.0], [1.0, -1.0]])},
         "adversary": {
             "adversary": hjb.Box(-1.0, 1.0),
