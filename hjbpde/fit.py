@@ -31,7 +31,7 @@ TAKES: dict[type, frozenset[str]] = {
     Sweeping: frozenset({"exit"}),
     ExplicitMarching: frozenset({"horizon", "stop", "dates", "adversary"}),
     SemiLagrangian: frozenset(
-        {"horizon", "exit", "stop", "dates", "modes", "adversary", "jumps"}
+        {"horizon", "exit", "stop", "dates", "modes", "adversary", "jumps", "average"}
     ),
 }
 """Special fields of a problem that a method takes."""

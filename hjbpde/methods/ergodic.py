@@ -92,9 +92,13 @@ class AverageState:
 
     def centred(self) -> Array:
         """V less its value at the domain centre."""
-        grid = self.state.grid
-        centre = 0.5 * (np.asarray(grid.domain.low) + np.asarray(grid.domain.high))
-        return self.state.V - float(Interpolant(grid, self.state.V).cubic(centre))
+        return centred(self.state.grid, self.state.V)
+
+
+def centred(grid: Grid, V: Array) -> Array:
+    """V (*shape) less its value at the domain centre."""
+    centre = 0.5 * (np.asarray(grid.domain.low) + np.asarray(grid.domain.high))
+    return V - float(Interpolant(grid, V).cubic(centre))
 
 
 def with_discount(tables: Tables, rho: float) -> Tables:
@@ -158,7 +162,7 @@ def solve_average(
     problem: ControlProblem, grid: Grid, method: PolicyIteration, options: RunOptions
 ) -> list[AverageState]:
     """Average and relative value on every nested grid, coarse to fine."""
-    _check_faces(problem)
+    check_average_faces(problem)
     least = CLOSABLE if any(rule is None for rule in problem.faces.values()) else 5
     tables = with_discount(tabulate(problem, grid, Faces.of(problem, grid)), 0.0)
     grids = nested_grids(grid, least, tables.correlated_axes)
@@ -190,7 +194,7 @@ def solve_average(
     return found
 
 
-def _check_faces(problem: ControlProblem) -> None:
+def check_average_faces(problem: ControlProblem) -> None:
     """Refuse rules that end the process or feed value back.
 
     Raises

@@ -68,6 +68,8 @@ class Lookahead:
         Columns of the diffusion that are not 0 everywhere.
     switching : Switching, optional
         The mode that the problem is held in, and the rates of leaving it.
+
+    `toll` is charged per unit of time, as a long-run average is.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Lookahead:
     ) -> None:
         self.switching = switching
         self.bends: list[Array] | None = None
+        self.toll = 0.0
         self.problem = self.halfway = self.later = problem
         self.faces, self.grid = faces, faces.grid
         self.delta, self.midpoint, self.columns = delta, midpoint, columns
@@ -235,7 +238,7 @@ class Lookahead:
         n, d = x.shape
         lost = time <= STILL * self.delta
         decay, paid, elsewhere, readings = self._passing(middle, time)
-        gain = np.where(lost, -np.inf, paid * go.r + elsewhere)
+        gain = np.where(lost, -np.inf, paid * (go.r - self.toll) + elsewhere)
         centre, extra = x + time[:, None] * go.f, np.zeros(n)
         tied: list[Tied] = []
         for face in self.sloped:

@@ -11,6 +11,7 @@ from ..boundary import Extrapolate, Robin
 from ..errors import MethodMismatch, ProblemError
 from ..grid import Grid
 from ..held import keywords
+from ..methods.ergodic import check_average_faces
 from ..methods.stationary_game import check_game_faces
 from ..problem import ControlProblem
 from .parts import parts_of
@@ -43,6 +44,9 @@ class SemiLagrangian:
     process goes. delta is chosen for accuracy as above. Each step is exact to
     O(delta^3) without noise, to O(delta^2) with noise; Runge and Kutta's midpoint is
     one in time, too. The control at the horizon itself is that of the last step.
+
+    In the long run (``average=True``) every step is charged the average for its own
+    time (see `average`).
 
     Other modes are a payoff until the first switch: the rate of leaving adds to rho and
     ``sum_j q_kj V_j``, half way, to r (see `switching`); likewise jumps until the first
@@ -144,6 +148,8 @@ def check_steps(problem: ControlProblem, grid: Grid, method: SemiLagrangian) -> 
     _check_readings(problem, method)
     if problem.adversary is not None:
         check_game_faces(problem)
+    if problem.average:
+        check_average_faces(problem)
     for face, rule in problem.faces.items():
         if isinstance(rule, Robin) and rule.alpha / rule.beta < 0:
             raise MethodMismatch(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint import Checkpoint, Page
+from ..error_bar import ErrorBar
 from ..faces import Faces
 from ..grid import Grid
 from ..methods.nested import carry_slope
@@ -19,6 +21,7 @@ from ..methods.policy_iteration import (
 )
 from ..problem import ControlProblem
 from ..progress import bar_over
+from .bar import bound
 from .game_search import search_of
 from .level import Level, spread_policy
 from .lookahead import Lookahead
@@ -63,6 +66,11 @@ class Nested:
         """From coarse to fine."""
         return nested_grids(self.grid)[-LEVELS:]
 
+    @property
+    def opening(self) -> ControlProblem:
+        """The problem that policies start from."""
+        return self.problem
+
     @cached_property
     def sampled(self) -> tuple[StepLength, list[int]]:
         """The step before any policy is known, and the columns of noise that count."""
@@ -94,6 +102,25 @@ class Nested:
             before = system
         return systems
 
+    def joined(self, levels: list[Level], before: System) -> System:
+        """The system of all modes, after the one `before`."""
+        del before
+        return System(levels)
+
+    def bound(self, systems: list[System]) -> ErrorBar:
+        """The bar of the finest grid's values."""
+        return bound(systems, self.method.order)
+
+    def answers(self, systems: list[System]) -> dict[str, Any]:
+        """What the solution has beside value and control."""
+        del systems
+        return {}
+
+    def details(self, systems: list[System]) -> dict[str, Any]:
+        """What the report has beside grids and steps."""
+        del systems
+        return {}
+
     def settle(self, system: System, updates: int) -> None:
         """Solve one grid from its start, in place."""
         settle(system, self.method.tolerance, self.method.max_policies, updates)
@@ -121,7 +148,7 @@ class Nested:
         Cubic ones have no maximum principle: far from the answer they may go astray.
         """
         grid, levels, midpoint = self.grids[i], [], self.method.feet == "rk2"
-        for part in parts_of(self.problem):
+        for part in parts_of(self.opening):
             one, switching = part.joint, part.switching
             faces = Faces.of(one, grid)
             columns = self.sampled[1]
@@ -158,7 +185,7 @@ class Nested:
             a = np.ascontiguousarray(a[look.free])
             search, obstacles = search_of(look, part), obstacles_of(one, grid)
             levels.append(Level(faces, look, search, V, a, obstacles))
-        return System(levels)
+        return self.joined(levels, before)
 
 
 def sampled(problem: ControlProblem, grid: Grid) -> tuple[Array, Array]:

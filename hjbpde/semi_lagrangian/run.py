@@ -20,7 +20,7 @@ from ..problem import ControlProblem
 from ..report import Report
 from ..schemes import Hybrid
 from ..solution import GridSolution
-from .bar import bound
+from .average import Averaging
 from .level import spread_policy
 from .method import SemiLagrangian
 from .nested import Nested, Pages
@@ -42,10 +42,11 @@ def run_semi_lagrangian(
     """
     clock = Clock()
     with clock.phase("solve"):
-        systems = Nested(problem, grid, method, Pages(file, progress=progress)).solve()
+        nested = nested_of(problem, grid, method, Pages(file, progress=progress))
+        systems = nested.solve()
     fine = systems[-1]
     with clock.phase("error bar"):
-        bar = bound(systems, method.order)
+        bar, details = nested.bound(systems), nested.details(systems)
     arrays: dict[str, Any] = {
         "value": problem.sign * fine.V,
         "control": np.stack(
@@ -60,14 +61,23 @@ def run_semi_lagrangian(
     fields: dict[str, Any] = {
         "problem": problem,
         "grid": grid,
-        "report": _report(method, systems, bar, dict(clock.seconds)),
+        "report": _report(method, systems, bar, dict(clock.seconds), details),
         "scheme": Hybrid(),
         "artificial_axes": problem.artificial_axes,
         **arrays,
+        **nested.answers(systems),
     }
     if problem.adversary is not None:
         return _played(problem, grid, method, fields, (clock, file))
     return (GridSolution if problem.modes is None else ModedSolution)(**fields)
+
+
+def nested_of(
+    problem: ControlProblem, grid: Grid, method: SemiLagrangian, pages: Pages
+) -> Nested:
+    """The solve that a kind of problem asks for."""
+    kind = Averaging if problem.average else Nested
+    return kind(problem, grid, method, pages)
 
 
 def _report(
@@ -75,6 +85,7 @@ def _report(
     systems: list[System],
     bar: ErrorBar,
     seconds: dict[str, float],
+    details: dict[str, Any],
 ) -> Report:
     fine = systems[-1]
     return Report(
@@ -89,6 +100,7 @@ def _report(
         details={
             "grids": [list(system.grid.shape) for system in systems],
             "steps": [system.looks[0].delta for system in systems],
+            **details,
         },
     )
 

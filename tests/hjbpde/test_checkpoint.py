@@ -440,6 +440,7 @@ SETTLED = {
     "modes": (lambda: two_modes(), 33, CUBIC),
     "jumps": (lambda: jumping(), 33, CUBIC),
     "a game in either order": (lambda: doubtful(), 33, LINEAR),
+    "average": (lambda: long_run(), 33, CUBIC),
 }
 
 
