@@ -31,7 +31,10 @@ TAKES: dict[type, frozenset[str]] = {
     Sweeping: frozenset({"exit"}),
     ExplicitMarching: frozenset({"horizon", "stop", "dates", "adversary"}),
     SemiLagrangian: frozenset(
-        {"horizon", "exit", "stop", "dates", "modes", "adversary", "jumps", "average"}
+        {
+            *("horizon", "exit", "stop", "dates", "modes", "adversary"),
+            *("jumps", "average", "impulse"),
+        }
     ),
 }
 """Special fields of a problem that a method takes."""

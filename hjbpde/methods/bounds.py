@@ -141,11 +141,16 @@ def free_boundary_part(state: GridState) -> float:
     Nested grids may share the node next to the free boundary and then agree without
     being right. Across it V'' jumps; the boundary is off by h / 2 at most.
     """
-    if not state.may_stop:
-        return 0.0
-    stopped, worst = state.stopped_nodes(), 0.0
-    for k in range(state.grid.dimension):
-        bend = np.diff(state.V, 2, axis=k)
+    return (
+        missed_between_nodes(state.V, state.stopped_nodes()) if state.may_stop else 0.0
+    )
+
+
+def missed_between_nodes(V: Array, stopped: NDArray[np.bool_]) -> float:
+    """The same for a value and the nodes that are stopped at, both (*shape)."""
+    worst = 0.0
+    for k in range(V.ndim):
+        bend = np.diff(V, 2, axis=k)
         inside = np.take(stopped, np.arange(1, stopped.shape[k] - 1), axis=k)
         n = bend.shape[k]
         if n < 4:

@@ -48,6 +48,9 @@ class SemiLagrangian:
     In the long run (``average=True``) every step is charged the average for its own
     time (see `average`).
 
+    With impulses V is the better of the step and of a move, read at its target like a
+    branch (see `impulse`).
+
     Other modes are a payoff until the first switch: the rate of leaving adds to rho and
     ``sum_j q_kj V_j``, half way, to r (see `switching`); likewise jumps until the first
     one (see `jumping`). With an adversary the maximum is that of the worst replies, in
@@ -150,6 +153,8 @@ def check_steps(problem: ControlProblem, grid: Grid, method: SemiLagrangian) -> 
         check_game_faces(problem)
     if problem.average:
         check_average_faces(problem)
+    if problem.impulse is not None and np.min(problem.discount_at(grid.nodes())) <= 0:
+        raise ProblemError("'impulse' needs a discount > 0 at every node.")
     for face, rule in problem.faces.items():
         if isinstance(rule, Robin) and rule.alpha / rule.beta < 0:
             raise MethodMismatch(

@@ -12,6 +12,7 @@ from ..checkpoint import Checkpoint
 from ..error_bar import ErrorBar
 from ..game_solution import StationaryGameSolution
 from ..grid import Grid
+from ..impulse_solution import ImpulseSolution
 from ..methods.policy_iteration import cubically_prolonged
 from ..methods.run import Clock
 from ..moded_solution import ModedSolution
@@ -21,6 +22,7 @@ from ..report import Report
 from ..schemes import Hybrid
 from ..solution import GridSolution
 from .average import Averaging
+from .impulse import Impulses
 from .level import spread_policy
 from .method import SemiLagrangian
 from .nested import Nested, Pages
@@ -38,7 +40,7 @@ def run_semi_lagrangian(
     progress: bool = False,
 ) -> GridSolution:
     """Solve on nested grids and bound the error; with modes, a ModedSolution, with an
-    adversary a StationaryGameSolution.
+    adversary a StationaryGameSolution, with impulses an ImpulseSolution.
     """
     clock = Clock()
     with clock.phase("solve"):
@@ -69,7 +71,9 @@ def run_semi_lagrangian(
     }
     if problem.adversary is not None:
         return _played(problem, grid, method, fields, (clock, file))
-    return (GridSolution if problem.modes is None else ModedSolution)(**fields)
+    kind = GridSolution if problem.modes is None else ModedSolution
+    kind = ImpulseSolution if problem.impulse is not None else kind
+    return kind(**fields)
 
 
 def nested_of(
@@ -77,6 +81,7 @@ def nested_of(
 ) -> Nested:
     """The solve that a kind of problem asks for."""
     kind = Averaging if problem.average else Nested
+    kind = Impulses if problem.impulse is not None else kind
     return kind(problem, grid, method, pages)
 
 

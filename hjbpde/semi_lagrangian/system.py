@@ -67,6 +67,12 @@ class System:
         return max(level.scale for level in self.levels)
 
     @property
+    def held(self) -> int:
+        """Number of nodes that somebody stops at."""
+        known = [v.settled for v in self.levels if v.settled is not None]
+        return sum(int(np.isfinite(settled).sum()) for settled in known)
+
+    @property
     def is_game(self) -> bool:
         """Whether an adversary plays."""
         return any(isinstance(level.search, GameSearch) for level in self.levels)
@@ -224,7 +230,7 @@ def _settle(
         Closing(level, slope_updates)  # type: ignore[arg-type]
         for level in system.levels
     ]
-    best, stalled = np.inf, 0
+    best, stalled, fewest = np.inf, 0, system.grid.size * len(system.levels) + 1
     for n in range(most):
         # The best of all controls is looked for at the start and again at the end.
         scan = wide and n < 2
@@ -241,6 +247,9 @@ def _settle(
             return
         stalled = stalled + 1 if change > 0.5 * best else 0
         best = min(best, change)
+        if 0 < system.held < fewest:
+            # A set to stop in recedes by the reach of a step, V as much each time.
+            fewest, stalled = system.held, 0
         if stalled >= PATIENCE and done:
             break
     small = system.changes[-1] <= 1e-3 * system.scale

@@ -441,6 +441,7 @@ SETTLED = {
     "jumps": (lambda: jumping(), 33, CUBIC),
     "a game in either order": (lambda: doubtful(), 33, LINEAR),
     "average": (lambda: long_run(), 33, CUBIC),
+    "impulses": (lambda: cash(), 33, CUBIC),
 }
 
 

@@ -426,11 +426,10 @@ def test_what_the_method_does_not_take_is_refused():
         hjb.solve(hjb.catalogue.get("manufactured", dimension=4), 5, CUBIC)
 
 
-@pytest.mark.parametrize("fields", [("impulse",), ("adversary", "modes")])
+@pytest.mark.parametrize("fields", [("adversary", "modes")])
 def test_fields_that_no_step_takes_are_named(fields):
     problem = hjb.catalogue.get("lqr")
     given = {
-        "impulse": {"impulse": hjb.Impulse([[0.0]], 1.0)},
         "modes": {"modes": hjb.Modes([[-1.0, 1.0], [1.0, -1.0]])},
         "adversary": {
             "adversary": hjb.Box(-1.0, 1.0),
@@ -465,6 +464,7 @@ SMALL = {
     "unit-ball": ({}, (41, 41)),
     "optimal-default": ({}, 101),
     "robust-lqr": ({}, 65),
+    "cash-management": ({}, 101),
 }
 """Parameters and shapes of an opinion in seconds; other problems as they come."""
 STATIONARY = [
@@ -474,7 +474,8 @@ STATIONARY = [
 
 
 @pytest.mark.parametrize(
-    "name", ["growth", "lqr", "optimal-dividends", "consumption-saving"]
+    "name",
+    ["growth", "lqr", "optimal-dividends", "consumption-saving", "cash-management"],
 )
 def test_it_agrees_with_finite_differences_on_the_line(name, assert_agreement):
     options, shape = SMALL.get(name, ({}, None))
