@@ -24,7 +24,7 @@ from .methods.stepper import Stepper
 from .players import answered, followed
 from .problem import ControlProblem
 from .schemes import Upwind
-from .sets import Finite
+from .sets import ControlSet, Finite
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -193,15 +193,17 @@ def _some(problem: ControlProblem, side: Side) -> Callable[..., Any]:
     """Any admissible strategy: at the horizon nothing is decided yet."""
     controls = problem.controls if side == "controller" else problem.adversary
 
-    def strategy(x: Array, a: Array | None = None) -> Array:
-        if controls is None:
-            return np.zeros((*x.shape[:-1], 0))
-        if isinstance(controls, Finite):
-            return np.broadcast_to(
-                controls.points[0], (*x.shape[:-1], controls.dimension)
-            )
+    return lambda x, a=None: some_controls(controls, x)
+
+
+def some_controls(controls: ControlSet | None, x: Array) -> Array:
+    """Controls of a set at x (..., d), near 0 where that is in it: (..., m)."""
+    if controls is None:
+        return np.zeros((*x.shape[:-1], 0))
+    middle: Any = 0.0
+    if isinstance(controls, Finite):
+        middle = controls.points[0]
+    else:
         low, high = controls.bounds_at(x)
         middle = np.clip(0.0, np.asarray(low), np.asarray(high))
-        return np.broadcast_to(middle, (*x.shape[:-1], controls.dimension))
-
-    return strategy
+    return np.broadcast_to(middle, (*x.shape[:-1], controls.dimension))

@@ -37,11 +37,11 @@ def losses_of(
     """
 
     def measured(on: Grid, steps: int) -> Losses:
+        if times is not None:
+            return timed_losses(subject, on, region, times, steps)
         if subject.problem.modes is not None:
             return moded_losses(subject, on, region)
-        if times is None:
-            return stationary_losses(subject, on, region)
-        return timed_losses(subject, on, region, times, steps)
+        return stationary_losses(subject, on, region)
 
     steps, losses = STEPS, measured(grid, STEPS)
     for _ in range(REFINEMENTS if allowed is not None else 0):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +12,6 @@ from .regret import Losses, Regret, within
 from .stationary_regret import Contest
 from .strategy import OPERATOR, switching
 from .subject import Subject
-from .when import When
 
 Array = NDArray[np.float64]
 
@@ -32,21 +29,7 @@ def moded_losses(subject: Subject, grid: Grid, region: Box) -> Losses:
     except HJBError as cause:
         nothing = np.zeros((n, *grid.shape, problem.n_controls))
         lost = Regret(grid, inside, nothing, None, nothing, None, None, str(cause))
-        return Losses(_by_mode(lost, n), None)
+        return Losses(lost.by_mode(), None)
     own = switching(subject, grid, inside, best.control)
     found = Contest(problem, grid, inside, best).regret(own, best.control)
-    return Losses(_by_mode(found, n), None)
-
-
-def _by_mode(regret: Regret, n: int) -> tuple[Regret, ...]:
-    """One regret a mode of one whose arrays have the modes first."""
-    names = ("policy", "best_policy", "moved", "map", "bar")
-    arrays = {name: getattr(regret, name) for name in names}
-    return tuple(
-        replace(
-            regret,
-            **{name: None if a is None else a[k] for name, a in arrays.items()},
-            when=When(mode=k),
-        )
-        for k in range(n)
-    )
+    return Losses(found.by_mode(), None)

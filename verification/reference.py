@@ -42,7 +42,7 @@ def problem_of(reference: Any) -> ControlProblem:
     return problem
 
 
-WITH_MODES = {"modes"}
+WITH_MODES = {"modes", "horizon"}
 """Special fields that can be judged together with modes."""
 
 
@@ -59,7 +59,7 @@ def check_taken(what: str, problem: ControlProblem) -> None:
     if problem.modes is not None and more:
         raise MethodMismatch(
             f"{what} does not know the field {', '.join(map(repr, more))} together "
-            "with 'modes'; with modes it takes discounted stationary problems."
+            "with 'modes'; with modes it takes discounted problems, and horizons."
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,19 @@ class Regret:
     def places(self, x: Array) -> Array:
         """Points x (..., d), with time and mode as last columns where there are any."""
         return self.when.places(x)
+
+    def by_mode(self) -> tuple[Regret, ...]:
+        """One regret a mode of one whose arrays have the modes first."""
+        names = ("policy", "best_policy", "moved", "map", "bar")
+        arrays = {name: getattr(self, name) for name in names}
+        return tuple(
+            replace(
+                self,
+                **{name: None if a is None else a[k] for name, a in arrays.items()},
+                when=When(self.when.time, k),
+            )
+            for k in range(len(self.policy))
+        )
 
     def undecided(self, allowed: float) -> bool:
         """Whether the bar leaves open which side of `allowed` the regret is."""

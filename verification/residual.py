@@ -11,6 +11,7 @@ from .differences import first_derivatives
 from .jumps import jump_part
 from .reference import Instant
 from .subject import CURVE_STEP, Subject
+from .when import When
 
 Array = NDArray[np.float64]
 
@@ -91,9 +92,9 @@ def value_residual(subject: Subject, instant: Instant, x: Array) -> Array:
     left = rho * V - hamiltonian(joint, x, u, p, curve)
     left = left - mixed_part(now, x, u) - jump_part(now, x)
     if instant.when.time is not None:
-        left = left - _time_derivative(subject, x, instant.when.time)
+        left = left - _time_derivative(subject, x, instant.when)
     if instant.when.mode is not None:
-        left = left - switching_part(subject, x, instant.when.mode)
+        left = left - switching_part(subject, x, instant.when)
     residual = left / rate
     for stop in problem.stops:
         gap = V - np.asarray(stop.payoff(x), float)
@@ -103,9 +104,11 @@ def value_residual(subject: Subject, instant: Instant, x: Array) -> Array:
     return out
 
 
-def _time_derivative(subject: Subject, x: Array, t: float) -> Array:
+def _time_derivative(subject: Subject, x: Array, when: When) -> Array:
     """V_t at x (n, d), by the quartic through five times, shifted inside [0, T]."""
     assert subject.problem.horizon is not None
+    if when.mode is not None:
+        subject = subject.in_mode(when.mode)
     low, high = np.asarray(subject.box.low), np.asarray(subject.box.high)
     box = Box(np.r_[low, 0.0], np.r_[high, float(subject.problem.horizon)])
 
@@ -116,14 +119,17 @@ def _time_derivative(subject: Subject, x: Array, t: float) -> Array:
             found[rows] = subject.at(float(at)).value(y[rows, :-1])
         return found
 
-    y = np.c_[x, np.full(len(x), t)]
+    y = When(when.time).places(x)
     return first_derivatives(value, y, box, TIME_STEP, (x.shape[1],))[:, 0]
 
 
-def switching_part(subject: Subject, x: Array, mode: int) -> Array:
+def switching_part(subject: Subject, x: Array, when: When) -> Array:
     """``sum_j q_kj (V_j - V_k)`` of mode k at points (n, d), shape (n,)."""
-    modes = subject.problem.modes
-    rates, own = modes.at(x)[:, mode], subject.in_mode(mode).value(x)
+    if when.time is not None:
+        subject = subject.at(when.time)
+    assert when.mode is not None
+    rates = subject.problem.modes.at(x)[:, when.mode]
+    own = subject.in_mode(when.mode).value(x)
     out = np.zeros(len(x))
     for j in np.flatnonzero(rates.any(axis=0)):
         out += rates[:, j] * (subject.in_mode(int(j)).value(x) - own)

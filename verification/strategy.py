@@ -96,14 +96,27 @@ def controllers(
 
 def switching(subject: Subject, grid: Grid, inside: Mask, best: Array) -> Strategy:
     """The candidate's policies inside, the best ones (K, *shape, m) elsewhere."""
+    policy, moved = policies_in_modes(subject, grid, inside, best)
+    left = settled(subject.problem, in_modes(grid, policy))
+    return Strategy("controller", policy, moved, partial(_solved, left))
+
+
+def policies_in_modes(
+    subject: Subject, grid: Grid, inside: Mask, best: Array
+) -> tuple[Array, Array]:
+    """The candidate's policies inside and the best (K, *shape, m) elsewhere; moved."""
     policy, moved = best.copy(), np.zeros_like(best)
-    x, n = grid.nodes()[inside], len(best)
-    for k in range(n):
+    x = grid.nodes()[inside]
+    for k in range(len(best)):
         found = controls_toward(subject.in_mode(k), x, best[k][inside])
         policy[k][inside], moved[k][inside] = found
-    tables = [NearestPolicy(grid, policy[k]) for k in range(n)]
-    left = settled(subject.problem, lambda x, mode: tables[mode](x))
-    return Strategy("controller", policy, moved, partial(_solved, left))
+    return policy, moved
+
+
+def in_modes(grid: Grid, policy: Array) -> Callable[[Array, int], Array]:
+    """a(x, mode) on nodes of a table (K, *shape, m)."""
+    tables = [NearestPolicy(grid, one) for one in policy]
+    return lambda x, mode: tables[mode](x)
 
 
 def adversaries(

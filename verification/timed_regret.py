@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from hjbpde import Box, ControlProblem, Grid, HJBError
 from hjbpde.fixed_policy import Beside, march_beside
 from hjbpde.fixed_strategy import Side, march_answered
+from hjbpde.switching_policy import march_switching
 
 from .reference import running
 from .regret import Losses, Regret, Tables, grid_map, within
 from .subject import Subject
-from .timed_rules import OnNodes, Rules, rules_of
+from .timed_rules import InModes, OnNodes, Rules, rules_of
 from .when import When
 
 Array = NDArray[np.float64]
@@ -38,9 +39,13 @@ def timed_losses(
     try:
         found = _marched(problem, grid, rules, keep, steps)
     except HJBError as cause:
-        return Losses((_none(rules, times, str(cause)),), None)
+        none = _none(rules, times, str(cause))
+        return Losses((none,) if problem.modes is None else none.by_mode(), None)
     coarse = _coarser(subject, grid, inside, times, steps)
     regrets = [_regrets(rules[s], found[s], coarse, times) for s in rules]
+    if problem.modes is not None:
+        # No path switches between modes yet, so that nobody asks for tables.
+        return Losses(regrets[0], None)
     policies, bests = ([getattr(b, name) for b in found.values()]
                        for name in ("policy", "best_policy"))  # fmt: skip
     tables = Tables(
@@ -55,6 +60,9 @@ def _marched(
     if problem.adversary is not None:
         return march_answered(problem, grid, rules, times, steps)
     rule = rules["controller"]
+    if isinstance(rule, InModes):
+        switching = rule.switching
+        return {"controller": march_switching(problem, grid, switching, times, steps)}
     return {"controller": march_beside(problem, grid, rule.alone, times, steps)}
 
 
@@ -87,14 +95,16 @@ def _regrets(
     out = []
     for t in times:
         i, fine = int(np.searchsorted(found.times, t)), lost(found, t)
-        bar = np.full(grid.shape, np.inf)
+        bar = np.full(fine.shape, np.inf)
         if coarse is not None:
             less = grid.coarsened()
             kept = np.ix_(*(grid.kept(k) for k in range(grid.dimension)))
-            change = np.abs(lost(coarse[rule.side], t) - fine[kept])
-            bar = np.asarray(grid_map(less, change, grid))
+            change = np.abs(lost(coarse[rule.side], t) - fine[(..., *kept)])
+            parts = change.reshape(-1, *less.shape)
+            bar = np.reshape([grid_map(less, p, grid) for p in parts], fine.shape)
         fixed = grid, rule.inside, found.policy[i], found.best_policy[i], rule.moved
-        out.append(Regret(*fixed, fine, bar, when=When(float(t))))
+        regret = Regret(*fixed, fine, bar, when=When(float(t)))
+        out += regret.by_mode() if isinstance(rule, InModes) else [regret]
     return tuple(out)
 
 

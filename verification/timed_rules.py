@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from hjbpde import Grid, HJBError
 from hjbpde.fixed_strategy import Decision, Moment, Side
 from hjbpde.interpolation import Interpolant
 
-from .strategy import NearestPolicy, reply_of
+from .strategy import NearestPolicy, in_modes, policies_in_modes, reply_of
 from .subject import Subject
 from .ties import controls_toward, replies_toward
 
@@ -78,11 +79,32 @@ class OnNodes:
         return table
 
 
+@dataclass(eq=False)
+class InModes(OnNodes):
+    """The same for the policies of all modes, (K, *shape, m)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.moved = np.stack([self.moved] * self.subject.problem.modes.n)
+
+    def switching(self, t: float, control: Array) -> tuple[Array, Any]:
+        """Controls at time t, on the nodes and as a function of x and mode."""
+        now = self.subject.at(t)
+        policy, moved = policies_in_modes(now, self.grid, self.inside, control)
+        if not np.isfinite(policy).all():
+            self.bad = (t, policy)
+            raise NotFinite("not finite")
+        self.moved = np.maximum(self.moved, moved)
+        return policy, in_modes(self.grid, policy)
+
+
 Rules = dict[Side, OnNodes]
 
 
 def rules_of(subject: Subject, grid: Grid, inside: Mask) -> Rules:
     """The strategies of every side that the problem has."""
+    if subject.problem.modes is not None:
+        return {"controller": InModes("controller", subject, grid, inside)}
     sides: tuple[Side, ...] = ("controller",)
     if subject.problem.adversary is not None:
         sides = ("controller", "adversary")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hjbpde import Box
 
 from .evidence import Evidence
+from .when import When
 
 Array = NDArray[np.float64]
 
@@ -102,10 +103,10 @@ class Verdict:
         lines.append("  errors: " + ", ".join(f"{k} {_short(v)}" for k, v in shown))
         sides = " x ".join(f"{side:.2g}" for side in self.resolution)
         pieces = self.details.get("slices", ())
-        times = [f"{p['time']:.4g}" for p in pieces if p["time"] is not None]
-        when = f" at t = {', '.join(times)}" if times else ""
+        times = dict.fromkeys(p["time"] for p in pieces if p["time"] is not None)
+        when = f" at t = {', '.join(f'{t:.4g}' for t in times)}" if times else ""
         modes = [p for p in pieces if p["mode"] is not None]
-        when += f" in {len(modes)} modes" if modes else ""
+        when += f" in {len({p['mode'] for p in modes})} modes" if modes else ""
         lines += [f"  {text}" for text in map(_of_mode, modes)]
         lines.append(
             f"  {self.n_points} points{when}; a fault narrower than {sides} can hide"
@@ -149,7 +150,7 @@ def _of_mode(piece: Mapping[str, Any]) -> str:
     shown += (("control", "control_error"), ("regret", "regret"))
     shown += (("residual", "residual"),)
     errors = ", ".join(f"{label} {_short(piece[name])}" for label, name in shown)
-    return f"mode {piece['mode']}: {errors}"
+    return f"{When(piece['time'], piece['mode'])}: {errors}"
 
 
 def plain(value: Any) -> Any:

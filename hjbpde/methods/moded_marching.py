@@ -41,11 +41,16 @@ class ModedStepper:
 
     @classmethod
     def of(
-        cls, problem: ControlProblem, grid: Grid, scheme: Scheme, closing: Closing
+        cls,
+        problem: ControlProblem,
+        grid: Grid,
+        scheme: Scheme,
+        closing: Closing,
+        kind: type[Stepper] = Stepper,
     ) -> ModedStepper:
-        """At the horizon, every mode with its terminal value."""
+        """At the horizon, every mode with its terminal value, a stepper of `kind`."""
         alone = [problem.in_mode(k) for k in range(problem.modes.n)]
-        parts = [Stepper.of(one, grid, scheme, closing) for one in alone]
+        parts = [kind.of(one, grid, scheme, closing) for one in alone]
         states = [part.state for part in parts]
         rates = problem.modes.at(grid.nodes().reshape(grid.size, -1))
         moded = ModedState(states, _plain(states), rates, 1.0)

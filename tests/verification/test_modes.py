@@ -6,12 +6,14 @@ on problems drawn at random, contract.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
 from scipy.optimize import fsolve
 
 import hjbpde as hjb
@@ -170,6 +172,96 @@ def test_a_solution_agrees_with_itself_in_every_mode(seed: int, dimension: int) 
     assert other.regret is not None and other.regret > 10 * verdict.regret
 
 
+# --- with a horizon ------------------------------------------------------------------
+
+T = 0.5
+
+
+def flow(gain: Any = None) -> Any:
+    """P_k and c_k back from V_k(T) = x^2/2, of the best policy or of a = -gain_k x."""
+    alpha, weight, noise = np.array(ALPHA), np.array(WEIGHT), np.array(SIGMA) ** 2
+
+    def back(_: float, y: Any) -> Any:
+        P, c = y[:2], y[2:]
+        own = weight + 2 * alpha * P
+        own = own - P**2 if gain is None else own + gain**2 - 2 * gain * P
+        return np.r_[own + RATES @ P - RHO * P, 0.5 * noise * P + RATES @ c - RHO * c]
+
+    found = solve_ivp(
+        back, (0, T), [1.0, 1.0, 0.0, 0.0], rtol=1e-11, atol=1e-13, dense_output=True
+    )
+    assert found.sol is not None
+    return found.sol
+
+
+def moving(solved: Any) -> Any:
+    def value(x: Any, t: float, mode: int) -> Any:
+        y = solved(T - t)
+        return 0.5 * y[mode] * x[..., 0] ** 2 + y[2 + mode]
+
+    return value
+
+
+@cache
+def timed_regulator() -> Any:
+    problem = replace(
+        regulator().problem, horizon=T, terminal=lambda x: 0.5 * x[..., 0] ** 2
+    )
+    return hjb.solve(problem, 65, times=np.linspace(0, T, 5))
+
+
+def test_modes_in_time_follow_their_riccati_flow() -> None:
+    sol = flow()
+    right = Candidate(moving(sol), lambda x, t, mode: -sol(T - t)[mode] * x)
+    verdict = cross_check(right, timed_regulator(), times=[0.0, 0.25], tolerance=2e-2)
+    assert verdict.status == "agree", verdict
+    assert verdict.residual is not None and verdict.residual < 1e-6
+    assert "at t = 0, 0.25 in 2 modes" in str(verdict)
+    pieces = [(piece["time"], piece["mode"]) for piece in verdict.details["slices"]]
+    assert pieces == [(0.0, 0), (0.0, 1), (0.25, 0), (0.25, 1)]
+    late = Candidate(
+        lambda x, t, mode: moving(sol)(x, t, mode) + 0.1 * (mode == 1 and t > 0.2)
+    )
+    wrong = cross_check(late, timed_regulator(), times=[0.0, 0.25], tolerance=2e-2)
+    assert (wrong.status, wrong.time, wrong.mode) == ("differ", 0.25, 1)
+    assert "t = 0.25, mode 1" in wrong.reasons[0]
+
+
+def test_policies_of_time_and_mode_are_charged_what_they_lose() -> None:
+    gain, reference = np.array([0.3, 2.0]), timed_regulator()
+    candidate = Candidate(moving(flow()), steering(gain))
+    domain = reference.problem.domain
+    verdict = cross_check(candidate, reference, times=[0.0, 0.25], region=domain)
+    assert verdict.status == "differ" and verdict.mode == 0, verdict
+    own, best_one = moving(flow(gain)), moving(flow())
+    assert verdict.evidence is not None
+    x = verdict.evidence.axes[0][:, None]
+    # The faces, closed with the slopes of the best value, are far from the middle.
+    inner = np.abs(x[:, 0]) <= 1.0
+    pieces = zip(verdict.evidence.slices, verdict.details["slices"], strict=True)
+    for piece, numbers in pieces:
+        at = piece.time, piece.mode
+        wanted = own(x, *at) - best_one(x, *at)
+        assert piece.regret is not None and (piece.regret >= 0).all()
+        bar = numbers["regret_bar"] * verdict.scale
+        assert np.abs(piece.regret - wanted)[inner].max() <= 1.5 * bar
+
+
+def test_an_option_in_two_regimes_is_judged() -> None:
+    call: Any = hjb.solve(hjb.catalogue.get("regime-switching-call"), 81)
+    kept = float(call.times[0])
+    verdict = cross_check(call, call, times=[kept], tolerance=5e-2)
+    assert verdict.status == "agree" and verdict.regret is None, verdict
+    off = Candidate(
+        lambda x, t, mode: call.value_at(x, t, mode) * (1.1 if mode == 1 else 1.0)
+    )
+    wrong = cross_check(off, call, times=[kept], tolerance=5e-2)
+    assert wrong.status == "differ" and wrong.mode == 1, wrong
+
+
+# --- the catalogue, pages and refusals -----------------------------------------------
+
+
 @cache
 def saving() -> Any:
     return hjb.solve(hjb.catalogue.get("consumption-saving"), 501)
@@ -205,6 +297,6 @@ def test_what_goes_beyond_modes_alone_is_refused() -> None:
     torch = pytest.importorskip("torch")
     with pytest.raises(hjb.ProblemError, match="knows no mode"):
         cross_check(torch.nn.Linear(1, 1), regulator())
-    call = hjb.catalogue.get("regime-switching-call")
-    with pytest.raises(hjb.MethodMismatch, match="'horizon'"):
-        cross_check(Candidate(lambda x, t, mode: x[..., 0]), call)
+    stopped = replace(regulator().problem, stop=lambda x: 2.0 + 0.0 * x[..., 0])
+    with pytest.raises(hjb.MethodMismatch, match="'stop' together with 'modes'"):
+        cross_check(Candidate(lambda x, mode: x[..., 0]), stopped)

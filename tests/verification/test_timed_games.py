@@ -7,6 +7,7 @@ itself, contract.
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,9 +86,11 @@ def test_strategies_in_time_are_charged_what_best_replies_gain() -> None:
             assert np.abs(found - exact)[inner].max() <= 1.5 * bar
 
 
-def test_the_strategies_of_a_solution_in_time_lose_nothing() -> None:
+def test_the_strategies_of_a_solution_in_time_lose_nothing(tmp_path: Path) -> None:
     verdict = cross_check(quadratic(), quadratic(), tolerance=3e-2)
     assert verdict.status == "agree", verdict
+    page = verdict.to_html(tmp_path / "page.html").read_text("utf-8")
+    assert "Time by time" in page and "of the adversary</th>" in page
     for side in ("", "adversary_"):
         assert getattr(verdict, f"{side}regret") <= 1e-3
 

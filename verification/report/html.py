@@ -30,6 +30,16 @@ MEANING = {
 }
 
 
+COLUMNS = {
+    "value_error": "value error / s",
+    "reference_error": "bar of the reference",
+    "gradient_error": "gradient error",
+    "regret": "regret / s",
+    "adversary_regret": "of the adversary",
+}
+"""What the page says of every time and mode."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """One figure of the page: title, what to see in it, and the image as a data URI."""
@@ -135,12 +145,17 @@ def adversary_rows(verdict: Verdict) -> list[Row]:
 
 
 def slices_of(verdict: Verdict) -> list[tuple[str, ...]]:
-    """Time or mode, value error, its bar, gradient and regret, one row a piece."""
-    names = ("value_error", "reference_error", "gradient_error", "regret")
-    return [
-        (str(When(piece["time"], piece["mode"])), *(short(piece[n]) for n in names))
-        for piece in verdict.details.get("slices", ())
+    """Time or mode and the errors there, a row a piece, after what they are called."""
+    pieces, columns = verdict.details.get("slices", ()), dict(COLUMNS)
+    if not pieces:
+        return []
+    if verdict.adversary_regret is None:
+        columns.pop("adversary_regret")
+    rows = [
+        (str(When(piece["time"], piece["mode"])), *(short(piece[n]) for n in columns))
+        for piece in pieces
     ]
+    return [("", *columns.values()), *rows]
 
 
 def mark_of(measured: float | None, bar: float | None, allowed: float) -> str:
