@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_edt
 import hjbpde as hjb
 from hjbpde import Box, ControlProblem, Grid
 
-from .reference import running
+from .reference import is_quiet, running
 from .regret import Losses, Regret, within
 from .ruling import BLIND
 from .slopes import find_kinks, near_places
@@ -44,9 +44,8 @@ def nearest_policy(problem: ControlProblem, grid: Grid, a: Array) -> NearestPoli
 
 def follows_paths(problem: ControlProblem) -> bool:
     """Whether the problem ends at an exit, for sure and without discount."""
-    noise, rho = problem.diffusion, problem.discount
-    quiet = noise is None or not (callable(noise) or np.any(noise))
-    return problem.special == {"exit"} and quiet and not callable(rho) and rho == 0
+    rho, ends = problem.discount, problem.special == {"exit"}
+    return ends and is_quiet(problem) and not callable(rho) and rho == 0
 
 
 def path_losses(subject: Subject, reference: Any, grid: Grid, region: Box) -> Losses:

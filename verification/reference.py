@@ -197,6 +197,12 @@ class Frozen:
         return self.solution.adversary_control_at(x, t=self.time)
 
 
+def is_quiet(problem: ControlProblem) -> bool:
+    """Whether there is surely no noise."""
+    noise = problem.diffusion
+    return noise is None or not (callable(noise) or bool(np.any(noise)))
+
+
 def running(problem: ControlProblem, x: Array) -> NDArray[np.bool_]:
     """Whether the process still runs at x (..., d): outside every exit region."""
     if problem.exit is None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import convolve1d, distance_transform_edt, maximum_filter1d
 
 from hjbpde import Box, Grid
 
-from .reference import Instant, running
+from .reference import Instant, is_quiet, running
 from .subject import Subject
 
 Array = NDArray[np.float64]
@@ -55,7 +55,8 @@ def compare_slopes(
     gap = np.abs(mine - theirs) * unit
     away = cells_from_exit(instant, grid)
     bar = (_gradient_bar(reference, x) + _exit_bar(reference, grid, away, x)) * unit
-    places, axes, signs = find_kinks(reference, grid, region, away)
+    smeared = is_quiet(instant.problem)
+    places, axes, signs = find_kinks(reference, grid, region, away, smeared)
     error, worst_bar = gap.max(axis=1), bar.max(axis=1)
     excess = (gap - bar).max(axis=1)
     finite = mine.sum(axis=1)
@@ -107,11 +108,17 @@ def _gradient_bar(reference: Any, x: Array) -> Array:
 
 
 def find_kinks(
-    reference: Any, grid: Grid, region: Box, away: Array | None = None
+    reference: Any,
+    grid: Grid,
+    region: Box,
+    away: Array | None = None,
+    smeared: bool = False,
 ) -> tuple[Array, NDArray[np.intp], Array]:
     """Nodes where the reference bends sharply: places (k, d), axes (k,), signs (k,).
 
     Not beside an exit, `away` cells off: there V meets data that are no part of it.
+    Kinks that are `smeared` over three nodes are found as well: schemes do that to
+    those that move.
     """
     d = grid.dimension
     values = np.array(reference.value_at(grid.nodes()), dtype=float)
@@ -130,19 +137,30 @@ def find_kinks(
         middle = tuple(slice(1, -1) if i == k else slice(None) for i in range(d))
         bend[middle] = np.diff(slope, axis=k)
         known = _beside(~lost, k)
-        slope, size = slope[_beside(~lost, k, pairs=True)], np.abs(bend)
         if not known.any():
             continue
-        span = float(np.ptp(slope)) + 1e-300
-        sharp = inside & known & (size > KINK * span)
-        sharp &= size > ISOLATED * max(float(np.median(size[known])), 1e-300)
+        span = float(np.ptp(slope[_beside(~lost, k, pairs=True)])) + 1e-300
         # A constant bends by its round-off only.
-        sharp &= size * float(np.ptp(grid.axes[k])) > FLAT * float(np.abs(values).max())
+        least = FLAT * float(np.abs(values).max()) / float(np.ptp(grid.axes[k]))
+        least = max(KINK * span, least)
+        sharp = inside & _stands_out(bend, known, least)
+        if smeared and grid.shape[k] > 2 * REACH:
+            wide = convolve1d(bend, np.ones(3), axis=k, mode="nearest")
+            top = np.abs(wide) == maximum_filter1d(np.abs(wide), 2 * REACH + 1, axis=k)
+            alone = maximum_filter1d(sharp.astype(int), 4 * REACH + 1, axis=k) == 0
+            sharp |= inside & top & alone & _stands_out(wide, known, least)
         found = grid.nodes()[sharp]
         places.append(found)
         axes.append(np.full(len(found), k))
         signs.append(np.sign(bend[sharp]))
     return np.concatenate(places), np.concatenate(axes), np.concatenate(signs)
+
+
+def _stands_out(bend: Array, known: NDArray[np.bool_], least: float) -> Any:
+    """Known nodes whose bend is larger than `least`, and than most others."""
+    size = np.abs(bend)
+    usual = max(float(np.median(size[known])), 1e-300)
+    return known & (size > least) & (size > ISOLATED * usual)
 
 
 def _beside(known: NDArray[np.bool_], axis: int, pairs: bool = False) -> Any:

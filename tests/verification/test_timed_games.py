@@ -6,6 +6,7 @@ itself, contract.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,23 @@ def test_ties_are_not_charged(tube: bool) -> None:
     assert verdict.status == "agree", verdict
     assert verdict.regret is not None and verdict.regret <= 1e-2
     assert verdict.adversary_regret is not None and verdict.adversary_regret <= 2e-2
+
+
+@pytest.mark.parametrize("n", [40, 41, 80])
+def test_kinks_that_a_coarse_grid_smears_do_not_accuse_the_right_value(n: int) -> None:
+    """One player: x' = a towards 0, the same V; its kinks move through the cells."""
+    alone = replace(
+        approach(False).problem,
+        drift=lambda x, a: a,
+        cost=lambda x, a: 0.0 * x[..., 0],
+        adversary=None,
+    )
+    reference = hjb.solve(alone, n)
+    right = cross_check(Candidate(distance), reference, tolerance=2e-2)
+    assert right.status != "differ", right
+    # Where V is flat a candidate may not slope, nor bend the other way at the kinks.
+    wrong = Candidate(lambda x, t: np.minimum(distance(x, t), 0.5 * np.abs(x[..., 0])))
+    assert cross_check(wrong, reference, tolerance=2e-2).status == "differ"
 
 
 @pytest.mark.parametrize("tube", [False, True])
