@@ -192,7 +192,6 @@ class Answer(Stepper):
 def _some(problem: ControlProblem, side: Side) -> Callable[..., Any]:
     """Any admissible strategy: at the horizon nothing is decided yet."""
     controls = problem.controls if side == "controller" else problem.adversary
-
     return lambda x, a=None: some_controls(controls, x)
 
 

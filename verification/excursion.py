@@ -16,6 +16,7 @@ from hjbpde import Box, ControlProblem, Finite, Grid, Paths, StateConstraint
 from .reference import running
 from .regret import Tables
 from .residual import rate_of
+from .strategy import NearestPolicy
 
 Array = NDArray[np.float64]
 
@@ -89,7 +90,7 @@ class TimedPolicy:
     """A policy of time: that of the nearest time kept."""
 
     times: Array
-    policies: tuple[GridPolicy, ...]
+    policies: tuple[GridPolicy | NearestPolicy, ...]
 
     def __call__(self, x: Array, t: float = 0.0) -> Array:
         """Controls at x (n, d) and time t, shape (n, m)."""
@@ -127,6 +128,9 @@ def excursion_of(
 
 
 def _policy(problem: ControlProblem, tables: Tables, a: Array) -> TimedPolicy:
+    if tables.nearest:
+        policies = tuple(NearestPolicy(tables.grid, now) for now in a)
+        return TimedPolicy(tables.times, policies)
     policies = tuple(GridPolicy(problem, tables.grid, now) for now in a)
     return TimedPolicy(tables.times, policies)
 

@@ -77,12 +77,17 @@ class Regret:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """Both policies on the nodes, (T, *shape, m), at times (T,); one stationary."""
+    """Both policies on the nodes, (T, *shape, m), at times (T,); one stationary.
+
+    `nearest`: whether between nodes the controls are those of the nearest node, where
+    others might not be admissible.
+    """
 
     grid: Grid
     times: Array
     policy: Array
     best_policy: Array
+    nearest: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -106,11 +106,12 @@ def value_residual(subject: Subject, instant: Instant, x: Array) -> Array:
 
 def _time_derivative(subject: Subject, x: Array, when: When) -> Array:
     """V_t at x (n, d), by the quartic through five times, shifted inside [0, T]."""
-    assert subject.problem.horizon is not None
+    horizon = subject.problem.horizon
+    assert horizon is not None
     if when.mode is not None:
         subject = subject.in_mode(when.mode)
     low, high = np.asarray(subject.box.low), np.asarray(subject.box.high)
-    box = Box(np.r_[low, 0.0], np.r_[high, float(subject.problem.horizon)])
+    box = Box(np.r_[low, 0.0], np.r_[high, float(horizon)])
 
     def value(y: Array) -> Array:
         found = np.empty(len(y))

@@ -14,7 +14,13 @@ from hjbpde import Box, ControlProblem, Grid, GridSolution, HJBError
 from .reference import running
 from .regret import Losses, Regret, Tables, grid_map, within
 from .settlement import stopped_problem
-from .strategy import OPERATOR, Strategy, adversaries, controllers
+from .strategy import (
+    OPERATOR,
+    Strategy,
+    adversaries,
+    controllers,
+    has_finite_sets,
+)
 from .subject import Subject
 
 Array = NDArray[np.float64]
@@ -50,7 +56,7 @@ def stationary_losses(subject: Subject, grid: Grid, region: Box) -> Losses:
             ((own.policy, reply.policy), (best.control, b))]  # fmt: skip
     return Losses(
         (contest.regret(own, best.control),),
-        Tables(grid, np.zeros(1), *both),
+        Tables(grid, np.zeros(1), *both, nearest=has_finite_sets(problem)),
         (contest.regret(reply, b),),
     )
 

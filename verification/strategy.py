@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hjbpde as hjb
-from hjbpde import ControlProblem, Grid, GridSolution
+from hjbpde import ControlProblem, Finite, Grid, GridSolution
 from hjbpde.greedy import greedy_reply
 from hjbpde.players import answered, followed, settled
 
@@ -52,6 +52,12 @@ def nearest(grid: Grid, x: Array) -> tuple[Any, ...]:
         nearer = x[..., k] - axis[right - 1] <= axis[right] - x[..., k]
         found.append(right - nearer)
     return tuple(found)
+
+
+def has_finite_sets(problem: ControlProblem) -> bool:
+    """Whether one of two players chooses from a finite set."""
+    sets = problem.controls, problem.adversary
+    return problem.adversary is not None and any(isinstance(s, Finite) for s in sets)
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,9 +32,8 @@ def controls_toward(subject: Subject, x: Array, best: Array) -> tuple[Array, Arr
             return a
         return np.concatenate([a, truthful.reply(x, a)[0]], axis=1)
 
-    return _toward(
-        subject, x, (own, best), (all_controls(own), all_controls(best))
-    ), moved
+    joint = all_controls(own), all_controls(best)
+    return _toward(subject, x, (own, best), joint), moved
 
 
 def replies_toward(
@@ -53,8 +52,7 @@ def _toward(
 ) -> Array:
     """The second choice where all controls (n, m + mb) with it are worth the same."""
     (own, best), one = choices, subject.joint
-    good = np.isfinite(np.concatenate(joint, axis=1)).all(axis=1)
-    good = np.array(good, dtype=bool)
+    good = np.array(np.isfinite(np.concatenate(joint, axis=1)).all(axis=1))
     known, p, _ = subject.derivatives(x[good])
     good[good] = known
     curve = np.zeros_like(p)

@@ -12,6 +12,7 @@ from hjbpde.switching_policy import march_switching
 
 from .reference import running
 from .regret import Losses, Regret, Tables, grid_map, within
+from .strategy import has_finite_sets
 from .subject import Subject
 from .timed_rules import InModes, OnNodes, Rules, rules_of
 from .when import When
@@ -48,9 +49,8 @@ def timed_losses(
         return Losses(regrets[0], None)
     policies, bests = ([getattr(b, name) for b in found.values()]
                        for name in ("policy", "best_policy"))  # fmt: skip
-    tables = Tables(
-        grid, keep, np.concatenate(policies, axis=-1), np.concatenate(bests, axis=-1)
-    )
+    both = (np.concatenate(found, axis=-1) for found in (policies, bests))
+    tables = Tables(grid, keep, *both, nearest=has_finite_sets(problem))
     return Losses(regrets[0], tables, regrets[1] if len(regrets) > 1 else ())
 
 

@@ -258,6 +258,31 @@ def test_a_game_until_an_exit_is_judged() -> None:
     assert "the controller's strategy loses" in verdict.reasons[0]
 
 
+def test_paths_of_a_box_against_a_finite_set_use_controls_of_both() -> None:
+    """Pairs of a box and a set are no set: between nodes the nearest node's hold."""
+    box, pushes = hjb.Box(-1.0, 1.0), hjb.Finite([[-0.3], [0.0], [0.3]])
+    problem = hjb.ControlProblem(
+        drift=lambda x, a, b: a + b,
+        diffusion=0.3,
+        cost=lambda x, a, b: (x**2 + a**2 - 0.1 * np.abs(b))[..., 0],
+        controls=box,
+        adversary=pushes,
+        domain=hjb.Box(-1.0, 1.0),
+        discount=0.5,
+    )
+    reference = hjb.solve(problem, 33)
+    verdict = cross_check(reference, reference, tolerance=5e-2)
+    assert verdict.status != "differ", verdict
+    assert verdict.evidence is not None and verdict.evidence.excursion is not None
+    a, b = np.moveaxis(verdict.evidence.excursion.shown.controls, -1, 0)
+    assert len(np.unique(a)) > 3 and set(np.unique(b)) <= {-0.3, 0.0, 0.3}
+    shares = (
+        verdict.details["paths_leaving"],
+        verdict.details["paths_leaving_reference"],
+    )
+    assert shares[0] == pytest.approx(shares[1], abs=0.05)
+
+
 def test_a_problem_given_as_reference_is_solved_here() -> None:
     problem = hjb.catalogue.get("robust-lqr")
     assert problem.exact is not None
