@@ -49,6 +49,13 @@ def drawn(seed: int, finite: bool, dimension: int = 1) -> hjb.ControlProblem:
     )
 
 
+def assert_nothing_lost(verdict: Any) -> None:
+    """Both regrets are within their bars of 0."""
+    for side in ("", "adversary_"):
+        regret = getattr(verdict, f"{side}regret")
+        assert 0.0 <= regret <= verdict.details[f"{side}regret_bar"] + 1e-3
+
+
 @pytest.mark.parametrize("finite", [False, True])
 @pytest.mark.parametrize("seed", range(4))
 def test_the_best_strategies_lose_nothing(seed: int, finite: bool) -> None:
@@ -57,17 +64,17 @@ def test_the_best_strategies_lose_nothing(seed: int, finite: bool) -> None:
     solution = hjb.solve(problem, 65)
     verdict = cross_check(solution, solution, tolerance=3e-2)
     assert verdict.status == "agree", verdict
-    for side in ("", "adversary_"):
-        regret = getattr(verdict, f"{side}regret")
-        assert 0.0 <= regret <= verdict.details[f"{side}regret_bar"] + 1e-3
+    assert_nothing_lost(verdict)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_the_best_strategies_of_two_states_lose_nothing(seed: int) -> None:
     solution = hjb.solve(drawn(seed, False, 2), (33, 33))
-    verdict = cross_check(solution, solution, tolerance=2e-2)
+    # So few nodes know the value itself to 5 % of its scale in the corners only.
+    verdict = cross_check(solution, solution, tolerance=1e-1)
     assert verdict.status == "agree", verdict
+    assert_nothing_lost(verdict)
 
 
 # --- the robust regulator, whose best replies are Riccati equations -----------------
