@@ -16,7 +16,7 @@ from ..errors import MethodMismatch
 from ..game_solution import GameSolution
 from ..grid import Grid
 from ..interpolation import Interpolant
-from ..one_sided import End, OneSided
+from ..one_sided import End, FirstOrder, OneSided
 from ..problem import ControlProblem
 from ..report import Report
 from ..schemes import Upwind
@@ -25,6 +25,7 @@ from .constraint import Tube, constraint_of
 from .explicit import ExplicitMarching, Marched, march_explicit
 from .filtering import Filtered
 from .game import Game, game_of, isaacs_gap
+from .monotone_opinion import OPINION, distance, needs_opinion
 
 Array = NDArray[np.float64]
 Nested = list[tuple[Grid, Array]]
@@ -83,10 +84,13 @@ def run_explicit(
         for one, its in zip(coarser, plans, strict=True)
     ]
     bar, order = _discretisation(marched.values, others, grid, method)
+    far = _monotone_distance(problem, game, grid, plan, marched.values, others)
+    bar = np.maximum(bar, far)
     cut = _truncation(problem, grid, plans, others)
     floor = 8 * np.finfo(float).eps * float(np.abs(marched.values).max())
     a, b, gap = _controls(game, grid, method, marched)
-    parts = _largest(problem, grid, bar, cut)
+    parts = _largest(problem, grid, {"discretisation": bar, "truncation": cut})
+    words = (OPINION,) if far.any() else ()
     fields: dict[str, Any] = {
         "problem": problem,
         "grid": grid,
@@ -95,7 +99,9 @@ def run_explicit(
         "control": a,
         "error_bar": bar + cut + floor,
         "stopping": _stopping(problem, grid, marched),
-        "report": _report(method, marched, game, parts, spent, order, problem.dates),
+        "report": _report(
+            method, marched, game, parts, spent, order, problem.dates, words
+        ),
         "scheme": Upwind(),
         "artificial_axes": problem.artificial_axes,
     }
@@ -118,6 +124,12 @@ class Plan:
     checkpoint: Checkpoint
     parts: int = 1
     through: Array = field(default_factory=lambda: np.empty(0))
+    words: str = ""
+
+    def monotone(self) -> Plan:
+        """The same by a first-order scheme, in steps of its own."""
+        method = replace(self.method, scheme=FirstOrder(), stages=1, step=None)
+        return replace(self, method=method, parts=1, words="first order, ")
 
     def coarsened(self, count: int, path: Array) -> list[Plan]:
         """The plans of the grids halved up to `count` times, the coarsest first.
@@ -150,7 +162,8 @@ def _march(
 ) -> tuple[Game, Marched]:
     """In the maximising sense, whatever the problem's own."""
     game, method, outputs = game_of(problem, grid), plan.method, plan.outputs
-    page = plan.checkpoint.page(f"{grid.shape}, {'own' if closed else 'other'} ends")
+    ends = f"{'own' if closed else 'other'} ends"
+    page = plan.checkpoint.page(f"{grid.shape}, {plan.words}{ends}")
     nodes = grid.nodes()
     terminal = problem.sign * np.asarray(problem.terminal_at(nodes), dtype=float)
     flipped = {Tube.LEAST: Tube.GREATEST, Tube.GREATEST: Tube.LEAST}
@@ -226,6 +239,8 @@ def _coarser(grid: Grid) -> list[Grid]:
 
 def _carried(values: Array, coarse: Grid, grid: Grid) -> Array:
     """Values (T, *shape) of a coarser grid on `grid`."""
+    if coarse is grid:
+        return values
     nodes = grid.nodes()
     return np.stack([Interpolant(coarse, v).cubic(nodes) for v in values])
 
@@ -256,6 +271,33 @@ def _discretisation(
     bar = NESTED_SAFETY * near[0] / (np.clip(ratio, least, most + 1e-9) - 1.0)
     order = float(np.log2(max(gaps[1].mean(), tiny) / max(gaps[0].mean(), tiny)))
     return bar, order
+
+
+def _monotone_distance(
+    problem: ControlProblem, game: Game, grid: Grid, plan: Plan, fine: Array,
+    others: Nested,
+) -> Array:  # fmt: skip
+    """What a monotone scheme has against `fine` (T, *shape), where it must be asked."""
+    none, monotone = np.zeros_like(fine), isinstance(plan.method.scheme, FirstOrder)
+    if monotone or problem.adversary is None or not others:
+        return none
+    times = float(plan.outputs[0]), float(problem.horizon or 0.0)
+    hamiltonians = [game.hamiltonian.at(t) for t in times]
+    shown = [(grid, _with_ends(problem, grid, fine))]
+    shown += [(coarse, _with_ends(problem, coarse, v)) for coarse, v in others[-1:]]
+    if not needs_opinion(hamiltonians, *shown):
+        return none
+    own = plan.monotone()
+    grids = [*(coarse for coarse, _ in others), grid]
+    marched = [_march(problem, one, own)[1].values for one in grids]
+    values = [_carried(v, one, grid) for v, one in zip(marched, grids, strict=True)]
+    return distance(fine, values, lambda gap: _around(gap, grid))
+
+
+def _with_ends(problem: ControlProblem, grid: Grid, values: Array) -> Array:
+    """The terminal values after these: their kinks count where no output shows them."""
+    ends = problem.sign * np.asarray(problem.terminal_at(grid.nodes()), dtype=float)
+    return np.concatenate([values, ends[None]])
 
 
 def _around(gap: Array, grid: Grid) -> Array:
@@ -301,12 +343,11 @@ def _controls(
 
 
 def _largest(
-    problem: ControlProblem, grid: Grid, bar: Array, cut: Array
+    problem: ControlProblem, grid: Grid, parts: dict[str, Array]
 ) -> dict[str, float]:
     """The largest entries of the bar's parts in the region of the answer."""
     inner = grid.domain.inner(0.75, problem.artificial_axes).contains(grid.nodes(), 0)
-    found = {"discretisation": bar[..., inner], "truncation": cut[..., inner]}
-    return {name: float(part.max()) for name, part in found.items()}
+    return {name: float(part[..., inner].max()) for name, part in parts.items()}
 
 
 def _stopping(
@@ -332,6 +373,7 @@ def _report(
     spent: float,
     order: float | None,
     dates: tuple[float, ...],
+    words: tuple[str, ...],
 ) -> Report:
     scheme = type(method.reconstruction).__name__
     filtered = isinstance(method.scheme, Filtered)
@@ -342,7 +384,7 @@ def _report(
         method=f"explicit marching, {scheme}, {numerical}, SSP-RK{method.stages}",
         iterations=marched.steps,
         seconds={"march": spent},
-        checks=(game.check, f"CFL number at most {marched.courant:.3g}"),
+        checks=(game.check, f"CFL number at most {marched.courant:.3g}", *words),
         error_parts=parts,
         observed_order=order,
         details={

@@ -36,8 +36,8 @@ class Filtered:
 
     For Hamiltonians that are neither convex nor concave in grad V (games) high order
     alone can settle on a solution that is not the viscosity one. It takes about a
-    third more time. Error bars rest on nested grids as for any scheme: where such a
-    game has kinks, those of `FirstOrder` are the safer ones.
+    third more time. Where such a game has kinks, the error bar of every high-order
+    scheme, filtered or not, reaches to what a monotone one finds.
 
     Parameters
     ----------
