@@ -46,8 +46,9 @@ class MonteCarlo:
     answer's policy is the greedy one of V.
 
     Where a path passes an artificial face it ends, and V goes on with the slope and
-    bend that it has there: order 3/2. The last fit of V is one by L-BFGS, to the
-    targets of the last policies, until states set apart gain nothing more.
+    bend that it has there: order 3/2. Two last fits of V are by L-BFGS, to several
+    batches at once, until states set apart gain nothing more; the first of them
+    follows long paths, because V as a whole comes to rest slowly.
 
     With rights to stop paths end where they enter the present set and take psi; each
     policy moves the set's surface one Newton step towards smooth fit, found from the

@@ -38,8 +38,6 @@ def keep_run(run: Training, path: Path) -> None:
         for k, weight in enumerate(net.parameters()):
             arrays[f"{name}.{k}"] = as_array(weight)
         arrays |= adam_arrays(name, adam)
-    for i, (x, targets) in enumerate(run.recent):
-        arrays[f"recent.{i}.x"], arrays[f"recent.{i}.targets"] = x, targets
     if isinstance(run.policy, PolicyNetwork):
         arrays["offset"], arrays["spread"] = run.policy.offset, run.policy.spread
     link = run.model.link
@@ -90,10 +88,6 @@ def resume_run(run: Training, path: Path) -> None:
             run.policy_net, run.problem, box.centre, half,
             arrays["offset"], arrays["spread"],
         )  # fmt: skip
-    batches = range(sum(name.endswith(".targets") for name in arrays))
-    run.recent.extend(
-        (arrays[f"recent.{i}.x"], arrays[f"recent.{i}.targets"]) for i in batches
-    )
     faces = np.random.default_rng()
     faces.bit_generator.state = run.faces_random = header["faces"]
     run.penalties = face_penalties(run.problem, run.model, faces)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -44,6 +43,8 @@ NOISE = 0.03
 """Scatter of the targets about V, relative to sup|V|, that allows an improvement."""
 SETTLING = 3
 """How many times `value_steps` the last fit of V may take after Adam's."""
+LONG = 2
+"""Batches of long paths that say how far V as a whole is still off."""
 POLISHED = 20
 """How many times longer the last policy is fitted: by then it only follows V."""
 LOOSE = (
@@ -88,7 +89,6 @@ class Training:
         self.model: ValueNetwork | None = None
         self.penalties: list[FacePenalty | ExitPenalty] | None = None
         self.faces_random: Any = None
-        self.recent: deque[tuple[Array, Array]] = deque(maxlen=SETTLED)
         self.history: list[dict[str, Any]] = []
         self.status, self.settled, self.began = "not converged", 0, time.perf_counter()
         self.kept: tuple[ValueNetwork, PolicyNetwork | None] | None = None
@@ -134,7 +134,6 @@ class Training:
             return True
         assert self.model is not None
         before, a_before = self.model.value(self.check), self._followed()(self.check)
-        self.recent.append((x, targets))
         loss = self._fit_value(x, targets)
         if self._broken(self.model.value(self.check)):
             self.status = "diverged"
@@ -145,12 +144,14 @@ class Training:
         return self.status == "converged"
 
     def polish(self) -> None:
-        """Fit once more, to the end, to the last policies' targets and as many again.
+        """Fit twice more, to the end, to several batches at once.
 
-        They belong to nearly one policy by now, and the noise of one batch bends the
-        network where the next would bend it back; one more batch says when to stop.
+        The noise of one batch bends the network where the next would bend it back.
+        The first fit follows paths as long as the first policy's were: what V's
+        constant part still lacked when the run stopped falls by e^(-rho T) of that
+        T at once. The second adds batches of the policy that came of it.
         """
-        if self.status == "diverged" or not self.recent:
+        if self.status == "diverged" or not self.history:
             return
         changes = ("value_change", "policy_change")
         late = [h[name] for h in self.history[-SETTLED:] for name in changes]
@@ -159,11 +160,26 @@ class Training:
             and max(late) < FLOOR * self.options.tolerance
         ):
             self.status = "stagnated"
-        batches = [*self.recent, *(self._batch() for _ in self.recent)]
-        apart = self._batch()
+        batches: list[tuple[Array, Array]] = []
+        for horizon, count in (
+            (self.horizons.first, LONG),
+            (self.horizons.later, SETTLED),
+        ):
+            batches += [self._batch(horizon) for _ in range(count)]
+            if not self._settle(batches, self._batch(horizon)):
+                return
+            self.keep()
+
+    def _settle(
+        self, batches: list[tuple[Array, Array]], apart: tuple[Array, Array]
+    ) -> bool:
+        """Fit V to batches of states and targets and let the actor follow, to the end.
+
+        One more batch says when to stop. False where something is not finite.
+        """
         x, targets = (np.concatenate(part) for part in zip(*batches, strict=True))
         if self._broken(targets) or self._broken(apart[1]):
-            return
+            return False
         self._fit_value(x, targets)
         steps = SETTLING * self.options.value_steps
         settle(
@@ -172,8 +188,7 @@ class Training:
         )  # fmt: skip
         self._improve(POLISHED)
         assert self.model is not None
-        if not self._broken(self.model.value(self.check)):
-            self.keep()
+        return not self._broken(self.model.value(self.check))
 
     def _followed(self) -> Policy:
         """The policy that paths follow: on constrained faces none leads across."""
@@ -187,10 +202,11 @@ class Training:
             return np.random.default_rng((self.seed, 1))
         return self.rng
 
-    def _batch(self) -> tuple[Array, Array]:
-        """Fresh states and their targets under the present policy."""
+    def _batch(self, horizon: float) -> tuple[Array, Array]:
+        """Fresh states and their targets under the present policy, paths that long."""
         x = path_starts(self.problem, self.options.paths, self.rng)
-        return x, self.rollout.payoffs(self._followed(), self.model, x, self.rng)[0]
+        rollout = replace(self.rollout, horizon=horizon)
+        return x, rollout.payoffs(self._followed(), self.model, x, self.rng)[0]
 
     def _record(
         self, before: Array, a_before: Array, loss: float, stopped: float
