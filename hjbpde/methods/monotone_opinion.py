@@ -9,7 +9,7 @@ scheme cannot do it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ OPINION = (
 
 
 def needs_opinion(
-    hamiltonians: list[Hamiltonian],
+    hamiltonians: Sequence[Hamiltonian],
     fine: tuple[Grid, Array],
     halved: tuple[Grid, Array],
 ) -> bool:
