@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .given_data import given_at
 from .grid import Grid
 from .methods.state import GridState
 from .problem import ControlProblem
@@ -97,8 +98,7 @@ class _Edges:
         here, end = V[tuple(self.start.T)], V[tuple(self.node(1)[0].T)]
         line = here + high * (end - here)
         line -= 0.5 * high * (1.0 - high) * h**2 * self._bend(running, V)
-        g = problem.exit.value
-        data = np.broadcast_to(np.asarray(g(at(high)) if callable(g) else g), len(x))
+        data = given_at(problem.exit.value, at(high))
         return float(np.abs(line - problem.sign * data).max())
 
     def _bend(self, running: Mask, V: Array) -> Array:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .boundary import Dirichlet, Extrapolate, Robin, StateConstraint
 from .errors import ProblemError
+from .given_data import given_at
 from .grid import Grid
 from .problem import ControlProblem
 
@@ -267,11 +268,8 @@ def exit_data(problem: ControlProblem, grid: Grid) -> tuple[NDArray[np.bool_], A
             "'exit': no node of the grid lies in the exit region; refine the grid or "
             "enlarge the region."
         )
-    g: Any = problem.exit.value
     values = np.zeros(grid.shape)
-    values[mask] = np.asarray(g(nodes[mask]) if callable(g) else g, float)
-    if not np.isfinite(values).all():
-        raise ProblemError("'exit': value(x) is not finite on the exit region.")
+    values[mask] = given_at(problem.exit.value, nodes[mask], "'exit': value(x)")
     return mask, values
 
 

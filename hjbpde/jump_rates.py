@@ -19,6 +19,7 @@ from scipy.spatial import KDTree
 
 from .closure import bend_beyond
 from .faces import FaceNodes, Faces
+from .given_data import given_at
 from .grid import Grid
 from .interpolation import Interpolant
 from .kernels.selling import add_rates
@@ -144,7 +145,8 @@ class JumpRates:
         nodes, y, proxy, rate = self.exits
         self.exit_gain = np.zeros(len(self.table.x))
         if nodes.size:
-            gap = _exit_value(problem, y) - _exit_value(problem, proxy)
+            value = problem.exit.value
+            gap = given_at(value, y) - given_at(value, proxy)
             np.add.at(self.exit_gain, nodes, problem.sign * rate * gap)
 
     @cached_property
@@ -322,8 +324,3 @@ def _of_slopes(matrices: list[sp.csr_matrix], faces: Faces) -> Array:
         if matrix.nnz and np.any(face.slope):
             out += matrix @ faces.on_face(face, face.slope)
     return out
-
-
-def _exit_value(problem: Any, x: Array) -> Array:
-    g: Any = problem.exit.value
-    return np.broadcast_to(np.asarray(g(x) if callable(g) else g, float), (len(x),))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from .arrival import part_of_step
 from .boundary import Dirichlet, Reflecting, Robin, StateConstraint
 from .errors import ProblemError
+from .given_data import given_at
 from .held import held, keywords
 from .jumps import Jumps
 from .landing import landing
@@ -331,4 +332,4 @@ def _data(g: Any, x: Array, t: Array) -> Array:
         pairs = zip(x[:, None], t, strict=True)
         found = [np.asarray(g(one, t=float(at))).reshape(()) for one, at in pairs]
         return np.asarray(found, dtype=float)
-    return np.broadcast_to(np.asarray(g(x) if callable(g) else g, float), (len(x),))
+    return given_at(g, x)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hjbpde import Dirichlet, Robin
+from hjbpde.given_data import given_at
 from hjbpde.landing import Landing, beyond, landing
 
 from .reference import running
@@ -41,22 +42,16 @@ def _landed(subject: Subject, y: Array) -> Array:
     out[asked] = subject.value(land.x[asked])
     if problem.exit is not None:
         left = ~running(problem, land.x) & ~land.ended
-        out = np.where(left, _read(problem.exit.value, land.x), out)
+        out = np.where(left, given_at(problem.exit.value, land.x), out)
     for face, depth in land.over.items():
         rule = problem.faces[face]
         if isinstance(rule, Dirichlet):
-            out = np.where(depth > 0, _read(rule.g, land.x), out)
+            out = np.where(depth > 0, given_at(rule.g, land.x), out)
     for face, depth in land.over.items():
         if not isinstance(problem.faces[face], Dirichlet):
             depth = np.where(land.ended, 0.0, depth)
             out = _continued(subject, land, face, depth, out)
     return out
-
-
-def _read(data: Any, x: Array) -> Array:
-    """Data of a face or an exit, a number or a function, at x (n, d)."""
-    found = data(x) if callable(data) else data
-    return np.broadcast_to(np.asarray(found, dtype=float), x.shape[:1])
 
 
 def _continued(
@@ -68,7 +63,7 @@ def _continued(
     x, s, out = land.x[far], depth[far], V.copy()
     if isinstance(rule, Robin):
         kappa = rule.alpha / rule.beta
-        p = _read(rule.g, x) / rule.beta
+        p = given_at(rule.g, x) / rule.beta
     else:
         sign = -1.0 if side == "low" else 1.0
         kappa, p = 0.0, sign * subject.gradient(x)[:, axis]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hjbpde import ControlProblem, Exit, Grid, GridSolution
+from hjbpde.given_data import given_at
 
 from .reference import running
 from .subject import Subject
@@ -63,8 +64,6 @@ def _ending(
         out = np.asarray(payoff(x), dtype=float)
         if problem.exit is None:
             return out
-        g: Any = problem.exit.value
-        ended = np.asarray(g(x) if callable(g) else g, dtype=float)
-        return np.where(running(problem, x), out, ended)
+        return np.where(running(problem, x), out, given_at(problem.exit.value, x))
 
     return region, value

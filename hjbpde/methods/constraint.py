@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..boundary import Dirichlet
 from ..errors import ProblemError
 from ..events import Stop
+from ..given_data import given_at
 from ..grid import Grid
 from ..held import held, keywords
 from ..problem import ControlProblem
@@ -97,7 +98,7 @@ def _obstacle(
     nothing = np.array(-np.inf if stop.by == "controller" else np.inf)
 
     def psi(t: float) -> Array:
-        return sign * _on_nodes(held(stop.payoff, t=t), nodes, "stop")
+        return sign * _on_nodes(held(stop.payoff, t=t), nodes, "'stop'")
 
     resting = None if "t" in keywords(stop.payoff) else psi(0.0)
 
@@ -138,15 +139,10 @@ def _dirichlet(problem: ControlProblem, grid: Grid) -> Any:
 
     def fixed(V: Array, t: float) -> None:
         for flat, x, g in places:
-            V[flat] = problem.sign * _on_nodes(held(g, t=t), x, "boundary")
+            V[flat] = problem.sign * _on_nodes(held(g, t=t), x, "'boundary'")
 
     return fixed
 
 
 def _on_nodes(function: Any, nodes: Array, field: str) -> Array:
-    found = function(nodes) if callable(function) else float(function)
-    values = np.broadcast_to(np.asarray(found, float), nodes.shape[:-1]).ravel()
-    if not np.isfinite(values).all():
-        bad = nodes.reshape(len(values), -1)[~np.isfinite(values)][0]
-        raise ProblemError(f"'{field}' is not finite at x = {bad}.")
-    return np.ascontiguousarray(values)
+    return np.ascontiguousarray(given_at(function, nodes, field).ravel())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
 from ..errors import ProblemError
+from ..given_data import given_at
 from ..grid import Grid
 from ..problem import ControlProblem
 
@@ -96,13 +96,7 @@ def _level(problem: ControlProblem, x: Array) -> Array:
 
 
 def _values(problem: ControlProblem, x: Array) -> Array:
-    g: Any = problem.exit.value
-    out = np.asarray(g(x) if callable(g) else g, float)
-    out = np.broadcast_to(out, (len(x),))
-    if not np.isfinite(out).all():
-        where = x[~np.isfinite(out)][0]
-        raise ProblemError(f"'exit': value(x) is not finite at x = {where}.")
-    return -problem.sign * out
+    return -problem.sign * given_at(problem.exit.value, x, "'exit': value(x)")
 
 
 def _dilated(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
 from ..errors import ProblemError
+from ..given_data import given_at
 from ..grid import Grid
 from ..problem import ControlProblem
 
@@ -138,13 +139,7 @@ class Surface:
 
     def value(self, problem: ControlProblem, x: Array) -> Array:
         """g at x (n, d), maximised."""
-        g: Any = problem.exit.value
-        found = np.asarray(g(x) if callable(g) else g, float)
-        found = np.broadcast_to(found, (len(x),))
-        if not np.isfinite(found).all():
-            bad = x[np.flatnonzero(~np.isfinite(found))[0]]
-            raise ProblemError(f"'exit': value(x) is not finite at x = {bad}.")
-        return problem.sign * found
+        return problem.sign * given_at(problem.exit.value, x, "'exit': value(x)")
 
     def beyond(self, problem: ControlProblem) -> Array:
         """What g adds to the values of the ghosts."""
