@@ -131,6 +131,8 @@ class _Judge:
         self.system = Collocation.build(problem, basis, 3.0, rng)
         self.inner = problem.domain.inner(0.5).sample(rng, 256)
         self.inner = self.inner[running(problem, self.inner)]
+        if not len(self.inner):
+            self.inner = self.system.x
         self.last: tuple[Policy, PolicyFit] | None = None
 
     def fit(self, policy: Policy) -> PolicyFit:

@@ -114,7 +114,9 @@ class Collocation:
             within = getattr(problem.exit, "within", None) or box
             spread = partial(interior_points, within, rng=rng, inward=inward)
             x = running_states(problem, spread, n)
-            held_out = running_states(problem, partial(within.sample, rng), n_held_out)
+            # Uniform states of a box in many dimensions may all have ended.
+            again = spread if inward else partial(within.sample, rng)
+            held_out = running_states(problem, again, n_held_out)
         if isinstance(problem, TimedProblem):
             x, held_out = (
                 on_levels(box, x, LEVELS),

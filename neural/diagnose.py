@@ -19,6 +19,8 @@ from .symptoms import Evidence, look
 
 Array = NDArray[np.float64]
 POINTS = 400
+UNSETTLED = 1e-2
+"""Half widths of the domain; V feels a move of its free boundary by the square."""
 EXITS = 0.05
 """Share of paths leaving that is worth a word."""
 
@@ -84,7 +86,7 @@ def diagnose(learned: Any, *, seed: int = 0, show: bool = True) -> Diagnosis:
     Diagnosis, with findings among: inadmissible policy, exploding gradients,
     vanishing gradients, saturated actor, wrong curvature, paths leaving, time step
     dominates, noise dominates, destabilising policy, value and policy disagree,
-    float32 floor, not converged.
+    float32 floor, not converged, free boundary not settled.
 
     Raises
     ------
@@ -143,6 +145,14 @@ def _of_status(report: Any) -> list[Finding]:
     if off > PROMISED:
         seen += f"; at new states V may be off by {off:.2g} of sup|V|"
         remedy = "more features, or a grid (hjbpde.solve): kinks and thin layers"
+    moved = report.details.get("surface_move", 0.0)
+    if moved > UNSETTLED:
+        surface = Finding(
+            "free boundary not settled",
+            f"in the last round it moved by {moved:.2g} half widths of the domain",
+            "more features or rounds; a domain that fits closer to where one goes on",
+        )
+        return [Finding("not converged", seen, remedy), surface]
     return [Finding("not converged", seen, remedy)]
 
 

@@ -12,19 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from hjbpde.boundary import Dirichlet
 from hjbpde.sets import Box
 
-from .ends import face_data
+from .level_set import LevelSet
 from .stopping_payoff import Owners, Payoffs, differences
 from .stopping_set import StoppingSet
-from .stopping_sketch import sketch
 from .time_state import TimedProblem
 from .value_model import ValueModel, greedy_policy, row_scale
 
@@ -44,62 +41,6 @@ SMOOTH = 6
 """Neighbours, times the dimension, that steps found from a network's slopes share."""
 SEARCH = 31
 """Values of u a line search starts from; golden section refines."""
-
-
-def first_set(payoffs: Payoffs, n: int, rng: np.random.Generator) -> StoppingSet:
-    """Where a rough chain stops (`neural.stopping_sketch`), by n states of its surface.
-
-    With a horizon the surface at the end is known: there one stops where psi is what
-    the end pays and waiting a moment before it would lose.
-    """
-    found = sampled_surface(payoffs.box, sketch(payoffs).labels, n, rng)
-    if not isinstance(payoffs.problem, TimedProblem) or not len(found.states):
-        return found
-    end = _last_surface(payoffs.box, partial(_stops_at_end, payoffs), n, rng)
-    return _joined(found, end) if len(end.states) else found
-
-
-def _stops_at_end(payoffs: Payoffs, x: Array) -> tuple[NDArray[np.bool_], Owners]:
-    """Whether one stops just before the horizon, x (n, d) being states there."""
-    face = (x.shape[1] - 1, "high")
-    rule = payoffs.problem.faces[face]
-    assert isinstance(rule, Dirichlet)
-    data = face_data(rule.g, x, face)
-    stops, owners = np.zeros(len(x), bool), np.zeros(len(x), np.int64)
-    slack = 1e-9 * (1e-300 + np.abs(data).max(initial=0.0))
-    for k, side in enumerate(payoffs.sides):
-        equal = side * (data - payoffs.of(k, x)) <= slack
-        here = equal & (payoffs.loss_of_waiting(k, x) > slack)
-        stops |= here
-        owners[here] = k
-    return stops, owners
-
-
-def _last_surface(
-    box: Box, labels: Labels, n: int, rng: np.random.Generator
-) -> StoppingSet:
-    """The surface at the horizon, where it is known and stays."""
-    last = float(np.asarray(box.high)[-1])
-
-    def at_end(x: Array) -> tuple[NDArray[np.bool_], Owners]:
-        x = x.copy()
-        x[:, -1] = last
-        return labels(x)
-
-    found = sampled_surface(box, at_end, max(8, n // 8), rng)
-    states, normals = found.states.copy(), found.normals.copy()
-    states[:, -1], normals[:, -1] = last, 0.0
-    size = np.maximum(np.linalg.norm(normals, axis=1), 1e-300)[:, None]
-    return replace(found, states=states, normals=normals / size)
-
-
-def _joined(one: StoppingSet, other: StoppingSet) -> StoppingSet:
-    return replace(
-        one,
-        states=np.concatenate([one.states, other.states]),
-        normals=np.concatenate([one.normals, other.normals]),
-        owners=np.concatenate([one.owners, other.owners]),
-    )
 
 
 def sampled_surface(
@@ -140,6 +81,16 @@ def _opposite_pairs(z: Array, stops: NDArray[np.bool_], n: int) -> tuple[Array, 
     return goes[near], ends[np.asarray(at)[near]]
 
 
+def joined(one: StoppingSet, other: StoppingSet) -> StoppingSet:
+    """Both surfaces as one."""
+    return replace(
+        one,
+        states=np.concatenate([one.states, other.states]),
+        normals=np.concatenate([one.normals, other.normals]),
+        owners=np.concatenate([one.owners, other.owners]),
+    )
+
+
 def _spread(z: Array, n: int) -> NDArray[np.int64]:
     """n of the states z, each in turn the farthest from those before."""
     chosen, far = [0], np.linalg.norm(z - z[0], axis=1)
@@ -170,6 +121,8 @@ def resampled(
     payoffs: Payoffs, stopping: StoppingSet, n: int, rng: np.random.Generator
 ) -> StoppingSet:
     """The same set by n states evenly spread; those at the horizon are kept."""
+    if isinstance(stopping, LevelSet):
+        return stopping.sampled(n)
 
     def labels(x: Array) -> tuple[NDArray[np.bool_], Owners]:
         return stopping.stops(x), stopping.owner_at(x)
@@ -182,7 +135,7 @@ def resampled(
     agree = (kept * found.normals).sum(1) > 0
     found = replace(found, normals=np.where(agree[:, None], kept, found.normals))
     pinned = is_pinned(payoffs, stopping)
-    return _joined(found, stopping.only(pinned)) if pinned.any() else found
+    return joined(found, stopping.only(pinned)) if pinned.any() else found
 
 
 def is_pinned(payoffs: Payoffs, stopping: StoppingSet) -> NDArray[np.bool_]:

@@ -21,7 +21,6 @@ from scipy.sparse import coo_array
 from scipy.sparse.linalg import spsolve
 
 from hjbpde.boundary import Dirichlet
-from hjbpde.errors import MethodMismatch
 from hjbpde.greedy import greedy_control
 
 from .ends import face_data
@@ -33,7 +32,9 @@ MAX_POLICIES = 40
 
 
 def spacing(d: int) -> float:
-    """Distance of two nodes in half widths."""
+    """Distance of two nodes in half widths; infinite where there are none."""
+    if d not in NODES:
+        return float("inf")
     return 2.0 / (NODES[d] - 1)
 
 
@@ -66,19 +67,7 @@ class Sketch:
 
 
 def sketch(payoffs: Payoffs) -> Sketch:
-    """Solve the chain.
-
-    Raises
-    ------
-    MethodMismatch
-        More than four states, time included.
-    """
-    d = payoffs.box.dimension
-    if d not in NODES:
-        raise MethodMismatch(
-            f"neural.solve finds where to stop in at most 4 states, time included; "
-            f"this problem has {d}."
-        )
+    """Solve the chain, in at most four states, time included."""
     chain = _Chain(payoffs)
     V = payoffs.kept(chain.x, chain.psi[0])
     V = np.where(chain.fixed, chain.data, V)

@@ -20,8 +20,8 @@ from hjbpde.storage import replacing
 
 from .ansatz import AnsatzNetwork
 from .features import FeatureValue
+from .level_set import stopping_from_arrays
 from .root_clock import OnRootClock
-from .stopping_set import StoppingSet
 from .value_network import PolicyNetwork, ValueNetwork
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def load(path: str | Path, problem: ControlProblem | None = None) -> LearnedSolu
     found = (problem, domain, region, report, model, actor, bool(header.get("exit")))
     stopping = None
     if header.get("stop"):
-        stopping = StoppingSet.from_arrays(_part(arrays, "stop."))
+        stopping = stopping_from_arrays(_part(arrays, "stop."))
     if horizon is None:
         return LearnedSolution(*found, stopping)
     return TimedLearnedSolution(*found, stopping, float(horizon))

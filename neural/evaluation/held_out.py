@@ -18,7 +18,7 @@ beta k / half)``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from hjbpde.problem import ControlProblem
 
 from ..collocation import (
     FACE_SHARE,
+    INWARD,
     FaceTables,
     exit_rows,
     face_points,
@@ -40,6 +41,9 @@ from ..ends import face_data
 from ..exit_region import running_states
 from ..features import FeatureBasis, FeatureValue
 from ..outcome import GreedyPolicy
+from ..sampling import interior_points
+from ..stopping_payoff import Payoffs
+from ..stopping_set import StoppingSet
 from ..value_model import hjb_residual, row_scale
 
 Array = NDArray[np.float64]
@@ -49,6 +53,8 @@ PROMISED = 1e-2
 POINTS_PER_FEATURE = 6.0
 NEAR, DECADES = 0.5, 4.0
 """Share of the states drawn near faces, over how many decades of the distance."""
+CHECKED = 2000
+"""States at which going on is compared with stopping."""
 SMOOTHING = 1e-6
 """Tikhonov weight of the fit of e, whose data are rough."""
 SAFETY = 2.0
@@ -119,6 +125,27 @@ def held_out_error(problem: ControlProblem, value: FeatureValue) -> HeldOutError
     return max(found, key=lambda error: error.size)
 
 
+def stopped_error(
+    payoffs: Payoffs, stopping: StoppingSet, value: FeatureValue
+) -> HeldOutError:
+    """The estimate for the value of going on, with what its set gives away.
+
+    The equation is asked where one goes on, psi on the surface, as on that of an exit;
+    where going on is worth less than psi, one would rather stop, by that much.
+    """
+    problem = payoffs.running_until(stopping)
+    off = held_out_error(problem, value)
+    x = _states(problem, CHECKED, np.random.default_rng(1))
+    worse = -payoffs.excess(value, x, stopping.owner_at(x))
+    k = int(worse.argmax())
+    size = max(float(np.abs(value.value(x)).max()), 1e-300)
+    if worse[k] <= 0:
+        return off
+    if worse[k] / size > off.size:
+        return HeldOutError(off.size + float(worse[k]) / size, tuple(x[k].tolist()))
+    return replace(off, size=off.size + float(worse[k]) / size)
+
+
 def _largest(share: Array, x: Array, layer: Face | None = None) -> HeldOutError:
     """The largest of shares (n,) of sup|V| at x (n, d)."""
     k = int(share.argmax())
@@ -134,12 +161,15 @@ def _part(basis: FeatureBasis) -> FeatureBasis:
 
 def _states(problem: ControlProblem, n: int, rng: np.random.Generator) -> Array:
     """n states where the process runs, `NEAR` of them close to a face."""
-    box = problem.domain
+    box = getattr(problem.exit, "within", None) or problem.domain
     assert box is not None
     low, high = np.asarray(box.low), np.asarray(box.high)
+    central = INWARD if box.dimension >= 5 and problem.exit is not None else 0.0
 
     def draw(n: int) -> Array:
         x, k = box.sample(rng, n), np.arange(round(NEAR * n))
+        if central:
+            x = interior_points(box, n, rng, central)[rng.permutation(n)]
         axis = rng.integers(box.dimension, size=len(k))
         inward = 0.5 * box.width[axis] * 10.0 ** (-DECADES * rng.random(len(k)))
         upper = rng.integers(2, size=len(k)).astype(bool)

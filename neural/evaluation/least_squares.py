@@ -77,8 +77,11 @@ class LeastSquares:
     With rights to stop, `neural.evaluation.stopping`: the value of going on is learned
     where one goes on, the surface moved until smooth fit holds (measured 1e-13 in 1-D,
     2e-8 in 2-D, 2e-6 in 3-D; American puts 1e-3 of the strike). It needs noise across
-    the surface, at most four states, time included, and data on faces that fit psi
-    where the surface meets them; pieces closer than features resolve cost digits.
+    the surface, at most eight states, four with a horizon and time included, and data
+    on faces that fit psi where the surface meets them; pieces closer than features
+    resolve cost digits. From five states on the surface is a level of a smooth function
+    (`neural.level_set`): 1e-5 to 3e-2 in five, more in six to eight, where many runs
+    end as "not converged"; the report estimates how far V may be off.
 
     Parameters
     ----------

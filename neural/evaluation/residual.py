@@ -77,8 +77,9 @@ class Residual:
 
     With rights to stop the network is the value W of going on, and the surface where it
     meets psi moves between policies until their slopes fit too (`surface_run`); at
-    most four states, time included. W and psi have rows there, nothing is held by
-    construction. Not with `direct`, `schedule`, `adam_steps` or `checkpoint`.
+    most eight states, four with a horizon and time included. W and psi have rows
+    there, nothing is held by construction. Not with `direct`, `schedule`,
+    `adam_steps` or `checkpoint`.
 
     Needs V smooth, or a `schedule`: without noise, kinks come out in the wrong
     places, at the same residual as in the right ones.

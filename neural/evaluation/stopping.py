@@ -18,11 +18,13 @@ from hjbpde.problem import ControlProblem
 from hjbpde.progress import bar_over
 
 from ..collocation import Collocation
-from ..features import FeatureBasis
+from ..features import FeatureBasis, FeatureValue
 from ..free_boundary import resampled
 from ..outcome import Outcome
 from ..start import Policy
 from ..stopping_payoff import Payoffs, box_around
+from ..stopping_sketch import NODES
+from .held_out import stopped_error
 from .surface_run import Beginning, Evaluated, State, SurfaceRun, at_once
 
 if TYPE_CHECKING:
@@ -98,7 +100,27 @@ def learn_stopping(
     ended = time.perf_counter()
     seconds = {"scale selection": middle - began, "iteration": ended - middle}
     history = [entry for run in runs for entry in run.history]
-    return best.outcome(words, history, seconds)
+    return _judged(payoffs, best.outcome(words, history, seconds))
+
+
+def _judged(payoffs: Payoffs, found: Outcome) -> Outcome:
+    """With an estimate of how far V may be off, in many states; no grid can say it."""
+    if payoffs.box.dimension <= max(NODES):
+        return found
+    assert isinstance(found.model, FeatureValue) and found.stopping is not None
+    off = stopped_error(payoffs, found.stopping, found.model)
+    settled = found.status in ("converged", "stagnated")
+    return replace(
+        found,
+        status="not converged" if settled and not off.is_small else found.status,
+        checks=(*found.checks, str(off)),
+        details={
+            **found.details,
+            "error_estimate": off.size,
+            "error_at": list(off.place),
+            "surface_move": found.history[-1]["surface_move"],
+        },
+    )
 
 
 def _steeper(method: LeastSquares, d: int) -> LeastSquares:

@@ -64,7 +64,12 @@ def learn_stopping(
     options.actor.check(problem)
     rng = np.random.default_rng(seed)
     d = problem.dimension + (problem.horizon is not None)
-    begin = Beginning.of("MonteCarlo", problem, SURFACE.get(d, 0), rng)
+    if d not in SURFACE:
+        raise MethodMismatch(
+            f"neural.solve with MonteCarlo stops paths in at most {max(SURFACE)} "
+            f"states, time included; this problem has {d}. Use neural.LeastSquares."
+        )
+    begin = Beginning.of("MonteCarlo", problem, SURFACE[d], rng)
     if begin.first.everywhere:
         return at_once(begin.payoffs, begin.first)
     ended = StoppedProblems.of(begin)

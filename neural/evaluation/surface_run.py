@@ -23,7 +23,8 @@ from hjbpde.progress import bar_over, last_of
 
 from ..admissible import admissible_start, timed_start
 from ..features import FeatureBasis, FeatureValue
-from ..free_boundary import advanced, first_set, is_pinned
+from ..first_set import first_set
+from ..free_boundary import advanced, is_pinned
 from ..outcome import GreedyPolicy, Outcome
 from ..start import Policy
 from ..stopping_payoff import Payoffs

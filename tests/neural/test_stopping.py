@@ -364,8 +364,20 @@ def test_payoffs_that_cross_are_refused():
         neural.solve(game(upper=-0.6))
 
 
-def test_more_than_four_states_are_refused():
+def test_more_states_than_were_measured_are_refused():
     base = radial(1)[0]
-    box = hjb.Box([-2.0] * 5, [2.0] * 5)
-    with pytest.raises(hjb.MethodMismatch, match="at most 4 states"):
-        neural.solve(dataclasses.replace(base, domain=box))
+    many = dataclasses.replace(base, domain=hjb.Box([-2.0] * 9, [2.0] * 9))
+    with pytest.raises(hjb.MethodMismatch, match="at most 8 states"):
+        neural.solve(many)
+    four = hjb.Box([-2.0] * 4, [2.0] * 4)
+    timed = dataclasses.replace(
+        base, domain=four, horizon=1.0, terminal=lambda x: (x * x).sum(-1)
+    )
+    with pytest.raises(hjb.MethodMismatch, match="with a horizon in 4"):
+        neural.solve(timed)
+
+
+def test_paths_are_stopped_in_four_states_at_most():
+    five = dataclasses.replace(radial(1)[0], domain=hjb.Box([-2.0] * 5, [2.0] * 5))
+    with pytest.raises(hjb.MethodMismatch, match="MonteCarlo.*LeastSquares"):
+        neural.solve(five, neural.PolicyIteration(neural.MonteCarlo()))
