@@ -144,12 +144,12 @@ class Training:
         return self.status == "converged"
 
     def polish(self) -> None:
-        """Fit twice more, to the end, to several batches at once.
+        """Fit V to the end, to several batches at once, and let the actor follow.
 
         The noise of one batch bends the network where the next would bend it back.
-        The first fit follows paths as long as the first policy's were: what V's
-        constant part still lacked when the run stopped falls by e^(-rho T) of that
-        T at once. The second adds batches of the policy that came of it.
+        Where the first policy's paths were longer than later ones, such paths are
+        fitted first: what V's constant part still lacked when the run stopped falls
+        by e^(-rho T) of that T at once.
         """
         if self.status == "diverged" or not self.history:
             return
@@ -160,11 +160,11 @@ class Training:
             and max(late) < FLOOR * self.options.tolerance
         ):
             self.status = "stagnated"
+        stages = [(self.horizons.later, 2 * SETTLED)]
+        if self.horizons.first > self.horizons.later:
+            stages.insert(0, (self.horizons.first, LONG))
         batches: list[tuple[Array, Array]] = []
-        for horizon, count in (
-            (self.horizons.first, LONG),
-            (self.horizons.later, SETTLED),
-        ):
+        for horizon, count in stages:
             batches += [self._batch(horizon) for _ in range(count)]
             if not self._settle(batches, self._batch(horizon)):
                 return
