@@ -19,8 +19,8 @@ from .closure import slope_error
 from .face_response import FaceResponse, SlopeResponse
 from .faces import Faces
 from .grid import Grid
-from .methods.policy_iteration import prolonged
 from .methods.state import GridState
+from .prolongation import prolonged
 
 Array = NDArray[np.float64]
 SAFETY = 1.25

@@ -16,9 +16,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .coefficients import Coefficients
 from .game_tables import LATTICE, SECTIONS, GameTables
 from .kernels.game import improve_pairs, smooth_pairs
-from .probe import Coefficients
 from .sets import Finite
 from .tables import BLOCK, GeneralTables, QuadraticTables
 

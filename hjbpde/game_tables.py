@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from .coefficients import Coefficients
 from .correlation import Correlation
 from .errors import MemoryBudgetError, ProblemError
 from .faces import Faces
@@ -21,7 +22,7 @@ from .grid import Grid
 from .jump_rates import JumpRates
 from .off_axes import OffAxes
 from .players import one_player
-from .probe import Coefficients, control_range, fit_quadratic
+from .probe import control_range, fit_quadratic
 from .problem import ControlProblem
 from .sets import Box, ControlSet, Finite
 from .tables import GeneralTables, QuadraticTables, Tables

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .coefficients import Coefficients, describe_point
 from .errors import ProblemError
 from .faces import Faces
 from .game_improvement import greedy_game, improve_game
@@ -25,7 +26,6 @@ from .kernels.coupled import improve_coupled, smooth_coupled
 from .kernels.upwind import HYBRID, improve_separable
 from .multigrid import spacings
 from .newton import newton_moves
-from .probe import Coefficients, describe_point
 from .sets import Finite
 from .table_checks import no_control
 from .tabulate import BLOCK, GeneralTables, QuadraticTables, Tables

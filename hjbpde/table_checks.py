@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .coefficients import describe_point, same_noise
 from .errors import ProblemError, StabilityError
 from .faces import Faces
 from .grid import Grid
-from .probe import describe_point, same_noise
 
 if TYPE_CHECKING:
     from .tables import QuadraticTables

@@ -8,12 +8,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from .coefficients import Coefficients, evaluate, half_covariance
 from .correlation import Correlation
 from .faces import Faces
 from .jump_rates import JumpRates, JumpTable
 from .off_axes import OffAxes
 from .offsets import pairs_of
-from .probe import Coefficients, evaluate, half_covariance
 from .problem import ControlProblem
 from .resting import resting_controls
 from .sets import Box

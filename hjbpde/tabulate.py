@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .coefficients import discount_of, evaluate, half_covariance, same_noise
 from .errors import ProblemError
 from .faces import Faces
 from .grid import Grid
@@ -25,13 +26,9 @@ from .probe import (
     QuadraticFit,
     base_and_step,
     control_range,
-    discount_of,
-    evaluate,
     fit_quadratic,
-    half_covariance,
     probe,
     random_control,
-    same_noise,
 )
 from .problem import ControlProblem
 from .sets import Box, Finite

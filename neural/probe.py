@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from hjbpde.boundary import Dirichlet, Robin
+from hjbpde.coefficients import evaluate
 from hjbpde.errors import HJBError, ProblemError
-from hjbpde.probe import control_range, evaluate, random_control
+from hjbpde.probe import control_range, random_control
 from hjbpde.problem import ControlProblem
 from hjbpde.sets import Finite
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..coefficients import Coefficients
 from ..kernels.block_tridiagonal import block_thomas
-from ..probe import Coefficients
 from ..tabulate import GeneralTables
 from .moded_state import ModedState
 

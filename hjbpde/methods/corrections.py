@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from ..defect import Correction, correct
 from ..error_bar import neighbour_maximum
 from ..interpolation import Interpolant
+from ..prolongation import prolonged
 from ..schemes import HYBRID
-from .policy_iteration import prolonged
 from .state import GridState
 
 Array = NDArray[np.float64]

@@ -30,21 +30,17 @@ from ..interpolation import Interpolant
 from ..linear import Rows
 from ..problem import ControlProblem
 from ..progress import bar_over
+from ..prolongation import (
+    cubically_prolonged,
+    kept_nodes,
+    nested_grids,
+    prolonged_policy,
+)
 from ..tabulate import QuadraticTables, Tables, tabulate
 from .inward import inward_start
 from .memory import recall_result, result_of
 from .nested import CLOSABLE, RunOptions, carry_slope
-from .policy_iteration import (
-    EPS,
-    Closing,
-    PolicyIteration,
-    cubically_prolonged,
-    iterate,
-    kept_nodes,
-    nested_grids,
-    prolonged_policy,
-    residual_of,
-)
+from .policy_iteration import EPS, Closing, PolicyIteration, iterate, residual_of
 from .state import GridState, make_state
 
 Array = NDArray[np.float64]

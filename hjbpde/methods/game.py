@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..coefficients import evaluate
 from ..errors import MemoryBudgetError, MethodMismatch
 from ..faces import Faces
 from ..grid import Grid
 from ..players import one_player
-from ..probe import evaluate
 from ..problem import ControlProblem
 from ..sets import Box, ControlSet, Finite
 from ..tabulate import QuadraticTables, tabulate

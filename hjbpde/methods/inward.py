@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..closure import target_slopes
+from ..coefficients import Coefficients
 from ..face_response import MOST_FEEDBACK, damp, most_feedback
 from ..improvement import SmoothSlopes, greedy
 from ..linear import Ladder, Rows, ladder_for
 from ..mixing import Anderson
-from ..probe import Coefficients
 from .admissible import constant_controls
 from .policy_iteration import residual_of
 from .state import GridState

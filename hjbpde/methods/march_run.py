@@ -17,6 +17,7 @@ from ..game_tables import GameTables
 from ..grid import Grid
 from ..problem import ControlProblem
 from ..progress import bar_over
+from ..prolongation import nested_grids
 from ..report import Report
 from ..timed_moded_solution import TimedModedSolution
 from ..timed_solution import TimedSolution
@@ -25,7 +26,7 @@ from .end_slopes import CLOSURE_SAFETY, Closing
 from .marching import Marches, Marching, Run, halved, march, romberg, time_grid
 from .marching_bar import InSpace, InTime
 from .moded_marching import stepper_of
-from .policy_iteration import EPS, nested_grids
+from .policy_iteration import EPS
 from .state import set_obstacles
 from .stationary_game import check_game_faces, gap_of
 from .stepper import Stepper

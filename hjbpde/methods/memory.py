@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..probe import Coefficients
+from ..coefficients import Coefficients
 from .state import GridState
 
 Array = NDArray[Any]

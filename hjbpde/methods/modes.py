@@ -15,29 +15,28 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..coefficients import discount_of
 from ..faces import Faces
 from ..grid import Grid
 from ..kernels.block_tridiagonal import block_thomas
 from ..linear import Ladder, Rows
 from ..mixing import Anderson
-from ..probe import discount_of
 from ..problem import ControlProblem
 from ..progress import bar_over
-from ..tabulate import GeneralTables, Tables, tabulate
-from .concave import settle_concave
-from .corrections import noiseless
-from .inward import inward_start
-from .moded_state import ModedState
-from .nested import CLOSABLE, RunOptions, carry_slope
-from .policy_iteration import (
-    Closing,
-    PolicyIteration,
+from ..prolongation import (
     cubically_prolonged,
     kept_nodes,
     nested_grids,
     prolonged,
     prolonged_policy,
 )
+from ..tabulate import GeneralTables, Tables, tabulate
+from .concave import settle_concave
+from .corrections import noiseless
+from .inward import inward_start
+from .moded_state import ModedState
+from .nested import CLOSABLE, RunOptions, carry_slope
+from .policy_iteration import Closing, PolicyIteration
 from .state import GridState, make_state, set_obstacles
 
 Array = NDArray[np.float64]

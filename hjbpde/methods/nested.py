@@ -18,20 +18,18 @@ from ..game_tables import GameTables
 from ..grid import Grid
 from ..problem import ControlProblem
 from ..progress import bar_over
-from ..tabulate import Tables
-from .admissible import admissible_start, may_lose_inverse, watch_inverse
-from .inward import inward_start
-from .memory import recall_result, result_of
-from .policy_iteration import (
-    PolicyIteration,
+from ..prolongation import (
     cubically_prolonged,
-    iterate,
-    iterate_fused,
     kept_nodes,
     nested_grids,
     prolonged,
     prolonged_policy,
 )
+from ..tabulate import Tables
+from .admissible import admissible_start, may_lose_inverse, watch_inverse
+from .inward import inward_start
+from .memory import recall_result, result_of
+from .policy_iteration import PolicyIteration, iterate, iterate_fused
 from .state import GridState, make_state, set_obstacles
 
 Array = NDArray[np.float64]

@@ -17,6 +17,7 @@ from ..faces import Faces
 from ..game_tables import GameTables
 from ..grid import Grid
 from ..problem import ControlProblem
+from ..prolongation import cubically_prolonged
 from ..report import Report
 from ..solution import GridSolution
 from ..table_checks import hold_inside
@@ -25,7 +26,7 @@ from .bounds import bound
 from .corrections import Corrections
 from .face_controls import complete_ends
 from .nested import RunOptions, Settling, solve_nested
-from .policy_iteration import PolicyIteration, cubically_prolonged
+from .policy_iteration import PolicyIteration
 from .state import GridState, on_nodes
 
 Array = NDArray[np.float64]

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..coefficients import Coefficients
 from ..correlation import Correlation
 from ..errors import ProblemError
 from ..events import Stop
@@ -20,7 +21,6 @@ from ..kernels.upwind import assemble
 from ..linear import Ladder, Rows, default_ladder, off_axes_ladder
 from ..multigrid import spacings
 from ..off_axes import OffAxes
-from ..probe import Coefficients
 from ..problem import ControlProblem
 from ..tabulate import Tables
 

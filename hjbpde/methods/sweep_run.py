@@ -15,10 +15,10 @@ from ..errors import MethodMismatch, ProblemError
 from ..greedy import greedy_control
 from ..grid import Grid
 from ..problem import ControlProblem
+from ..prolongation import prolonged
 from ..report import Report
 from ..schemes import Upwind
 from ..solution import GridSolution
-from .policy_iteration import prolonged
 from .sweep_tables import (
     Isotropy,
     arc_tables,

@@ -29,8 +29,8 @@ from copy import copy
 import numpy as np
 from numpy.typing import NDArray
 
+from ..coefficients import Motion, discount_of, motion
 from ..faces import FaceNodes, Faces
-from ..probe import Motion, discount_of, motion
 from ..problem import ControlProblem
 from .exits import MOST_SAMPLES, Surface
 from .jumping import Jumped

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint import Page
+from ..coefficients import Motion
 from ..faces import Faces
 from ..grid import Grid
 from ..methods.end_slopes import Closing
-from ..probe import Motion
 from ..problem import ControlProblem
 from .lookahead import Lookahead
 from .memory import prefixed, under

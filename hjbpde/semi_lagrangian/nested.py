@@ -14,13 +14,9 @@ from ..error_bar import ErrorBar
 from ..faces import Faces
 from ..grid import Grid
 from ..methods.nested import carry_slope
-from ..methods.policy_iteration import (
-    cubically_prolonged,
-    nested_grids,
-    prolonged_policy,
-)
 from ..problem import ControlProblem
 from ..progress import bar_over
+from ..prolongation import cubically_prolonged, nested_grids, prolonged_policy
 from .bar import bound
 from .game_search import search_of
 from .level import Level, spread_policy

@@ -13,11 +13,11 @@ from ..error_bar import ErrorBar
 from ..game_solution import StationaryGameSolution
 from ..grid import Grid
 from ..impulse_solution import ImpulseSolution
-from ..methods.policy_iteration import cubically_prolonged
 from ..methods.run import Clock
 from ..moded_solution import ModedSolution
 from ..players import swapped
 from ..problem import ControlProblem
+from ..prolongation import cubically_prolonged
 from ..report import Report
 from ..schemes import Hybrid
 from ..solution import GridSolution

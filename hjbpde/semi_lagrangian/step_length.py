@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..coefficients import motion
 from ..grid import Grid
-from ..probe import base_and_step, control_range, motion
+from ..probe import base_and_step, control_range
 from ..problem import ControlProblem
 from ..sets import Box, Finite
 

@@ -14,10 +14,10 @@ import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 from numpy.typing import NDArray
 
+from ..coefficients import discount_of
 from ..errors import NotConverged
 from ..grid import Grid
 from ..methods.policy_iteration import Closing
-from ..probe import discount_of
 from .game_search import GameSearch
 from .level import Level, inadmissible
 from .lookahead import Lookahead

@@ -14,11 +14,11 @@ from ..errors import ProblemError
 from ..game_solution import GameSolution
 from ..grid import Grid
 from ..methods.end_slopes import Closing
-from ..methods.policy_iteration import nested_grids
 from ..methods.run import Clock as Stopwatch
 from ..players import one_player
 from ..problem import ControlProblem
 from ..progress import bar_over
+from ..prolongation import nested_grids
 from ..report import Report
 from ..schemes import Hybrid
 from ..timed_moded_solution import TimedModedSolution

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..closure import bend_beyond
+from ..coefficients import Motion
 from ..errors import ProblemError, StabilityError
 from ..faces import Faces
 from ..grid import Grid
 from ..methods.end_slopes import Closing, EndSlopes
 from ..methods.state import check_terminal
-from ..probe import Motion
 from ..problem import ControlProblem
 from .game_search import search_of
 from .lattice import Lattice
