@@ -119,3 +119,25 @@ def test_generation_as_control_agrees_with_the_grid_and_its_identity():
     assert module.identity.holds
     assert module.identity.distance > 0.4
     assert module.grid_error < 5e-3
+
+
+@pytest.mark.slow
+def test_pursuers_are_charged_what_the_best_evader_takes_from_them():
+    """Against -clip(x / (T - t)) the evader runs at .6 and ends at .6 exp(-(1 - x)/.6).
+
+    Up to x = 1 on either axis: x / (T - t) grows by .6 dt / (T - t) until it is 1.
+    """
+    pytest.importorskip("torch")
+    module = load("pursuit")
+    x = np.linspace(0, 1, 1001)
+    caught = np.maximum(x - 0.4, 0) ** 2
+    loses = 2 * np.max((0.6 * np.exp(-(1 - x) / 0.6)) ** 2 - caught)
+    network, hopeful = module.judged.values()
+    assert hopeful.status == "differ"
+    assert hopeful.regret * hopeful.scale == pytest.approx(loses, rel=0.15)
+    grid = module.truth.grid.nodes()[module.region.contains(module.truth.grid.nodes())]
+    gap = np.abs(module.learned(grid, 0.0) - module.exact(grid, 0.0)).max()
+    assert (gap > 2e-2 * network.scale) == (network.status == "differ")
+    assert network.regret < 5e-3
+    at_start = module.truth.value[0] - module.exact(module.truth.grid.nodes(), 0.0)
+    assert (np.abs(at_start) <= module.truth.error_bar[0] + 1e-12).all()
