@@ -34,7 +34,8 @@ class Candidate:
     adversary : callable, x (..., d) -> (..., mb), or x and a -> (..., mb), optional
         The second player's strategy. One that names a answers the controller's choice,
         as the order of play allows; one that does not forgoes that. Without one, the
-        best reply for the value's gradient.
+        best reply for the value's gradient; without a value, the reference's, and the
+        controller alone is judged.
 
     Raises
     ------

@@ -131,8 +131,8 @@ def cross_check(
     verdict: Verdict | None = None
     for solution in references(reference, times_judged, budget, progress):
         setting = Setting(
-            problem, subject, solution, grid_of(solution, problem), where,
-            tolerance, seed, times_judged,
+            problem, subject.against(solution), solution, grid_of(solution, problem),
+            where, tolerance, seed, times_judged,
         )  # fmt: skip
         verdict = judge(setting)
         if verdict.status != "inconclusive":

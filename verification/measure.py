@@ -189,6 +189,8 @@ def loss_of(
     losses = losses_of(
         subject, setting.grid, region, setting.times, allowed if refine else None
     )
+    if subject.lent:
+        losses = replace(losses, replies=())
     if one.n_controls == 0 or losses.tables is None:
         return losses, None
     return losses, excursion_of(one, losses.tables, region, setting.seed)

@@ -57,7 +57,7 @@ def policies_of(instant: Instant, points: SamplePoints, seed: int) -> Policies |
 
     given = lost(_answered(truth, x, mine), best)
     reply = None
-    if problem.adversary is not None:
+    if problem.adversary is not None and not subject.lent:
         b = subject.reply(x, theirs)[0]
         theirs_too = best[:, problem.n_controls :]
         answer = np.concatenate([theirs, b], axis=1)

@@ -44,6 +44,8 @@ class Subject:
         How far above what stopping pays a value still means to stop.
     maximises : bool
         Whether policies given are greedy for the value, as those of a solution are.
+    lent : bool
+        Whether the adversary is the reference's (`against`) and not judged.
     """
 
     problem: ControlProblem
@@ -53,6 +55,7 @@ class Subject:
     report: Report | None = None
     slack: float = 0.0
     maximises: bool = False
+    lent: bool = False
 
     @classmethod
     def of(cls, solution: Any, problem: ControlProblem) -> Subject:
@@ -67,6 +70,23 @@ class Subject:
         """The candidate at calendar time t, for the problem with its data there."""
         now = self.problem.at_time(t)
         return replace(self, problem=now, functions=self.functions.at(t))
+
+    def against(self, solution: Any) -> Subject:
+        """A controller's policy alone, in a game, with the reference's adversary."""
+        own = self.functions
+        given = own.value is not None or own.adversary is not None
+        if self.problem.adversary is None or given:
+            return self
+        truth = Subject.of(solution, self.problem)
+
+        def reply(x: Array, a: Array) -> Array:
+            return truth.reply(x, a)[0]
+
+        def reply_at(x: Array, a: Array, t: float) -> Array:
+            return truth.at(t).reply(x, a)[0]
+
+        lent = reply if self.problem.horizon is None else reply_at
+        return replace(self, functions=replace(own, adversary=lent), lent=True)
 
     def in_mode(self, mode: int) -> Subject:
         """The candidate in one mode, for the problem with its data there."""
@@ -318,13 +338,6 @@ def _check_adversary(candidate: Candidate, problem: ControlProblem) -> None:
             "Candidate: adversary= is given, but the problem has one player; leave it "
             "out."
         )
-    if problem.adversary is not None and candidate.value is None:
-        given = candidate.control, candidate.adversary
-        if None in given:
-            raise ProblemError(
-                "Candidate: without value= the strategies of both players are needed, "
-                "control= and adversary=."
-            )
 
 
 def _check_stop(candidate: Candidate, problem: ControlProblem) -> None:

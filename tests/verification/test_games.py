@@ -134,6 +134,24 @@ def test_the_regret_is_that_of_the_best_reply(own: float, other: float) -> None:
         assert said == (wanted > 1e-2 * verdict.scale)
 
 
+def test_a_controller_alone_is_answered_by_the_best_reply(tmp_path: Path) -> None:
+    P, reference = saddle(), robust()
+    k = 1.3 * BETA * P / R
+    verdict = cross_check(
+        Candidate(control=lambda x: -k * x), reference, region=reference.problem.domain
+    )
+    wanted = (0.5 * 2.0**2 + SIGMA**2 / (2 * RHO)) * (against_control(k) - P)
+    assert verdict.regret is not None
+    off = abs(verdict.regret * verdict.scale - wanted)
+    assert off <= 1.5 * verdict.details["regret_bar"] * verdict.scale
+    assert verdict.status == "differ" and "the policy loses" in verdict.reasons[0]
+    assert verdict.adversary_regret is None
+    page = verdict.to_html(tmp_path / "page.html").read_text("utf-8")
+    assert "Regret of the adversary" not in page
+    # Where the reply depends on the choice, it is sought for every choice.
+    assert cross_check(Candidate(control=heads), coins()).regret == 0.0
+
+
 def test_a_policy_that_does_well_against_one_opponent_is_exploited() -> None:
     """The regulator that trusts its model, close to the breakdown of the robust one."""
     problem = hjb.catalogue.get("robust-lqr", theta=0.16)
@@ -337,8 +355,6 @@ def test_what_no_game_asks_for_is_refused() -> None:
     lqr = hjb.catalogue.get("lqr")
     with pytest.raises(hjb.ProblemError, match="one player"):
         cross_check(Candidate(lost, adversary=heads), lqr)
-    with pytest.raises(hjb.ProblemError, match="both players are needed"):
-        cross_check(Candidate(control=heads), coins())
     wide = Candidate(lost, heads, adversary=lambda x: np.zeros((len(x), 2)))
     with pytest.raises(hjb.ProblemError, match="adversary returned shape"):
         cross_check(wide, coins())
