@@ -207,8 +207,12 @@ def test_air3d_is_judged() -> None:
     problem = hjb.catalogue.get("air3d", horizon=0.6)
     reference = hjb.solve(problem, (26, 21, 20), times=[0.0, 0.3, 0.6])
     right = cross_check(reference, reference, times=[0.0], tolerance=0.1)
-    assert right.status == "agree", right
-    assert right.adversary_regret is not None
+    # At its kinks the reference may not know itself so well: then it must say so.
+    honest = "agree" if right.reference_error <= 0.1 else "inconclusive"
+    assert right.status == honest, right
+    assert right.value_error == 0.0
+    assert right.regret is not None and right.regret < 0.1
+    assert right.adversary_regret is not None and right.adversary_regret < 0.1
     # A pursuer who never turns lets the evader go.
     straight = Candidate(reference.value_at, adversary=lambda x: 0.0 * x[..., :1])
     wrong = cross_check(straight, reference, times=[0.0], tolerance=0.1)
