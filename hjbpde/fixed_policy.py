@@ -7,7 +7,7 @@ policy loses holds no discretisation noise and cannot be negative.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -73,7 +73,7 @@ def march_beside(
     problem.require_only("march_beside", "horizon", "exit", "stop", "jumps")
     if problem.horizon is None:
         raise MethodMismatch("march_beside needs a horizon; hjb.evaluate does not.")
-    outputs, horizon = output_times(problem, times), float(problem.horizon)
+    outputs = output_times(problem, times)
     best = Stepper.of(problem, grid, Upwind())
     # One Faces object: both values see the same data and slopes at every step.
     own = make_state(
@@ -81,15 +81,12 @@ def march_beside(
     )
     own.a = np.zeros((0, grid.size))
     values, controls, stopping = [(own.V, best.state.V)], [], []
-    to_go = time_grid(horizon, outputs, steps)
-    wanted = {float(round(t, 12)) for t in horizon - outputs}
-    for before, now in pairwise(to_go):
-        t, dt = horizon - now, now - before
+    for t, dt, kept_there in steps_back(float(problem.horizon), outputs, steps):
         best.step(t, dt)
         theirs, stopped = best.control(), controllers_stops(best.state)
         mine, stops = rule(t, theirs, stopped)
         _follow(problem, best, own, (mine, stops), (t, dt))
-        if float(round(now, 12)) in wanted:
+        if kept_there:
             values.append((own.V, best.state.V))
             controls.append((mine, theirs))
             stopping.append((stops, stopped))
@@ -99,6 +96,15 @@ def march_beside(
     V, a, ended = (in_time(kept) for kept in (values, controls, stopping))
     V = problem.sign * V
     return Beside(outputs, V[0], V[1], a[0], a[1], ended[0], ended[1])
+
+
+def steps_back(
+    horizon: float, outputs: Array, steps: int
+) -> Iterator[tuple[float, float, bool]]:
+    """Every step from the horizon: to which time, how long, whether it is an output."""
+    wanted = {float(round(t, 12)) for t in horizon - outputs}
+    for before, now in pairwise(time_grid(horizon, outputs, steps)):
+        yield horizon - now, now - before, float(round(now, 12)) in wanted
 
 
 def in_time(kept: list[tuple[Any, Any]]) -> Any:

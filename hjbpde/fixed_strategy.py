@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import MethodMismatch
-from .fixed_policy import Beside, controllers_stops, in_time
+from .fixed_policy import Beside, controllers_stops, in_time, steps_back
 from .grid import Grid
 from .interpolation import Interpolant
-from .methods.marching import output_times, time_grid
+from .methods.marching import output_times
 from .methods.stepper import Stepper
 from .players import answered, followed
 from .problem import ControlProblem
@@ -89,22 +88,19 @@ def march_answered(
     problem.require_only("march_answered", "horizon", "exit", "stop", "adversary")
     if problem.horizon is None or problem.adversary is None:
         raise MethodMismatch("march_answered needs a horizon and an adversary.")
-    outputs, horizon = output_times(problem, times), float(problem.horizon)
+    outputs = output_times(problem, times)
     game = Stepper.of(problem, grid, Upwind())
     sides: dict[Side, Answer] = {s: Answer.to(s, problem, game) for s in rules}
     kept: dict[Side, list[Any]] = {
         side: [(sides[side].value, game.state.V, None)] for side in rules
     }
-    to_go = time_grid(horizon, outputs, steps)
-    wanted = {float(round(t, 12)) for t in horizon - outputs}
-    for before, now in pairwise(to_go):
-        t, dt = horizon - now, now - before
+    for t, dt, kept_there in steps_back(float(problem.horizon), outputs, steps):
         game.step(t, dt)
         moment = _moment(problem, game, t)
         for side, answer in sides.items():
             decision = rules[side](moment)
             answer.follow(decision, t, dt)
-            if float(round(now, 12)) in wanted:
+            if kept_there:
                 best = moment.control if side == "controller" else moment.reply
                 pair = (decision, best, moment.stops)
                 kept[side].append((answer.value, game.state.V, pair))

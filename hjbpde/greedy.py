@@ -82,7 +82,11 @@ def greedy_pair(
 
     start (n, m + mb) is improved on; finite sets are met.
     """
-    return _played(game_tables_at(problem, x), problem, (p, hess), start)
+    tables, m = game_tables_at(problem, x), problem.n_controls
+    u = initial_policy(tables, len(x)).T if start is None else start
+    sets = (problem.controls, u[:, :m]), (problem.adversary, u[:, m:])
+    parts = [s.clip(part) if isinstance(s, Finite) else part for s, part in sets]
+    return _played(tables, problem, (p, hess), np.concatenate(parts, axis=-1))
 
 
 def greedy_reply(
@@ -101,22 +105,13 @@ def _played(
     tables: GameTables,
     problem: ControlProblem,
     derivatives: tuple[Array, Array | None],
-    start: Array | None,
+    start: Array,
 ) -> Array:
     """The choices (n, m + mb) of a game at a gradient (n, d), improved from `start`."""
-    (p, hess), m = derivatives, problem.n_controls
+    p, hess = derivatives
     n, d = p.shape
     q = np.zeros((d, n)) if hess is None else np.einsum("nii->in", hess)
     slopes = SmoothSlopes(problem.sign * p.T, problem.sign * np.asarray(q))
-    u = initial_policy(tables, n).T if start is None else start
-    sets = (problem.controls, u[:, :m]), (problem.adversary, u[:, m:])
-    held_fast = tables.held and m > 0
-    parts = [
-        controls.clip(part)
-        if isinstance(controls, Finite) and not (held_fast and i == 0)
-        else part
-        for i, (controls, part) in enumerate(sets)
-    ]
-    u = np.array(np.concatenate(parts, axis=-1).T, order="C")
+    u = np.array(start.T, order="C")
     greedy(tables, slopes, u)
     return np.ascontiguousarray(u.T)

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import MethodMismatch
-from .fixed_policy import Beside, in_time
+from .fixed_policy import Beside, in_time, steps_back
 from .fixed_strategy import some_controls
 from .grid import Grid
 from .methods.end_slopes import Closing
-from .methods.marching import output_times, time_grid
+from .methods.marching import output_times
 from .methods.moded_marching import ModedStepper
 from .methods.stepper import Stepper
 from .players import settled
@@ -71,7 +70,7 @@ def march_switching(
     problem.require_only("march_switching", "horizon", "modes")
     if problem.horizon is None or problem.modes is None:
         raise MethodMismatch("march_switching needs a horizon and modes.")
-    outputs, horizon = output_times(problem, times), float(problem.horizon)
+    outputs = output_times(problem, times)
     best = ModedStepper.of(problem, grid, Upwind(), Closing.ANCHORED)
     given: list[Callable[..., Any]] = [
         lambda x, mode: some_controls(problem.controls, x)
@@ -81,16 +80,13 @@ def march_switching(
     for part, leader in zip(own.parts, best.parts, strict=True):
         assert isinstance(part, Led)
         part.leader = leader
-    to_go = time_grid(horizon, outputs, steps)
-    wanted = {float(round(t, 12)) for t in horizon - outputs}
     values, controls = [(own.value, best.value)], []
-    for before, now in pairwise(to_go):
-        t, dt = horizon - now, now - before
+    for t, dt, kept_there in steps_back(float(problem.horizon), outputs, steps):
         best.step(t, dt)
         theirs = best.control()
         mine, given[0] = rule(t, theirs)
         own.step(t, dt)
-        if float(round(now, 12)) in wanted:
+        if kept_there:
             values.append((own.value, best.value))
             controls.append((mine, theirs))
     # At the horizon nothing is decided: the last decisions stand there.

@@ -137,6 +137,16 @@ def within(grid: Grid, region: Box) -> NDArray[np.bool_]:
     return Box(region.low, region.high).contains(grid.nodes(), slack)
 
 
+def change_by_halving(grid: Grid, fine: Array, coarse: Array) -> Array:
+    """|coarse - fine| at the nodes of `grid`, of maps (..., *shape) on it and on the
+    grid twice as coarse.
+    """
+    kept = np.ix_(*(grid.kept(k) for k in range(grid.dimension)))
+    less, change = grid.coarsened(), np.abs(coarse - fine[(..., *kept)])
+    parts = change.reshape(-1, *less.shape)
+    return np.reshape([grid_map(less, part, grid) for part in parts], fine.shape)
+
+
 def grid_map(coarse: Grid, values: Array, fine: Grid) -> Array:
     """Values of a coarse grid at the nodes of a finer one, linear in between."""
     return coarse.interpolate(values, fine.nodes())

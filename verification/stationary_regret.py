@@ -12,7 +12,7 @@ import hjbpde as hjb
 from hjbpde import Box, ControlProblem, Grid, GridSolution, HJBError
 
 from .reference import running
-from .regret import Losses, Regret, Tables, grid_map, within
+from .regret import Losses, Regret, Tables, change_by_halving, within
 from .settlement import stopped_problem
 from .strategy import (
     OPERATOR,
@@ -101,15 +101,10 @@ class Contest:
 
     def _bar(self, own: Strategy, fine: Array) -> Array:
         # The regret's own discretisation error, seen by halving the grid.
-        none = np.full(self.grid.shape, np.inf)
         gap = None if self._coarse is None else self._lost(own, *self._coarse)[0]
         if gap is None:
-            return none
-        coarse = self.grid.coarsened()
-        kept = np.ix_(*(self.grid.kept(k) for k in range(self.grid.dimension)))
-        change = np.abs(gap - fine[(..., *kept)]).reshape(-1, *coarse.shape)
-        bars = [grid_map(coarse, part, self.grid) for part in change]
-        return np.reshape(bars, fine.shape)
+            return np.full(self.grid.shape, np.inf)
+        return change_by_halving(self.grid, fine, gap)
 
     @cached_property
     def _coarse(self) -> tuple[Grid, GridSolution] | None:

@@ -11,7 +11,7 @@ from hjbpde.fixed_strategy import Side, march_answered
 from hjbpde.switching_policy import march_switching
 
 from .reference import running
-from .regret import Losses, Regret, Tables, grid_map, within
+from .regret import Losses, Regret, Tables, change_by_halving, within
 from .strategy import has_finite_sets
 from .subject import Subject
 from .timed_rules import InModes, OnNodes, Rules, rules_of
@@ -97,11 +97,7 @@ def _regrets(
         i, fine = int(np.searchsorted(found.times, t)), lost(found, t)
         bar = np.full(fine.shape, np.inf)
         if coarse is not None:
-            less = grid.coarsened()
-            kept = np.ix_(*(grid.kept(k) for k in range(grid.dimension)))
-            change = np.abs(lost(coarse[rule.side], t) - fine[(..., *kept)])
-            parts = change.reshape(-1, *less.shape)
-            bar = np.reshape([grid_map(less, p, grid) for p in parts], fine.shape)
+            bar = change_by_halving(grid, fine, lost(coarse[rule.side], t))
         fixed = grid, rule.inside, found.policy[i], found.best_policy[i], rule.moved
         regret = Regret(*fixed, fine, bar, when=When(float(t)))
         out += regret.by_mode() if isinstance(rule, InModes) else [regret]
