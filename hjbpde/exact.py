@@ -19,9 +19,12 @@ class Exact:
     control : callable, x (..., d) -> (..., m), optional
     source : str
         Where the closed form comes from.
+    average : float, optional
+        The long-run average, with ``average=True``; the value is then relative.
     """
 
     value: Callable[[Any], Any]
     gradient: Callable[[Any], Any] | None = None
     control: Callable[[Any], Any] | None = None
     source: str = ""
+    average: float | None = None

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ProblemError
 from ..problem import ControlProblem
+from .bounded_follower import bounded_follower
 from .cash_management import cash_management
 from .dividends import optimal_dividends
 from .economics import consumption_saving, consumption_saving_diffusion, growth
@@ -45,6 +46,7 @@ _BUILDERS: dict[str, Callable[..., ControlProblem]] = {
     "consumption-saving-diffusion": consumption_saving_diffusion,
     "growth": growth,
     "cash-management": cash_management,
+    "bounded-follower": bounded_follower,
     "optimal-dividends": optimal_dividends,
     "optimal-default": optimal_default,
     "liquidation": liquidation,
