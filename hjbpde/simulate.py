@@ -109,7 +109,7 @@ def simulate(
     MethodMismatch
         A problem with modes, an adversary or rights to stop.
     """
-    problem.require_only("simulate", "exit", "horizon", "jumps")
+    problem.require_only("simulate", "exit", "horizon", "jumps", "average")
     assert problem.domain is not None
     d, m = problem.dimension, problem.n_controls
     steps = _steps(problem, horizon, dt)

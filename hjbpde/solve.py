@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .checkpoint import Checkpoint, Identity
-from .errors import MethodMismatch, NotConverged, ProblemError
+from .errors import NotConverged, ProblemError
 from .fit import Method, check_fit, default_method
 from .grid import Grid
 from .memory_budget import check_memory
@@ -155,6 +155,8 @@ def evaluate(
 ) -> GridSolution:
     """The value of a fixed policy: ``rho V = r(x, a(x)) + L^{a(x)} V``.
 
+    With ``average=True`` its own long-run average and relative value.
+
     Parameters
     ----------
     control : callable x (..., d) -> (..., m), or array (*shape, m)
@@ -167,18 +169,19 @@ def evaluate(
     ------
     ProblemError
         A policy of the wrong shape, or not finite, naming the node.
+    NotConverged
+        Also a policy under which the state falls into parts that never meet: it has
+        no common average.
     """
-    problem.require_only("evaluate", "exit", "jumps")
+    problem.require_only("evaluate", "exit", "jumps", "average")
     grid = _grid_of(problem, grid)
     method = method or PolicyIteration(order=1)
     check_fit(problem, grid, method)
-    if problem.modes is not None or problem.average:
-        raise MethodMismatch(
-            "evaluate: fixed policies of problems with modes or of long-run averages "
-            "are not taken; solve takes those problems."
-        )
     check_memory(grid, problem)
     a = _policy_on(control, grid, problem.n_controls)
+    if problem.average:
+        found = run_average(problem, grid, method, RunOptions.of(), a)
+        return _returned(found, strict)
     return _returned(run_fixed(problem, grid, a, method), strict)
 
 

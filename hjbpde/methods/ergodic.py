@@ -36,7 +36,8 @@ from ..prolongation import (
     nested_grids,
     prolonged_policy,
 )
-from ..tabulate import QuadraticTables, Tables, tabulate
+from ..table_checks import hold_inside
+from ..tabulate import QuadraticTables, Tables, fixed_policy_tables, tabulate
 from .inward import inward_start
 from .memory import recall_result, result_of
 from .nested import CLOSABLE, RunOptions, carry_slope
@@ -155,12 +156,25 @@ def iterate_average(
 
 
 def solve_average(
-    problem: ControlProblem, grid: Grid, method: PolicyIteration, options: RunOptions
+    problem: ControlProblem,
+    grid: Grid,
+    method: PolicyIteration,
+    options: RunOptions,
+    policy: Array | None = None,
 ) -> list[AverageState]:
-    """Average and relative value on every nested grid, coarse to fine."""
+    """Average and relative value on every nested grid, coarse to fine.
+
+    Those of the best policy, or of a fixed one (N, m).
+    """
     check_average_faces(problem)
     least = CLOSABLE if any(rule is None for rule in problem.faces.values()) else 5
-    tables = with_discount(tabulate(problem, grid, Faces.of(problem, grid)), 0.0)
+    faces = Faces.of(problem, grid)
+    if policy is None:
+        tables = tabulate(problem, grid, faces)
+    else:
+        tables = fixed_policy_tables(problem, grid, faces, policy)
+        hold_inside(grid, faces, tables.f0, policy)
+    tables = with_discount(tables, 0.0)
     grids = nested_grids(grid, least, tables.correlated_axes)
     nested = [tables]
     for finer in reversed(grids[1:]):

@@ -22,16 +22,23 @@ Array = NDArray[np.float64]
 
 
 def run_average(
-    problem: ControlProblem, grid: Grid, method: PolicyIteration, options: RunOptions
+    problem: ControlProblem,
+    grid: Grid,
+    method: PolicyIteration,
+    options: RunOptions,
+    policy: Array | None = None,
 ) -> GridSolution:
-    """The average and the relative value, each with its error bar."""
+    """The average and the relative value, each with its error bar.
+
+    Those of the best policy, or of a fixed one (N, m).
+    """
     start = time.perf_counter()
-    found = solve_average(problem, grid, method, options)
+    found = solve_average(problem, grid, method, options, policy)
     solved = time.perf_counter()
     fine = found[-1]
     bar, average_error = _bars(found)
     seconds = {"solve": solved - start, "error bar": time.perf_counter() - solved}
-    control = np.ascontiguousarray(fine.state.a.T)
+    control = np.ascontiguousarray(fine.state.a.T) if policy is None else policy
     return GridSolution(
         problem=problem,
         grid=grid,

@@ -1,5 +1,7 @@
 """Long-run averages and relative values."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -151,6 +153,50 @@ def test_a_vanishing_discount_leads_to_the_average():
         gaps.append(np.abs(V - V[50] - long_run.value).max())
     orders = np.log2(np.array(gaps[:-1]) / gaps[1:])
     assert np.all(np.abs(orders - 1) < 0.15)
+
+
+@pytest.mark.parametrize("gain", [-0.3, 0.0, 0.5, 1.0])
+def test_a_fixed_policy_has_the_average_of_its_own_density(gain):
+    """a = -k x, reflected at +-1: exp(-k x^2 / sigma^2), cost (1 + k^2) x^2."""
+    near = {"domain": hjb.Box(-1.0, 1.0), "boundary": hjb.Reflecting()}
+    problem = replace(regulator(), **near)
+
+    def weight(x):
+        return np.exp(-gain * x**2 / 0.25)
+
+    moment = quad(lambda x: x * x * weight(x), 0, 1)[0] / quad(weight, 0, 1)[0]
+    wanted, errors = (1 + gain**2) * moment, []
+    for n in (51, 101, 201):
+        found = hjb.evaluate(problem, n, lambda x: -gain * x)
+        errors.append(abs(found.average - wanted))
+        assert errors[-1] <= found.report.details["average_error"]
+        np.testing.assert_array_equal(found.control, -gain * found.grid.nodes())
+    orders = np.log2(np.array(errors[:-1]) / errors[1:])
+    assert np.all(np.abs(orders - 2) < 0.2)
+
+
+def test_a_fixed_drift_round_the_plane_sees_every_state_alike():
+    """Where the chain's law is uniform its average is the mean of the nodes."""
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: a,
+        diffusion=0.4,
+        reward=lambda x, a: np.sin(x[..., 0]) ** 2 + np.cos(x[..., 1]) ** 4,
+        controls=hjb.Box([-1.0, -1.0], [1.0, 1.0]),
+        domain=hjb.Box([0.0, 0.0], [2 * np.pi] * 2, periodic=True),
+        average=True,
+    )
+    found = hjb.evaluate(problem, (32, 24), lambda x: 0 * x + np.array([0.7, -0.2]))
+    assert found.average == pytest.approx(1 / 2 + 3 / 8, abs=1e-8)
+
+
+def test_a_fixed_policy_that_rests_everywhere_has_no_common_average():
+    problem = replace(bounded(boundary=hjb.Reflecting()), diffusion=None)
+    with pytest.raises(hjb.NotConverged):
+        hjb.evaluate(problem, 41, lambda x: 0 * x)
+    corner = hjb.evaluate(problem, 41, lambda x: 0 * x + 1.0)
+    assert corner.average is not None
+    # In the corner the chain stays within a cell of it.
+    assert (3.0 - 0.15) ** 2 < corner.average < 9.0
 
 
 def test_what_the_long_run_cannot_be():
