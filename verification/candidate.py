@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,9 @@ class Candidate:
         as the order of play allows; one that does not forgoes that. Without one, the
         best reply for the value's gradient; without a value, the reference's, and the
         controller alone is judged.
+    average : float, optional
+        The long-run average of a problem with ``average=True``, whose value is judged
+        up to a constant.
 
     Raises
     ------
@@ -48,6 +52,7 @@ class Candidate:
     gradient: Function | None = None
     stop: Function | None = None
     adversary: Function | None = None
+    average: float | None = None
 
     def __post_init__(self) -> None:
         if self.value is None and self.control is None:
@@ -62,6 +67,10 @@ class Candidate:
                     f"Candidate: {name}= must be a function of points (..., d), got "
                     f"{type(function).__name__}. Wrap arrays in an interpolation."
                 )
+        if self.average is not None and not math.isfinite(self.average):
+            raise ProblemError(
+                f"Candidate: average = {self.average} must be a finite number."
+            )
         if self.gradient is not None and self.value is None:
             raise ProblemError("Candidate: gradient= without value= judges nothing.")
 
@@ -74,4 +83,5 @@ class Candidate:
         return self._held(mode=mode)
 
     def _held(self, **fixed: Any) -> Candidate:
-        return Candidate(**{n: held(getattr(self, n), **fixed) for n in NAMES})
+        functions = {n: held(getattr(self, n), **fixed) for n in NAMES}
+        return Candidate(**functions, average=self.average)

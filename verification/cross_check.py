@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from hjbpde import Box, ControlProblem, ProblemError
 
+from .average_rules import rule_claim, rule_lasting_regret
 from .measure import (
     Setting,
     Values,
     all_values,
     joined,
+    levelled,
     loss_of,
     points_of,
     residual_of,
@@ -79,6 +81,8 @@ def cross_check(
 
     With an exit the points where the process still runs are judged; with a horizon
     the same points at several times; with a right to stop the stopping rule as well.
+    With ``average=True`` values are compared after their mean difference is removed,
+    and a policy is judged by what it loses per unit time in the long run.
 
     Parameters
     ----------
@@ -107,7 +111,7 @@ def cross_check(
     ProblemError
         A reference without its problem, an unusable candidate or region.
     MethodMismatch
-        A problem with impulses or a long-run average; one with modes and more.
+        A problem with impulses; one with modes and more.
     """
     if not (np.isfinite(tolerance) and tolerance > 0):
         raise ProblemError(
@@ -176,13 +180,17 @@ def region_of(region: Box | None, subject: Subject, problem: ControlProblem) -> 
 def judge(setting: Setting) -> Verdict:
     """Measure one candidate against one reference and apply the rules."""
     points = points_of(setting)
+    setting = levelled(setting, points)
     found = all_values(setting, points)
     values, ruling = joined(found), Ruling(when=setting.instants[0].when)
     finite = _rule_values(ruling, values, setting)
     slopes = slopes_of(setting, found) if finite else None
     if slopes is not None:
         _rule_slopes(ruling, slopes, values, setting)
-    scale = float(values.scale.max())
+    if setting.long_run is not None:
+        claimed = setting.subject.average
+        rule_claim(ruling, setting.long_run, claimed, setting.tolerance)
+    scale = setting.unit_of_losses(float(values.scale.max()))
     # A verdict already in doubt is not settled by a finer regret.
     refine = not ruling.findings
     losses, excursion = loss_of(setting, scale, refine) if finite else (None, None)
@@ -194,7 +202,7 @@ def judge(setting: Setting) -> Verdict:
         )
     now = setting.instants if finite else ()
     measured = Measured(
-        found, slopes, losses, excursion,
+        found, slopes, losses, excursion, scale,
         [policies_of(instant, points, setting.seed) for instant in now],
         [residual_of(setting, instant, points) for instant in now],
     )  # fmt: skip
@@ -205,6 +213,9 @@ def _rule_values(ruling: Ruling, values: Values, setting: Setting) -> bool:
     """Rules on the value; returns whether everything asked so far is finite."""
     e, u, s, tol = np.abs(values.signed), values.bar, values.scale, setting.tolerance
     if not setting.subject.has_value:
+        # What a policy loses in the long run is not read off V.
+        if setting.long_run is not None:
+            return True
         ruling.judge_reference(u, s, tol, values.places)
         return True
     if ruling.judge_not_finite("value", values.candidate, values.places):
@@ -240,6 +251,10 @@ def _rule_regret(
                 return
     if losses.missing is not None:
         ruling.doubt(f"the regret could not be computed: {losses.missing.note}")
+        return
+    if setting.long_run is not None:
+        lasting = losses.deciding(setting.tolerance * scale)
+        rule_lasting_regret(ruling, lasting, setting.long_run, setting.tolerance)
         return
     whose = "policy" if not losses.replies else "controller's strategy"
     theirs = "adversary's strategy" + setting.instants[0].subject.is_blind * BLIND

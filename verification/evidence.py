@@ -119,9 +119,8 @@ def slice_at(
         return out.reshape(*shape, *out.shape[1:])
 
     subject, reference = instant.subject, instant.reference
-    bar = reference.error_at(x) if hasattr(reference, "error_at") else np.inf
     bars = np.full(len(flat), np.nan)
-    bars[runs] = bar
+    bars[runs] = instant.bar_at(x)
     bars = bars.reshape(shape)
     controls = None
     if subject.joint.n_controls:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from hjbpde import Box, Grid
 
+from .average_regret import average_losses
 from .moded_regret import moded_losses
 from .regret import Losses
 from .stationary_regret import stationary_losses
@@ -41,6 +42,8 @@ def losses_of(
             return timed_losses(subject, on, region, times, steps)
         if subject.problem.modes is not None:
             return moded_losses(subject, on, region)
+        if subject.problem.average:
+            return average_losses(subject, on, region)
         return stationary_losses(subject, on, region)
 
     steps, losses = STEPS, measured(grid, STEPS)

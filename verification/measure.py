@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hjbpde import Box, ControlProblem, Grid
 
 from .excursion import Excursion, excursion_of
+from .long_run import LongRun, long_run_of
 from .losses import losses_of
 from .path_regret import follows_paths, path_losses
 from .points import SamplePoints, climb, few, judged_points, sample_points
@@ -46,6 +47,8 @@ class Setting:
     tolerance: float
     seed: int
     times: Array | None = None
+    level_bar: float = 0.0
+    """How well the constant of a relative value is known, see `levelled`."""
 
     @cached_property
     def instants(self) -> tuple[Instant, ...]:
@@ -57,7 +60,18 @@ class Setting:
         if self.problem.modes is not None:
             modes = range(self.problem.modes.n)
         whens = [When(t, k) for t in times for k in modes]
-        return tuple(Instant.of(self.subject, self.reference, w) for w in whens)
+        return tuple(
+            Instant.of(self.subject, self.reference, w, self.level_bar) for w in whens
+        )
+
+    @cached_property
+    def long_run(self) -> LongRun | None:
+        """The long-run average, where that is the aim."""
+        return long_run_of(self.problem, self.reference, self.grid)
+
+    def unit_of_losses(self, scale: float) -> float:
+        """What regret is relative to: `scale`, that of values, but in the long run."""
+        return scale if self.long_run is None else self.long_run.scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,15 +102,18 @@ def values_at(instant: Instant, x: Array) -> Values:
     subject, reference = instant.subject, instant.reference
     truth = np.asarray(reference.value_at(x))
     mine = subject.value(x) if subject.has_value else np.full(len(x), np.nan)
-    bar = np.full(len(x), np.inf)
-    if hasattr(reference, "error_at"):
-        bar = np.asarray(reference.error_at(x))
-    return Values(x, instant.places(x), mine, truth, bar, np.ones(len(x)))
+    bar, one = instant.bar_at(x), np.ones(len(x))
+    return Values(x, instant.places(x), mine, truth, bar, one)
 
 
 def scaled(problem: ControlProblem, found: Sequence[Values]) -> list[Values]:
-    """s(x): the problem's own scale, else sup|V| of the reference over all of them."""
+    """s(x): the problem's own scale, else sup|V| of the reference over all of them.
+
+    In the long run V is known up to a constant, and sup|V| the least that any leaves.
+    """
     size = max(SMALLEST, *(float(np.abs(v.truth).max()) for v in found))
+    if problem.average:
+        size = max(SMALLEST, *(0.5 * float(np.ptp(v.truth)) for v in found))
     out = []
     for values in found:
         scale: Any = size if problem.scale is None else problem.scale
@@ -109,6 +126,22 @@ def joined(found: Sequence[Values]) -> Values:
     """The values of every time, one after the other."""
     names = ("x", "places", "candidate", "truth", "bar", "scale")
     return Values(**{n: np.concatenate([getattr(v, n) for v in found]) for n in names})
+
+
+def levelled(setting: Setting, points: SamplePoints) -> Setting:
+    """With ``average=True`` the candidate's value is moved by a constant.
+
+    Like the reference's it is known up to one. Their mean difference over the nodes is
+    taken off; what it may be wrong by, the mean of the reference's bar, is added to it.
+    """
+    if not setting.problem.average or not setting.subject.has_value:
+        return setting
+    found = values_at(setting.instants[0], points.x[: points.n_nodes or None])
+    gap = float(found.signed.mean())
+    if not np.isfinite(gap):
+        return setting
+    level_bar = float(found.bar.mean())
+    return replace(setting, subject=setting.subject.raised(-gap), level_bar=level_bar)
 
 
 def all_values(setting: Setting, points: SamplePoints) -> list[Values]:
@@ -175,7 +208,8 @@ def loss_of(
 ) -> tuple[Losses | None, Excursion | None]:
     """Regret and excursion of the policy; None where nothing is decided.
 
-    With `refine` the regret's grid is refined while its own bar hides the answer.
+    `scale` is what the regret is relative to. With `refine` the regret's grid is
+    refined while its own bar hides the answer.
     """
     problem, region = setting.problem, setting.region
     may_stop = any(stop.by == "controller" for stop in problem.stops)

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from .evidence import evidence_of
 from .excursion import Excursion
+from .long_run import LongRun
 from .measure import Setting, Values, joined
 from .points import SamplePoints
 from .policies import Policies
 from .regret import Losses
 from .ruling import Ruling
 from .slopes import Slopes
+from .subject import Subject
 from .verdict import Verdict
 from .when import When
 
@@ -28,13 +30,15 @@ class Measured:
     """Everything measured, one entry a time judged (one where stationary).
 
     `slopes`, `losses`, `excursion` and the entries of `policies` and `residuals` are
-    None where there was nothing to measure; both lists are empty after a NaN.
+    None where there was nothing to measure; both lists are empty after a NaN. `unit` is
+    what losses are relative to.
     """
 
     values: Sequence[Values]
     slopes: Sequence[Slopes] | None
     losses: Losses | None
     excursion: Excursion | None
+    unit: float
     policies: Sequence[Policies | None]
     residuals: Sequence[Array | None]
 
@@ -95,8 +99,8 @@ def _errors(
         "mean_removed_error": float(max(centred)) if known else None,
         "gradient_error": None if slopes is None else _most(s.error for s in slopes),
         "control_error": _most(p.error for p in policies) if policies else None,
-        "regret": _regret(measured.losses, measured.scale, only),
-        "adversary_regret": _regret(measured.replies, measured.scale, only),
+        "regret": _regret(measured.losses, measured.unit, only),
+        "adversary_regret": _regret(measured.replies, measured.unit, only),
         "residual": _most(left) / scale if residuals else None,
         "reference_error": max(float((v.bar / v.scale).max()) for v in values),
     }
@@ -119,7 +123,7 @@ def _regret_bar(measured: Measured, only: int) -> float | None:
     losses = measured.losses
     if losses is None or losses.missing is not None:
         return None
-    return losses.regrets[only].largest_bar() / measured.scale
+    return losses.regrets[only].largest_bar() / measured.unit
 
 
 def _worst(values: Values) -> Array | None:
@@ -151,12 +155,12 @@ def _details(
         "seed": setting.seed,
         "reference_method": setting.reference.report.method,
     }
-    excursion, scale = measured.excursion, measured.scale
+    excursion, scale, unit = measured.excursion, measured.scale, measured.unit
     for prefix, losses in (("", measured.losses), ("adversary_", measured.replies)):
         if losses is not None and losses.missing is None:
-            regret = losses.deciding(setting.tolerance * scale)
+            regret = losses.deciding(setting.tolerance * unit)
             out[f"{prefix}regret_grid"] = list(regret.grid.shape)
-            out[f"{prefix}regret_bar"] = regret.largest_bar() / scale
+            out[f"{prefix}regret_bar"] = regret.largest_bar() / unit
             out[f"{prefix}projected_control"] = float(regret.moved.max(initial=0.0))
     if excursion is not None:
         out["paths_leaving"] = excursion.share
@@ -178,6 +182,8 @@ def _details(
         out["residual_rms"] = float(
             np.sqrt(np.nanmean(np.concatenate(residuals) ** 2)) / scale
         )
+    if setting.long_run is not None:
+        out["average"] = _long_run(setting.long_run, setting.subject, measured.losses)
     whens = [instant.when for instant in setting.instants]
     if whens[0].numbers:
         out["slices"] = [
@@ -189,6 +195,24 @@ def _details(
             }
             for i, when in enumerate(whens)
         ]
+    return out
+
+
+def _long_run(
+    long_run: LongRun, subject: Subject, losses: Losses | None
+) -> dict[str, Any]:
+    """Averages per unit time: reference's, candidate's, its policy's on the nodes."""
+    out: dict[str, Any] = {
+        "reference": long_run.average,
+        "error": long_run.error,
+        "scale": long_run.scale,
+        "claimed": subject.average,
+    }
+    averages = None if losses is None else losses.regrets[0].averages
+    if averages is not None:
+        inside = averages.by_start[losses.regrets[0].inside]  # type: ignore[union-attr]
+        out["policy"] = [float(inside.min()), float(inside.max())]
+        out["best_policy"], out["parts"] = averages.best, averages.parts
     return out
 
 

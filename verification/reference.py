@@ -18,7 +18,7 @@ from .when import When
 
 Array = NDArray[np.float64]
 
-TAKES = ("horizon", "exit", "stop", "jumps", "adversary", "modes")
+TAKES = ("horizon", "exit", "stop", "jumps", "adversary", "modes", "average")
 """Special fields of problems that can be judged."""
 DEFAULT_BUDGET = 60.0
 DEFAULT_SHAPE = {1: 401, 2: 101, 3: 33, 4: 17}
@@ -143,9 +143,13 @@ class Instant:
     problem: ControlProblem
     subject: Subject
     reference: Any
+    level_bar: float = 0.0
+    """How well the constant of a relative value is known."""
 
     @classmethod
-    def of(cls, subject: Subject, reference: Any, when: When) -> Instant:
+    def of(
+        cls, subject: Subject, reference: Any, when: When, level_bar: float = 0.0
+    ) -> Instant:
         """The instant at that time and in that mode."""
         if when.time is not None:
             subject, at = subject.at(when.time), getattr(reference, "at", None)
@@ -153,7 +157,13 @@ class Instant:
             reference = frozen
         if when.mode is not None:
             subject, reference = subject.in_mode(when.mode), reference.mode(when.mode)
-        return cls(when, subject.problem, subject, reference)
+        return cls(when, subject.problem, subject, reference, level_bar)
+
+    def bar_at(self, x: Array) -> Array:
+        """The reference's bar at x (n, d), (n,); infinite where it knows none."""
+        if not hasattr(self.reference, "error_at"):
+            return np.full(len(x), np.inf)
+        return np.asarray(self.reference.error_at(x)) + self.level_bar
 
     def reference_choices(self, x: Array) -> Array:
         """The reference's controls at x (n, d), an adversary's beside them."""

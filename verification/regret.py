@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hjbpde import Box, Grid
 
+from .long_run import Averages
 from .ruling import ACCUSING
 from .when import When
 
@@ -25,7 +26,8 @@ class Regret:
     `policy` and `best_policy` (*shape, m) are the controls compared: outside the
     region both are the best one, None if unknown. `moved` (*shape, m) is how far the
     candidate's controls lay outside their set. `note` says why there is no map,
-    `when` at what time, in what mode.
+    `when` at what time, in what mode. `averages` are the policy's, where the loss is
+    one in the long-run average.
     """
 
     grid: Grid
@@ -36,6 +38,7 @@ class Regret:
     map: Array | None
     bar: Array | None
     note: str = ""
+    averages: Averages | None = None
     when: When = field(default_factory=When)
 
     def worst(self) -> tuple[float, Array]:

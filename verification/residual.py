@@ -57,12 +57,12 @@ def rate_of(problem: ControlProblem, x: Array, a: Array) -> Array:
 
     The discount; with a horizon ``rho + 1/T``, as what is lost all the time adds up
     to at most ``min(1/rho, T)``; with an exit also the rate at which noise and drift
-    under the controls a (n, m) cross the domain.
+    under the controls a (n, m) cross the domain, which in the long run is all there is.
     """
     rate = np.array(problem.discount_at(x), dtype=float)
     if problem.horizon is not None:
         rate += 1.0 / float(problem.horizon)
-    if problem.exit is not None:
+    if problem.exit is not None or problem.average:
         assert problem.domain is not None
         width = problem.domain.width
         noise = (np.asarray(problem.diffusion_at(x, a)) ** 2).sum(axis=-1)
@@ -76,8 +76,9 @@ def value_residual(subject: Subject, instant: Instant, x: Array) -> Array:
     """The residual of the HJB or Isaacs' equation in units of V at x (n, d), (n,).
 
     ``(rho V - V_t - max_a H) / rate``, with an adversary ``max_a min_b H``, see
-    `rate_of`; where somebody may stop, the
-    obstacle's distance where that is smaller. By the comparison principle a bounded
+    `rate_of`; where somebody may stop, the obstacle's distance where that is smaller.
+    In the long run ``(average - max_a H) / rate`` with the average that suits V best:
+    the mean of max_a H at these points. By the comparison principle a bounded
     residual bounds the error only together with boundary data, so it is shown and
     never decides.
     """
@@ -95,6 +96,8 @@ def value_residual(subject: Subject, instant: Instant, x: Array) -> Array:
         left = left - _time_derivative(subject, x, instant.when)
     if instant.when.mode is not None:
         left = left - switching_part(subject, x, instant.when)
+    if problem.average and len(left):
+        left = left - left.mean()
     residual = left / rate
     for stop in problem.stops:
         gap = V - np.asarray(stop.payoff(x), float)

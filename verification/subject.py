@@ -44,6 +44,8 @@ class Subject:
         How far above what stopping pays a value still means to stop.
     maximises : bool
         Whether policies given are greedy for the value, as those of a solution are.
+    average : float or None
+        The long-run average that it claims.
     lent : bool
         Whether the adversary is the reference's (`against`) and not judged.
     """
@@ -56,6 +58,7 @@ class Subject:
     slack: float = 0.0
     maximises: bool = False
     lent: bool = False
+    average: float | None = None
 
     @classmethod
     def of(cls, solution: Any, problem: ControlProblem) -> Subject:
@@ -92,6 +95,13 @@ class Subject:
         """The candidate in one mode, for the problem with its data there."""
         now = self.problem.in_mode(mode)
         return replace(self, problem=now, functions=self.functions.in_mode(mode))
+
+    def raised(self, constant: float) -> Subject:
+        """The candidate with a constant added to its value."""
+        value = self.functions.value
+        assert value is not None
+        own = replace(self.functions, value=lambda x: value(x) + constant)
+        return replace(self, functions=own)
 
     @property
     def has_value(self) -> bool:
@@ -290,7 +300,13 @@ def subject_of(candidate: Any, problem: ControlProblem) -> Subject:
     if isinstance(candidate, Candidate):
         _check_stop(candidate, problem)
         _check_adversary(candidate, problem)
-        return Subject(problem, problem.domain, candidate)
+        if candidate.average is not None and not problem.average:
+            raise ProblemError(
+                "Candidate: average= is given, but the problem is no long-run average; "
+                "leave it out."
+            )
+        average = candidate.average
+        return Subject(problem, problem.domain, candidate, average=average)
     if _is_torch_module(candidate) and not hasattr(candidate, "value_at"):
         if problem.modes is not None:
             raise ProblemError(
@@ -310,7 +326,10 @@ def subject_of(candidate: Any, problem: ControlProblem) -> Subject:
         region = getattr(candidate, "region", None)
         report = getattr(candidate, "report", None)
         box, two = region or problem.domain, problem.adversary is not None
-        return Subject(problem, box, functions, region, report, maximises=two)
+        average = getattr(candidate, "average", None)
+        return Subject(
+            problem, box, functions, region, report, maximises=two, average=average
+        )
     raise ProblemError(
         f"cross_check: the candidate is a {type(candidate).__name__}; give a Solution, "
         "verification.Candidate(value=, control=) of functions on (..., d), or a torch "

@@ -36,7 +36,8 @@ class Verdict:
         ``max_i |a_i - a_i^ref| / max |a_i^ref|``; shown, never decides.
     regret : float or None
         ``max (V - V^policy) / s`` on the nodes of the region (with cost: reversed);
-        with an adversary V^policy is what the policy is worth against its best reply.
+        with an adversary V^policy is what the policy is worth against its best reply;
+        in the long run ``average - average^policy`` over `loss_scale`.
     adversary_regret : float or None
         ``max (V^b - V) / s`` (with cost: reversed), V^b what the controller can get
         against the adversary's strategy b. None without an adversary.
@@ -60,8 +61,8 @@ class Verdict:
     region : Box
     n_points : int
     details : mapping
-        Further numbers: regret bar, Hamiltonian gap, projection, exits, grid; with a
-        horizon or modes also ``slices``, the errors at every time and in every mode.
+        Further numbers: regret bar, Hamiltonian gap, projection, exits, grid, averages;
+        with a horizon or modes also ``slices``, the errors at every time and in each.
     """
 
     status: str
@@ -86,6 +87,11 @@ class Verdict:
     details: Mapping[str, Any] = field(default_factory=dict)
     evidence: Evidence | None = field(default=None, repr=False)
 
+    @property
+    def loss_scale(self) -> float:
+        """What regret is relative to: s, in the long run the averages' own scale."""
+        return float(self.details.get("average", {}).get("scale", self.scale))
+
     def __str__(self) -> str:
         title = f"{self.name}: {self.status}" if self.name else self.status
         lines = [f"{title} (tolerance {self.tolerance:g} of scale {self.scale:.4g})"]
@@ -101,6 +107,8 @@ class Verdict:
         if self.adversary_regret is not None:
             shown += (("adversary's regret", self.adversary_regret),)
         lines.append("  errors: " + ", ".join(f"{k} {_short(v)}" for k, v in shown))
+        if "average" in self.details:
+            lines.append(f"  {said_of(self.details['average'])}")
         sides = " x ".join(f"{side:.2g}" for side in self.resolution)
         pieces = self.details.get("slices", ())
         times = dict.fromkeys(p["time"] for p in pieces if p["time"] is not None)
@@ -142,6 +150,23 @@ class Verdict:
         from .report.json import write_json
 
         return write_json(self.to_dict(), path)
+
+
+def said_of(average: Mapping[str, Any]) -> str:
+    """The long-run averages of a verdict's details in a line."""
+    known, claimed = average["reference"], average["claimed"]
+    parts = ["long-run average per unit time: reference "]
+    parts[0] += "unknown" if known is None else f"{known:.6g} +- {average['error']:.2g}"
+    parts += [] if claimed is None else [f"claimed {claimed:.6g}"]
+    if "policy" in average:
+        low, high = average["policy"]
+        one = average["parts"] == 1
+        own = f"{low:.6g}" if one else f"{low:.6g} to {high:.6g}, by where it starts"
+        best = average["best_policy"]
+        parts.append(
+            f"on the regret's grid {best:.6g} and the candidate's policy {own}"
+        )
+    return ", ".join([*parts, f"losses relative to {average['scale']:.4g}"])
 
 
 def _of_mode(piece: Mapping[str, Any]) -> str:

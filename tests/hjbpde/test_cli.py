@@ -162,6 +162,7 @@ def test_verify_writes_page_json_and_index(tmp_path: Path, capsys: Text) -> None
         ("air3d", "adversary"),
         ("consumption-saving", "modes"),
         ("cash-management", "impulse"),
+        ("bounded-follower", "average"),
     ],
 )
 def test_verify_refuses_other_kinds_before_the_work(

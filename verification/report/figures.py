@@ -55,6 +55,9 @@ def verdict_figure(verdict: Verdict) -> Any:
         (error_map if flat else error_line)(row[1], verdict, evidence, piece)
         (regret_map if flat else regret_line)(row[2], verdict, evidence, piece)
     title = f"{verdict.name or 'cross-check'}: {verdict.status}"
+    average = verdict.details.get("average", {}).get("reference")
+    if average is not None:
+        title += f", long-run average {average:.4g} per unit time"
     figure.suptitle(title, x=0.01, ha="left", fontsize=13, weight="bold")
     return figure
 
@@ -194,6 +197,7 @@ def paths_figure(verdict: Verdict) -> Any | None:
     if excursion is None:
         return None
     mine, theirs = excursion.shown, excursion.shown_reference
+    lasting = "average" in verdict.details
     figure, axes = new_figure(1, 2, 12.6, 4.2)
     for paths, colour, label in (
         (theirs, INK, "reference"),
@@ -203,9 +207,9 @@ def paths_figure(verdict: Verdict) -> Any | None:
         reward_panel(axes[0, 1], paths, colour, label)
     axes[0, 0].set(title="Paths, same noise", xlabel="time $t$", ylabel="state $x_1$")
     axes[0, 1].set(
-        title="Cumulative discounted payoff",
+        title="Cumulative payoff" if lasting else "Cumulative discounted payoff",
         xlabel="time $t$",
-        ylabel=r"$\int_0^t e^{-\rho s} r\,ds$",
+        ylabel=r"$\int_0^t r\,ds$" if lasting else r"$\int_0^t e^{-\rho s} r\,ds$",
     )
     for panel in axes[0]:
         panel.legend(loc="best")

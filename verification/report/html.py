@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..verdict import Verdict
+from ..verdict import Verdict, said_of
 from ..when import When
 from .figures import (
     control_figure,
@@ -106,7 +106,10 @@ def rows_of(verdict: Verdict) -> list[Row]:
     e, u = verdict.value_error, verdict.reference_error
     p, p_bar = verdict.gradient_error, details.get("gradient_bar")
     r, r_bar = verdict.regret, details.get("regret_bar")
-    theirs = verdict.adversary_regret
+    theirs, average = verdict.adversary_regret, details.get("average")
+    lost = "what the policy loses / s"
+    if average is not None:
+        lost = "what the policy loses per unit time in the long run / its scale"
     answered = "" if theirs is None else ", answered by the adversary's best reply"
     return [
         Row("Value", "max |V - V_ref| / s", short(e), short(u), f"{tol:g}",
@@ -115,9 +118,10 @@ def rows_of(verdict: Verdict) -> list[Row]:
             short(verdict.mean_removed_error), "", "", "shown"),
         Row("Gradient", "max |dV - dV_ref| width / osc V", short(p), short(p_bar),
             f"{10 * tol:g}", mark_of(p, p_bar, 10 * tol)),
-        Row("Regret", f"what the policy loses / s{answered}", short(r), short(r_bar),
+        Row("Regret", f"{lost}{answered}", short(r), short(r_bar),
             f"{tol:g}", mark_of(r, r_bar, tol)),
         *([] if theirs is None else adversary_rows(verdict)),
+        *([] if average is None else average_rows(average, tol)),
         Row("Paths that leave", "candidate; under the reference in the next column",
             percent(details.get("paths_leaving")),
             percent(details.get("paths_leaving_reference")), "about the same", "shown"),
@@ -127,6 +131,18 @@ def rows_of(verdict: Verdict) -> list[Row]:
             short(details.get("hamiltonian_gap")), "", "", "shown"),
         Row("Residual", "of the equation, in units of V / s, between nodes",
             short(verdict.residual), "", "", "shown"),
+    ]  # fmt: skip
+
+
+def average_rows(average: Mapping[str, Any], allowed: float) -> list[Row]:
+    """The long-run average that the candidate claims, if it does."""
+    claimed, known, s = average["claimed"], average["reference"], average["scale"]
+    if claimed is None or known is None:
+        return []
+    off, bar = abs(claimed - known) / s, average["error"] / s
+    return [
+        Row("Long-run average", "|average - average_ref| / its scale", short(off),
+            short(bar), f"{allowed:g}", mark_of(off, bar, allowed)),
     ]  # fmt: skip
 
 
@@ -192,7 +208,7 @@ def pictures_of(verdict: Verdict) -> list[Picture]:
          "replies in the best way, from the same operator as the game.",
          regret_figure(verdict), several and (timed or two)),
         ("Sample paths", "Both policies feel the same noise. Right: what they have "
-         "collected so far, discounted; bands are two standard errors.",
+         "collected so far; bands are two standard errors.",
          paths_figure(verdict), True),
         ("Training", "What the learner recorded about itself.",
          training_figure(verdict), True),
@@ -237,6 +253,10 @@ def facts_of(verdict: Verdict) -> list[tuple[str, str]]:
     if "adversary_answers" in details:
         seen = "every choice of the controller" if details["adversary_answers"] else ""
         facts.append(("the adversary answers", seen or "the state alone"))
+    if "average" in details:
+        label, _, text = said_of(details["average"]).partition(": ")
+        facts.append((label, text))
+        facts.append(("values", "compared after their mean difference is removed"))
     if details.get("projected_control"):
         moved = short(details["projected_control"])
         facts.append(("controls outside their set", f"moved by up to {moved}"))

@@ -77,7 +77,8 @@ def error_line(panel: Any, verdict: Verdict, evidence: Evidence, piece: Slice) -
 
 def regret_line(panel: Any, verdict: Verdict, evidence: Evidence, piece: Slice) -> None:
     """What the policies cost over one axis, each answered best."""
-    title = f"Regret{when(piece)}"
+    lasting = "average" in verdict.details
+    title = f"Regret{' per unit time' if lasting else ''}{when(piece)}"
     panel.set(title=title, xlabel="state $x$", ylabel="loss / scale")
     if piece.regret is None:
         panel.text(0.5, 0.5, "not computed", ha="center", transform=panel.transAxes)
@@ -90,7 +91,7 @@ def regret_line(panel: Any, verdict: Verdict, evidence: Evidence, piece: Slice) 
     for label, colour, found, bar_name, line in sides:
         if found is None:
             continue
-        loss = np.maximum(found / verdict.scale, FLOOR)
+        loss = np.maximum(found / verdict.loss_scale, FLOOR)
         panel.semilogy(x, loss, line, color=colour, label=label)
         bar = verdict.details.get(bar_name)
         if bar is not None and np.isfinite(bar):
@@ -168,7 +169,8 @@ def _loss_map(
     panel: Any, verdict: Verdict, evidence: Evidence, piece: Slice, loss: Any,
     whose: str = "",
 ) -> None:  # fmt: skip
-    loss, title = loss / verdict.scale, f"Regret / s{whose}{when(piece)}"
+    lasting = ", per unit time" if "average" in verdict.details else whose
+    loss, title = loss / verdict.loss_scale, f"Regret / s{lasting}{when(piece)}"
     draw_map(panel, evidence.axes, loss, title, colours=ERROR_MAP)
 
 
