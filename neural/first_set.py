@@ -62,7 +62,8 @@ def _check_count(payoffs: Payoffs, d: int) -> None:
     if isinstance(payoffs.problem, TimedProblem) or d > MOST:
         raise MethodMismatch(
             f"neural.solve finds where to stop in at most {MOST} states, "
-            f"with a horizon in {max(NODES)}, time included; this problem has {d}."
+            f"with a horizon in {max(NODES)}, time included; this problem has {d}. "
+            "evaluation=neural.MonteCarlo(...) takes more."
         )
 
 

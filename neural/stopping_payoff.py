@@ -84,6 +84,20 @@ class Payoffs:
             out[here] = self.of(k, x[here])
         return out
 
+    def all_at(self, x: Array) -> Array:
+        """psi of every right at x (n, d), shape (n, rights)."""
+        return np.stack([self.of(k, x) for k in range(len(self.stops))], 1)
+
+    def slopes(self, x: Array) -> Array:
+        """grad psi of every right at x (n, d), shape (n, rights, d)."""
+        box = self.box
+        h = 0.5 * FINE * box.width
+        x = np.clip(x, np.asarray(box.low) + h, np.asarray(box.high) - h)
+        out = np.empty((len(x), len(self.stops), x.shape[1]))
+        for i, step in enumerate(np.diag(h)):
+            out[:, :, i] = self.all_at(x + step) - self.all_at(x - step)
+        return out / (2.0 * h)
+
     def kept(self, x: Array, value: Array) -> Array:
         """`value` (n,) at x (n, d), moved to its side of every psi."""
         for k, side in enumerate(self.sides):
@@ -121,7 +135,7 @@ class Payoffs:
 
     def running_until(self, stopping: StoppingSet) -> ControlProblem:
         """The problem that ends on entering `stopping` and takes psi there."""
-        if not len(stopping.states) and not stopping.everywhere:
+        if stopping.is_nowhere:
             return replace(self.problem, stop=None, exact=None)
         leaving = SettledExit(
             stopping.signed,
@@ -148,6 +162,11 @@ class Payoffs:
                 "'stop': the controller's payoff is better than what the adversary "
                 f"may settle at, first at x = {x[int(np.argmax(lower > upper))]}."
             )
+
+
+def rights_of(problem: ControlProblem) -> Payoffs:
+    """The payoffs of a problem; with a horizon on states (x, t)."""
+    return Payoffs(problem if problem.horizon is None else TimedProblem.of(problem))
 
 
 def box_around(problem: ControlProblem, stopping: StoppingSet) -> Box:

@@ -61,6 +61,16 @@ class StoppingSet:
         owners, stops = np.zeros(0, np.int64), np.zeros(0, bool)
         return cls(half, none, none, owners, none, stops, everywhere)
 
+    @property
+    def is_rooted(self) -> bool:
+        """Whether with a horizon its last state is -sqrt(1 - t/T), not t."""
+        return True
+
+    @property
+    def is_nowhere(self) -> bool:
+        """Whether it is known that nobody stops anywhere."""
+        return not len(self.states) and not self.everywhere
+
     @cached_property
     def _tree(self) -> KDTree:
         return KDTree(self.states / self.half)

@@ -21,8 +21,13 @@ from hjbpde.storage import replacing
 from .ansatz import AnsatzNetwork
 from .features import FeatureValue
 from .level_set import stopping_from_arrays
+from .payoff_network import PayoffNetwork
 from .root_clock import OnRootClock
+from .stopping_payoff import rights_of
+from .stopping_set import StoppingSet
+from .value_model import ValueModel
 from .value_network import PolicyNetwork, ValueNetwork
+from .waiting_set import WaitingSet
 
 if TYPE_CHECKING:
     from .solution import LearnedSolution
@@ -107,9 +112,7 @@ def load(path: str | Path, problem: ControlProblem | None = None) -> LearnedSolu
                 f"given has {problem.horizon}."
             )
     value = _part(arrays, "value.")
-    known = (AnsatzNetwork, FeatureValue, OnRootClock, ValueNetwork)
-    kinds = {kind.__name__: kind for kind in known}
-    model = kinds[header["model"]].from_arrays(value)
+    model = _model(header["model"], value, problem)
     actor = None
     if header["actor"]:
         actor = PolicyNetwork.from_arrays(_part(arrays, "actor."), problem)
@@ -117,10 +120,28 @@ def load(path: str | Path, problem: ControlProblem | None = None) -> LearnedSolu
     found = (problem, domain, region, report, model, actor, bool(header.get("exit")))
     stopping = None
     if header.get("stop"):
-        stopping = stopping_from_arrays(_part(arrays, "stop."))
+        stopping = _stopping(_part(arrays, "stop."), model)
     if horizon is None:
         return LearnedSolution(*found, stopping)
     return TimedLearnedSolution(*found, stopping, float(horizon))
+
+
+def _model(
+    kind: str, arrays: Mapping[str, Array], problem: ControlProblem | None
+) -> ValueModel:
+    if kind == PayoffNetwork.__name__:
+        payoffs = None if problem is None else rights_of(problem)
+        return PayoffNetwork.from_arrays(arrays, payoffs)
+    known = (AnsatzNetwork, FeatureValue, OnRootClock, ValueNetwork)
+    return {kind.__name__: kind for kind in known}[kind].from_arrays(arrays)
+
+
+def _stopping(arrays: dict[str, Array], model: ValueModel) -> StoppingSet:
+    if isinstance(model, PayoffNetwork):
+        return WaitingSet(
+            **vars(StoppingSet.from_arrays(arrays)), payoffs=model.payoffs, model=model
+        )
+    return stopping_from_arrays(arrays)
 
 
 def _part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:

@@ -25,7 +25,8 @@ class TimedLearnedSolution(LearnedSolution):
     Parameters
     ----------
     horizon : float
-        T. The model's last state is t, where somebody may stop -sqrt(1 - t/T).
+        T. The model's last state is t, for a surface on which somebody stops
+        -sqrt(1 - t/T).
     """
 
     horizon: float = 0.0
@@ -103,6 +104,6 @@ class TimedLearnedSolution(LearnedSolution):
             )
         flat, lead = self._flat(x)
         now = min(max(float(t), 0.0), self.horizon)
-        if self.stopping is not None:
+        if self.stopping is not None and self.stopping.is_rooted:
             now = float(root_clock(now, self.horizon))
         return np.c_[flat, np.full(len(flat), now)], lead

@@ -98,6 +98,11 @@ class ValueNetwork:
             h = h + p[:, :, None] * p[:, None, :]
         return h * self._rate(self.linked(u))[:, None, None]
 
+    def asked(self, x: Array, values: Array) -> Array:
+        """What the network has to say for V to be `values` (n,) at x (n, d)."""
+        del x
+        return self.link.inverse(values)
+
     def linked(self, u: Array) -> Array:
         """V from the network's output u."""
         if self.link.exponential:
@@ -119,6 +124,10 @@ class ValueNetwork:
             "link": numbers,
             **network_arrays(self.net),
         }
+
+    def copied(self) -> ValueNetwork:
+        """The same value with weights of its own."""
+        return ValueNetwork.from_arrays(self.arrays())
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> ValueNetwork:
@@ -143,11 +152,14 @@ class PolicyNetwork:
     spread: Array
     limits: tuple[Array, Array] | None = None
 
+    def scaled(self, x: Array) -> torch.Tensor:
+        """The network's input for states x (n, d)."""
+        return like(self.net, (x - self.centre) / self.half)
+
     def __call__(self, x: Array) -> Array:
         """Controls at x (n, d), shape (n, m)."""
-        z = like(self.net, (x - self.centre) / self.half)
         with torch.no_grad():
-            a = self.offset + self.spread * as_array(self.net(z))
+            a = self.offset + self.spread * as_array(self.net(self.scaled(x)))
         if self.limits is not None:
             a = np.clip(a, *self.limits)
         return a if self.problem is None else clip_controls(self.problem, x, a)

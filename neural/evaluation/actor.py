@@ -67,7 +67,7 @@ class GreedyFit:
         """Least squares in units of the network's output."""
         assert actor.problem is not None
         wanted = greedy_policy(actor.problem, model, x) - actor.offset
-        z = model.scaled(x)
+        z = actor.scaled(x)
         wanted = wanted / actor.spread
         fit(actor.net, optimizer, z, wanted, schedule.steps, schedule.rates)
 
@@ -124,7 +124,7 @@ class Ascent:
             for bound in control_range(actor.problem, x)
         )
         z, offset, spread = (
-            model.scaled(x),
+            actor.scaled(x),
             torch.from_numpy(actor.offset),
             torch.from_numpy(actor.spread),
         )

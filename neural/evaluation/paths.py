@@ -57,7 +57,7 @@ class Paths:
         self.alive = np.ones(len(x), bool)
         self.stopped = np.zeros(len(x), bool)
         self.beyond = np.zeros(x.shape)
-        self.h = np.full(len(x), rollout.dt / rollout.parts)
+        self.h, self.steps = np.full(len(x), rollout.dt / rollout.parts), 0
         self.left = np.full(len(x), -1)
         if isinstance(self.problem, TimedProblem):
             self._share_time()
@@ -92,6 +92,20 @@ class Paths:
                 left, h, dW = self._leg(policy, left, h, dW, rng, leg == legs - 1)
         self.left[on] -= 1
         self._end_at_horizon(on[(self.left[on] == 0) & self.alive[on]])
+        self.steps += 1
+        if self.steps % (self.rollout.looks * self.rollout.parts) == 0:
+            self._end_by_rule()
+
+    def _end_by_rule(self) -> None:
+        """Paths that are where somebody stops take psi."""
+        rule, on = self.rollout.rule, np.flatnonzero(self.alive)
+        if rule is None or not len(on):
+            return
+        stops, owners = rule.judged(self.x[on])
+        index = on[stops]
+        psi = rule.rights.at(self.x[index], owners[stops])
+        self.total[index] += self.weight[index] * psi
+        self.weight[index], self.alive[index] = 0.0, False
 
     def _leg(
         self,
@@ -196,7 +210,7 @@ class Paths:
         assert self.model is not None
         gain = (self.model.gradient(x) * kick).sum(-1)
         plain = self.problem.exit is None and not isinstance(self.problem, TimedProblem)
-        if plain and self.problem.dimension > CURVED:
+        if (plain or self.rollout.rule is not None) and self.problem.dimension > CURVED:
             return gain
         bend = self.model.hessian(x)
         square = np.einsum("ni,nij,nj->n", kick, bend, kick)

@@ -24,6 +24,7 @@ from hjbpde.problem import ControlProblem
 from ..start import Policy
 from ..time_state import TimedProblem
 from ..value_model import ValueModel
+from ..waiting_set import WaitingSet
 from .paths import Paths
 from .steppers import Stepper
 
@@ -52,6 +53,10 @@ class Rollout:
         Subtract the share of the martingale that leaves the targets the least scatter
         about V: a V that is wrong somewhere cannot add noise, which the next one
         would follow. Without Richardson only.
+    rule : WaitingSet, optional
+        Where a path is stopped and takes psi.
+    looks : int
+        Steps of dt from one look at the rule to the next; none at the start.
     """
 
     problem: ControlProblem
@@ -62,6 +67,8 @@ class Rollout:
     richardson: bool = False
     parts: int = 1
     fitted_share: bool = False
+    rule: WaitingSet | None = None
+    looks: int = 1
 
     @property
     def order(self) -> int:
@@ -78,7 +85,8 @@ class Rollout:
             isinstance(rule, rules) and axis < last
             for (axis, _), rule in self.problem.faces.items()
         )
-        return 1 if met or self.problem.exit is not None else self.stepper.order
+        ends = self.problem.exit is not None or self.rule is not None
+        return 1 if met or ends else self.stepper.order
 
     @property
     def steps(self) -> int:

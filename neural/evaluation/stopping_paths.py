@@ -35,6 +35,7 @@ from ..value_network import ValueNetwork
 from .path_starts import check_states
 from .surface_run import PROBES, Beginning, at_once, verdicts
 from .training import Training
+from .waiting import learn_waiting
 
 if TYPE_CHECKING:
     from .monte_carlo import MonteCarlo
@@ -54,7 +55,7 @@ def learn_stopping(
     Raises
     ------
     ProblemError, MethodMismatch
-        As in `Beginning`; a checkpoint.
+        As in `Beginning`, or in `learn_waiting` beyond four states; a checkpoint.
     """
     if options.checkpoint is not None:
         raise MethodMismatch(
@@ -65,10 +66,7 @@ def learn_stopping(
     rng = np.random.default_rng(seed)
     d = problem.dimension + (problem.horizon is not None)
     if d not in SURFACE:
-        raise MethodMismatch(
-            f"neural.solve with MonteCarlo stops paths in at most {max(SURFACE)} "
-            f"states, time included; this problem has {d}. Use neural.LeastSquares."
-        )
+        return learn_waiting(options, problem, start, seed, progress)
     begin = Beginning.of("MonteCarlo", problem, SURFACE[d], rng)
     if begin.first.everywhere:
         return at_once(begin.payoffs, begin.first)

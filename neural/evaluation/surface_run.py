@@ -375,6 +375,11 @@ def refuse(name: str, problem: ControlProblem) -> None:
             f"neural.solve with {name} takes 'stop' or 'exit', not both: state "
             "the exit by Dirichlet faces, or solve on a grid (hjbpde.solve)."
         )
+    if any(stop.dates is not None for stop in problem.stops):
+        raise MethodMismatch(
+            f"neural.solve with {name} knows no dates of a right to stop: it takes "
+            "rights that hold at any time. Solve on a grid (hjbpde.solve)."
+        )
     noise = problem.diffusion
     if noise is None or not (callable(noise) or np.any(noise)):
         raise MethodMismatch(

@@ -101,14 +101,12 @@ class Training:
         """
         rollout = replace(self.rollout, horizon=self.horizons.first)
         for _ in range(WARM_UP):
-            x = path_starts(self.problem, self.options.paths, self.rng)
+            x = self.starts(self.rng)
             targets, _ = rollout.payoffs(self._followed(), self.model, x, self.rng)
             if self._broken(targets):
                 break
             if self.model is None:
-                self.model, targets = first_guess(
-                    self.value_net, self.problem, x, targets, self.ends
-                )
+                self.model, targets = self.first_guess(x, targets)
             self._fit_value(x, targets)
             assert self.model is not None
             values = self.model.value(x)
@@ -116,6 +114,14 @@ class Training:
             self.warm_up_noise.append(noise)
             if len(self.warm_up_noise) > 2 and noise < NOISE:
                 break
+
+    def starts(self, rng: np.random.Generator) -> Array:
+        """The states that the paths of a policy start from, (n, d)."""
+        return path_starts(self.problem, self.options.paths, rng)
+
+    def first_guess(self, x: Array, targets: Array) -> tuple[ValueNetwork, Array]:
+        """The model, and what it is fitted to first, from targets (n,) at x (n, d)."""
+        return first_guess(self.value_net, self.problem, x, targets, self.ends)
 
     def step(self) -> bool:
         """Improve and evaluate once; True when the run is over."""
@@ -127,7 +133,7 @@ class Training:
             self._improve()
             self.keep()
         rng = self._random()
-        x = path_starts(self.problem, self.options.paths, rng)
+        x = self.starts(rng)
         targets, stopped = self.rollout.payoffs(self._followed(), self.model, x, rng)
         if self._broken(targets):
             self.status = "diverged"
@@ -204,7 +210,7 @@ class Training:
 
     def _batch(self, horizon: float) -> tuple[Array, Array]:
         """Fresh states and their targets under the present policy, paths that long."""
-        x = path_starts(self.problem, self.options.paths, self.rng)
+        x = self.starts(self.rng)
         rollout = replace(self.rollout, horizon=horizon)
         return x, rollout.payoffs(self._followed(), self.model, x, self.rng)[0]
 
@@ -253,7 +259,7 @@ class Training:
     def _rows(self, x: Array, targets: Array) -> tuple[torch.Tensor, torch.Tensor]:
         """What the value network reads and is to say at states x (n, d)."""
         assert self.model is not None
-        wanted = self.model.link.inverse(targets)[:, None]
+        wanted = self.model.asked(x, targets)[:, None]
         return self.model.scaled(x), like(self.value_net, wanted)
 
     def _terms(self) -> list[partial[torch.Tensor]]:
@@ -270,7 +276,7 @@ class Training:
         if changes_sign(self.model, targets):
             self.model, self.penalties, anew = relinked(self.model, targets), None, True
         steps = self.options.value_steps * (5 if anew else 1)
-        wanted = self.model.link.inverse(targets)[:, None]
+        wanted = self.model.asked(x, targets)[:, None]
         z, terms = self.model.scaled(x), self._terms()
         return fit(
             self.value_net, self.value_adam, z, wanted, steps, self._rates(), terms
@@ -281,7 +287,7 @@ class Training:
         if not self.problem.n_controls:
             return
         assert self.model is not None
-        x = path_starts(self.problem, self.options.paths, self.rng)
+        x = self.starts(self.rng)
         # On a constrained face the actor learns its limit from inside: what holds
         # the state there may differ, and is found anew (`_followed`).
         x = Walls.of(self.problem).beside(x)
@@ -296,7 +302,7 @@ class Training:
     def keep(self) -> None:
         """Copy the networks: the last state known to be good."""
         assert self.model is not None
-        model = ValueNetwork.from_arrays(self.model.arrays())
+        model = self.model.copied()
         actor = None
         if isinstance(self.policy, PolicyNetwork):
             actor = PolicyNetwork.from_arrays(self.policy.arrays(), self.problem)
@@ -320,7 +326,7 @@ class Training:
         draw = partial(self.rng.standard_normal, (len(x), k))
         pair = self.rollout.pair(policy, model, x, self.rng, draw)
         one, two = (paths.finish(policy) for paths in pair)
-        meets = bool(pair[0].surfaces)
+        meets = bool(pair[0].surfaces) or self.rollout.rule is not None
         gap = (one - two).reshape(1 if meets else 64, -1).mean(1)
         factor = 2.0**self.rollout.order
         share = (1.0 if self.options.richardson else factor) / (factor - 1.0)

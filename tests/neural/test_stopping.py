@@ -375,9 +375,3 @@ def test_more_states_than_were_measured_are_refused():
     )
     with pytest.raises(hjb.MethodMismatch, match="with a horizon in 4"):
         neural.solve(timed)
-
-
-def test_paths_are_stopped_in_four_states_at_most():
-    five = dataclasses.replace(radial(1)[0], domain=hjb.Box([-2.0] * 5, [2.0] * 5))
-    with pytest.raises(hjb.MethodMismatch, match="MonteCarlo.*LeastSquares"):
-        neural.solve(five, neural.PolicyIteration(neural.MonteCarlo()))

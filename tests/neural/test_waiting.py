@@ -1,0 +1,186 @@
+"""Paths stopped by comparing psi with the value of waiting, in five and more states.
+
+Kind: exact, agreement, contract. The problems are those of
+test_stopping_many_states.py: all reduce to one state, which the learner is not told.
+"""
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import hjbpde as hjb
+import neural
+from neural.evaluation.earned import earned
+from neural.evaluation.rollout import Rollout
+from neural.evaluation.steppers import Heun
+from neural.networks import MLP
+from neural.payoff_network import PayoffNetwork
+from neural.stopping_payoff import Payoffs, differences
+from neural.value_model import row_scale
+from neural.value_network import Link
+from neural.waiting_set import WaitingSet, loss_of_a_moment
+
+_spec = importlib.util.spec_from_file_location(
+    "many_states", Path(__file__).with_name("test_stopping_many_states.py")
+)
+assert _spec is not None and _spec.loader is not None
+problems = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(problems)
+
+MODEST = {"paths": 2048, "hidden": (32, 32), "value_steps": 100, "max_policies": 12}
+TINY = {
+    "paths": 64, "dt": 0.2, "hidden": (8, 8), "value_steps": 5, "max_policies": 2,
+    "horizon": 1.0,
+}  # fmt: skip
+
+
+def learn(problem, seed=0, **options):
+    method = neural.PolicyIteration(neural.MonteCarlo(**options))
+    return neural.solve(problem, method, seed=seed)
+
+
+def mean_square(learned, value, x, **when):
+    """|V - V*| over |V*|, both as root mean squares over states x."""
+    wanted = value(x)
+    return np.linalg.norm(learned.value_at(x, **when) - wanted) / np.linalg.norm(wanted)
+
+
+def along_radii(inside, d, n=3000):
+    """States whose radius, not volume, is uniform: in 20 states next to all the volume
+    of a ball lies at its surface, where V = psi."""
+    x = inside(n)
+    return x * np.random.default_rng(3).random((n, 1))
+
+
+def network(problem, seed=0):
+    payoffs = Payoffs(problem)
+    source = torch.Generator().manual_seed(seed)
+    net = MLP(problem.dimension + len(payoffs.stops), 1, (8,), generator=source)
+    x = payoffs.box.sample(np.random.default_rng(0), 100)
+    model = PayoffNetwork.around(net, payoffs, x)
+    return dataclasses.replace(model, link=Link(0.3, 1.7))
+
+
+@pytest.mark.parametrize("kind", ["put", "game"])
+def test_network_with_payoffs_as_inputs_has_its_own_derivatives(kind):
+    if kind == "put":
+        problem = problems.geometric_put(5)[0]
+    else:
+        problem = problems.along_a_line(5, "game", 1)[0]
+    model, box = network(problem), problem.domain
+    x = box.inner(0.7).sample(np.random.default_rng(1), 20)
+    slope, bend = differences(model.value, box, x, 1e-4)
+    np.testing.assert_allclose(model.gradient(x), slope, atol=1e-5)
+    np.testing.assert_allclose(model.hessian(x), bend, atol=1e-4)
+
+
+def test_what_waiting_a_moment_loses_is_found_without_the_hessian():
+    for problem in (problems.ellipsoid(5, 0)[0], problems.geometric_put(5, 0.5)[0]):
+        payoffs = Payoffs(problem)
+        x = problem.domain.inner(0.8).sample(np.random.default_rng(1), 50)
+        # Away from the kink of the put, which differences smear each in their way.
+        x = x[np.abs(x.mean(1)) > 0.1]
+        a = np.zeros((len(x), 0))
+        wanted = payoffs.loss_of_waiting(0, x) * row_scale(problem, x, a)
+        np.testing.assert_allclose(loss_of_a_moment(payoffs, 0, x), wanted, atol=5e-3)
+
+
+def test_first_rule_stops_where_waiting_a_moment_loses():
+    """Brownian motion at |x|^2: rho |x|^2 > d."""
+    problem, _, _ = problems.ellipsoid(6)
+    x = problem.domain.inner(0.9).sample(np.random.default_rng(1), 500)
+    stops, _ = WaitingSet.of(Payoffs(problem)).judged(x)
+    assert np.array_equal(stops, 0.5 * (x**2).sum(1) > 6)
+
+
+def test_paths_from_apart_find_out_a_value_that_is_not_earned():
+    """V too high by a tenth of sup|V|, under the best rule of the put."""
+    problem, value = problems.geometric_put(5, 0.5)
+    payoffs, bare = Payoffs(problem), dataclasses.replace(problem, stop=None)
+
+    class Known:
+        def __init__(self, above):
+            self.above = above
+
+        def value(self, x):
+            return value(x) + self.above
+
+        def gradient(self, x):
+            return differences(value, problem.domain, x, 1e-4)[0]
+
+    rule = WaitingSet.of(payoffs, Known(0.0))
+    rollout = Rollout(bare, Heun(), 0.2, 10.0, rule=rule)
+    rng = np.random.default_rng(0)
+    x = problem.domain.inner(0.5).sample(rng, 64)
+    x = x[~rule.judged(x)[0]]
+
+    def idle(x):
+        return np.zeros((len(x), 0))
+
+    right = earned(rollout, idle, Known(0.0), x, rng)
+    size = np.abs(value(x)).max()
+    wrong = earned(rollout, idle, Known(0.1 * size), x, rng)
+    assert right.is_small
+    assert not wrong.is_small
+    assert wrong.mean < -0.03
+
+
+def test_rule_comes_back_bit_for_bit_with_its_problem_and_asks_for_it(tmp_path):
+    problem = problems.geometric_put(6)[0]
+    learned, same = learn(problem, **TINY), learn(problem, **TINY)
+    path = learned.save(tmp_path / "put")
+    again, bare = neural.load(path, problem), neural.load(path)
+    x = problem.domain.sample(np.random.default_rng(0), 50)
+    for name in ("value_at", "gradient_at", "stopping_at"):
+        assert np.array_equal(getattr(again, name)(x), getattr(learned, name)(x))
+        assert np.array_equal(getattr(same, name)(x), getattr(learned, name)(x))
+    assert (learned.value_at(x) >= problem.stop(x)).all()
+    for name in ("value_at", "stopping_at"):
+        with pytest.raises(hjb.ProblemError, match="neural.load"):
+            getattr(bare, name)(x)
+    assert "fresh paths" in str(learned.report)
+
+
+def test_paths_follow_the_learned_rule():
+    problem = problems.geometric_put(6)[0]
+    learned = learn(problem, **TINY)
+    x = problem.domain.sample(np.random.default_rng(0), 300)
+    at = x[learned.stopping_at(x)][0]
+    paths = learned.simulate(at, 1e-5, 1e-6, 10, seed=0)
+    assert (paths.ended <= 2e-6).all()
+    np.testing.assert_allclose(paths.rewards[:, -1], problem.stop(at), rtol=2e-2)
+
+
+def test_dates_of_a_right_are_refused_by_name():
+    base = problems.geometric_put(5)[0]
+    dated = dataclasses.replace(
+        base,
+        horizon=1.0,
+        terminal=base.stop,
+        boundary=hjb.Reflecting(),
+        stop=hjb.Stop(base.stop, dates=[0.5, 1.0]),
+    )
+    for evaluation in (neural.MonteCarlo(), neural.LeastSquares(), neural.Residual()):
+        with pytest.raises(hjb.MethodMismatch, match="dates"):
+            neural.solve(dated, neural.PolicyIteration(evaluation))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("d", [5, 10, 20])
+def test_puts_on_many_assets_are_learned(d):
+    problem, value = problems.geometric_put(d, 0.5)
+    learned = learn(problem, dt=0.2, **MODEST)
+    assert mean_square(learned, value, problems.inner(problem)) < 2e-2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("d", [5, 10, 20])
+def test_brownian_motion_is_stopped_on_a_sphere(d):
+    problem, value, inside = problems.ellipsoid(d)
+    learned = learn(problem, **MODEST)
+    assert mean_square(learned, value, along_radii(inside, d)) < 2e-2
+    assert mean_square(learned, value, problems.inner(problem)) < 2e-2
