@@ -98,12 +98,15 @@ class Continuation:
         share = (self.at[first] - target) / (self.at[first + 1] - self.at[first])
         return continued(near, far, float(share), geometric)
 
+    def excess(self, geometric: bool, layer: int = 1) -> Array:
+        """What the rule, fed from two layers, makes too much of the slope before."""
+        if len(self.slopes) < layer + 2:
+            return np.asarray(self.slopes[0] - self.slopes[-1])
+        return self.slope(geometric, first=layer) - self.slopes[layer - 1]
+
     def miss(self, geometric: bool, layer: int = 1) -> Array:
         """How wrong the rule is at a layer (1, 2), from the two beyond it."""
-        if len(self.slopes) < layer + 2:
-            return np.abs(self.slopes[0] - self.slopes[-1])
-        here = self.slopes[layer - 1]
-        return np.abs(self.slope(geometric, first=layer) - here)
+        return np.abs(self.excess(geometric, layer))
 
     def prefers_geometric(self) -> bool:
         """Whether the geometric rule predicts the first layer clearly better."""
@@ -126,18 +129,21 @@ def target_slopes(faces: Faces, V: Array, choose: bool) -> list[Any]:
 
 
 def slope_error(grid: Grid, face: FaceNodes, V: Array) -> Array:
-    """How far the continued slope can be off: its miss at the first layer, grown.
+    """How far the continued slope can be off: what it misses inside, continued.
 
-    The miss grows towards the face as it grew from the second layer to the first; a
-    rule that is poor already at the first layer is not believed at all: its own size
-    is added, and the growth counts twice.
+    The misses e_1, e_2 at the first two layers are continued to the face both as they
+    grow, e_1^2/|e_2|, and along a line, |e_1| + |e_1 - e_2|: either alone is too small
+    somewhere, the first where e changes sign. A rule that is poor at the layers
+    already is not believed at all: its own size is added, and growth counts twice.
     """
     shape = Continuation(grid, face, V)
-    first, second = shape.miss(face.geometric), shape.miss(face.geometric, 2)
+    first, second = shape.excess(face.geometric), shape.excess(face.geometric, 2)
+    line, first, second = np.abs(first - second), np.abs(first), np.abs(second)
     growth = np.clip(first / np.maximum(second, 1e-300), 1.0, 6.0)
     guess = shape.slope(face.geometric)
-    poor = first > POOR * np.abs(shape.slopes[0])
-    miss = np.where(poor, first * growth**2 + np.abs(guess), first * growth)
+    poor = np.maximum(first, second) > POOR * np.abs(shape.slopes[0])
+    miss = np.maximum(first * growth, first + line)
+    miss = np.where(poor, miss * growth + np.abs(guess), miss)
     return np.asarray(miss + np.abs(guess - face.slope))
 
 

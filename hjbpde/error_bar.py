@@ -29,8 +29,8 @@ NESTED_SAFETY = 1.5
 """Factor on differences between grids when the order was not observed."""
 KINK_SAFETY = 2.0
 """Factor on differences between grids that see a kink, whose order is no clean one."""
-TRUNCATION_SAFETY = 1.5
-"""Factor on the truncation part, which rests on one linear solve."""
+TRUNCATION_SAFETY = 2.0
+"""Factor on the truncation part, which rests on slopes at a few layers inside."""
 SERIES = 8
 """Terms of the feedback between faces and their closure."""
 MOST_SHARE = 0.98

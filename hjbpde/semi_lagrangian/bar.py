@@ -29,6 +29,9 @@ ROUGH_SAFETY = 2.0
 """Factor for linear readings where a surface cuts long branches anywhere, or where
 modes and jumps are read elsewhere than branches end: errors of both may cancel on one
 grid, and are no smooth multiple of a power of h."""
+BRANCH_SAFETY = 1.5
+"""Factor for linear readings with noise: branches grow as sqrt(delta), slower than the
+cells, and end in other places of their cells on every grid."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +118,12 @@ def bends_beyond(faces: Faces, V: Array) -> list[Array]:
 
 def rough_factor(look: Lookahead) -> float:
     """What differences between grids are multiplied by."""
+    if look.lattice.width > 2:
+        return 1.0
     away = look.switching is not None or look.problem.jumps is not None
-    mixed = away or look.surface is not None
-    return ROUGH_SAFETY if mixed and look.lattice.width == 2 else 1.0
+    if away or look.surface is not None:
+        return ROUGH_SAFETY
+    return BRANCH_SAFETY if look.columns else 1.0
 
 
 def order_believed(systems: list[System], order: int) -> float:
