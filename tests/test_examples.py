@@ -83,6 +83,7 @@ def test_measured_orders_are_those_of_theory():
     assert module.orders["order 4"] > 3.7
 
 
+@pytest.mark.slow
 def test_the_verdict_tells_the_wrong_network_from_the_right_one():
     """The viscosity solution is (1 - exp(-rho d)) / rho, d the distance to the ends."""
     pytest.importorskip("torch")

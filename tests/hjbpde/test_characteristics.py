@@ -96,6 +96,7 @@ def test_the_pendulum_does_not_drift_and_runs_back_to_its_start():
     assert np.abs(back[2][-1]).max() < 1e-10
 
 
+@pytest.mark.slow
 def test_rays_agree_with_the_grid_before_the_first_kink():
     """Both against each other within the grid's bar, and against Hopf and Lax."""
     problem = hjb.catalogue.get("hamilton-jacobi")

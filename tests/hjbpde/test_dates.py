@@ -162,6 +162,7 @@ def test_one_date_at_the_end_is_the_european_put():
     assert np.mean(miss <= found.error_bar[0][inner]) >= 0.99
 
 
+@pytest.mark.slow
 def test_many_dates_approach_the_american_put_from_below_at_first_order():
     """The right to wait for the next date is worth O(1/n)."""
     fields = {"strike": 110.0, "rate": 0.1, "sigma": 0.2, "half_width": 1.5}
@@ -177,6 +178,7 @@ def test_many_dates_approach_the_american_put_from_below_at_first_order():
     assert ((orders > 0.7) & (orders < 1.3)).all()
 
 
+@pytest.mark.slow
 def test_the_march_is_second_order_in_space_and_extrapolates_in_time():
     problem = hjb.catalogue.get("bermudan-put", dates=4)
     true = PUT.bermudan([0.25, 0.5, 0.75])

@@ -107,6 +107,7 @@ def test_the_suggested_grid_finds_value_and_threshold(parameters, boundary):
     )
 
 
+@pytest.mark.slow
 def test_paths_under_the_policy_collect_the_value():
     """Independent of the equation: Euler paths, their dividends until ruin.
 

@@ -78,6 +78,7 @@ def hopf_lax(x, t):
     return (start[None] + (x[:, None] - y[None]) ** 2 / (2 * t)).min(axis=1)
 
 
+@pytest.mark.slow
 def test_weno5_is_of_order_five_on_smooth_data():
     errors, t = [], 0.15
     for n in (80, 160, 320):

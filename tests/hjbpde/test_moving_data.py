@@ -52,7 +52,9 @@ def mixed(value):
     return {(0, "low"): Dirichlet(value), (0, "high"): Robin(2.0, 1.0, flux)}
 
 
-@pytest.mark.parametrize("boundary", [dirichlet, mixed])
+@pytest.mark.parametrize(
+    "boundary", [dirichlet, pytest.param(mixed, marks=pytest.mark.slow)]
+)
 def test_moving_face_data_keep_second_order(boundary):
     problem, errors = moving_wave(boundary), []
     for n in (11, 21, 41):

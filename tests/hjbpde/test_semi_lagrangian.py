@@ -173,7 +173,11 @@ def test_linear_readings_give_order_one(sigma):
 
 @pytest.mark.parametrize(
     ("method", "noise", "order"),
-    [(CUBIC, "none", 2), (CUBIC, "correlated", 2), (LINEAR, "correlated", 1)],
+    [
+        (CUBIC, "none", 2),
+        pytest.param(CUBIC, "correlated", 2, marks=pytest.mark.slow),
+        (LINEAR, "correlated", 1),
+    ],
 )
 def test_orders_of_two_states(method, noise, order):
     """Without noise linear readings take steps of four cells: h^2 / h is small."""

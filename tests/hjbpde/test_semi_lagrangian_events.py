@@ -156,19 +156,28 @@ def test_a_long_branch_does_not_step_over_a_thin_region():
 # --- orders and bars -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("timed", [False, True], ids=["stationary", "horizon"])
+@pytest.mark.parametrize(
+    "timed",
+    [False, pytest.param(True, marks=pytest.mark.slow)],
+    ids=["stationary", "horizon"],
+)
 def test_the_order_is_not_lost_at_the_surface(timed):
     shapes = [25, 49] if timed else [33, 65, 129]
     assert abs(order_of(leaving(1, 1, timed=timed), shapes) - 2) < 0.35
 
 
+@pytest.mark.slow
 def test_linear_readings_keep_order_one_at_the_surface():
     shapes = [65, 97, 129, 193, 257]
     assert abs(order_of(leaving(1, 1), shapes, LINEAR) - 1) < 0.4
 
 
 @pytest.mark.parametrize("hole", [False, True], ids=["inside", "outside"])
-@pytest.mark.parametrize("noise", [False, True], ids=["still", "noise"])
+@pytest.mark.parametrize(
+    "noise",
+    [False, pytest.param(True, marks=pytest.mark.slow)],
+    ids=["still", "noise"],
+)
 def test_the_bar_covers_up_to_the_surface(noise, hole):
     assert judged(leaving(2, 2, noise, hole=hole), (25, 27))[0] >= 0.99
 
@@ -185,6 +194,7 @@ def test_the_bar_covers_with_exits_drawn_at_random(seed):
     assert judged(problem, tuple(shape.tolist()), method)[0] >= 0.99
 
 
+@pytest.mark.slow
 def test_the_unit_ball_is_left_at_order_two():
     """Zhou, Han and Lu (2021), section 5.1."""
     problem = hjb.catalogue.get("unit-ball")
@@ -314,7 +324,14 @@ def test_the_bermudan_put_jumps_at_its_dates_only():
     assert (solution.stopping.any(axis=1) <= near).all()
 
 
-@pytest.mark.parametrize("name", ["american-put", "bermudan-put", "optimal-default"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "american-put",
+        pytest.param("bermudan-put", marks=pytest.mark.slow),
+        "optimal-default",
+    ],
+)
 def test_free_boundaries_agree_with_finite_differences(name):
     problem = hjb.catalogue.get(name)
     ours, other = (hjb.solve(problem, 81, how) for how in (None, CUBIC))

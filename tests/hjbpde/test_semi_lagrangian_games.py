@@ -127,6 +127,7 @@ def test_cubic_readings_of_a_game_are_of_order_two(judge, seed, noise, finite):
     assert abs(np.log2(errors[0] / errors[1]) - 2) < 0.3
 
 
+@pytest.mark.slow
 def test_linear_readings_of_a_game_are_of_order_one(judge):
     problem: Any = played(0)
     value, shapes = problem.exact.value, (33, 65, 129)

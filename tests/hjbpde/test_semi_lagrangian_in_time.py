@@ -176,7 +176,9 @@ def test_the_midpoint_is_one_in_time_too(feet, order):
 
 
 @pytest.mark.parametrize("method", [CUBIC, LINEAR], ids=["cubic", "linear"])
-@pytest.mark.parametrize("controls", ["box", "finite"])
+@pytest.mark.parametrize(
+    "controls", [pytest.param("box", marks=pytest.mark.slow), "finite"]
+)
 def test_the_bar_covers_a_value_that_moves(controls, method):
     noise = "none" if controls == "finite" else "plain"
     coverage, ratio, _ = judged(moving(5, 1, noise, controls), 49, method)
@@ -237,6 +239,7 @@ def test_the_harmonic_oscillator_is_followed():
     assert error <= 5e-3
 
 
+@pytest.mark.slow
 def test_a_score_is_learned_backwards_from_moving_face_data():
     problem = hjb.catalogue.get("reverse-diffusion", boundary="exact")
     coverage, ratio, _ = judged(problem, 41)

@@ -155,7 +155,7 @@ def test_linear_readings_give_order_one_in_every_mode(judge, noise):
     assert abs(order_of(judge, problem, value, [49, 97, 193], LINEAR) - 1) < 0.35
 
 
-@pytest.mark.parametrize("noise", [False, True])
+@pytest.mark.parametrize("noise", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_cubic_readings_give_order_two_in_time(noise):
     """Rates are felt at half the step: at its end alone they would be of order one."""
     problem, value = switched(int(noise), 1, noise, horizon=0.5)
@@ -216,7 +216,7 @@ def test_modes_that_are_alike_are_worth_what_one_is_worth():
     assert np.mean(apart <= both.error_bar + alone.error_bar) >= 0.99
 
 
-@pytest.mark.parametrize("horizon", [None, 0.3])
+@pytest.mark.parametrize("horizon", [None, pytest.param(0.3, marks=pytest.mark.slow)])
 def test_every_mode_ends_on_entering_an_exit(judge, horizon):
     """V itself is paid in the region, so that nothing else changes."""
     problem, value = switched(2, 1, True, horizon=horizon)

@@ -253,6 +253,7 @@ def test_one_arc_agrees_with_an_integrator_and_an_interpolator():
     assert found == pytest.approx(wanted, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_arcs_agree_with_the_eikonal_answer_for_many_headings():
     """Headings every 11 degrees: at most 1 / cos(5.6 deg) too long, plus O(h)."""
     n = 41
@@ -271,6 +272,7 @@ def test_arcs_agree_with_the_eikonal_answer_for_many_headings():
     assert np.abs(swept.value - np.maximum(phi, 0)).max() < 0.02
 
 
+@pytest.mark.slow
 def test_the_double_integrator_is_near_its_closed_form():
     problem = hjb.catalogue.get("double-integrator")
     solution, gap, outside = errors(problem, 101)

@@ -231,6 +231,7 @@ def test_the_last_fit_ends_where_adam_still_circles():
     assert losses[1] < 1e-2 * losses[0]
 
 
+@pytest.mark.slow
 def test_the_last_fit_stops_before_it_follows_the_noise():
     """Few noisy targets, many weights: without a look at others these are lost."""
     rng = np.random.default_rng(1)

@@ -204,6 +204,7 @@ def test_mean_exit_time_is_learned_without_discount(dimension):
     assert off < 5e-2 / dimension
 
 
+@pytest.mark.slow
 def test_interrupted_run_with_an_exit_goes_on_bit_for_bit(tmp_path, killed):
     problem, path = hjb.catalogue.get("unit-ball", dimension=1), tmp_path / "run"
     three = dataclasses.replace(SHORT, max_policies=3)

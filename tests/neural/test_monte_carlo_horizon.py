@@ -203,6 +203,7 @@ def test_horizon_and_exit_go_together():
     assert learned.value_at(end, t=0.2) == 0.0
 
 
+@pytest.mark.slow
 def test_interrupted_run_with_a_horizon_goes_on_bit_for_bit(tmp_path, killed):
     (problem, _), path = moving(), tmp_path / "run"
     three = dataclasses.replace(SHORT, max_policies=3)

@@ -113,6 +113,7 @@ def test_surfaces_and_reflection_bring_the_order_to_one():
         assert Rollout(problem, neural.Heun(), 0.1, 1.0).order == expected
 
 
+@pytest.mark.slow
 def test_training_extrapolates_when_asked():
     problem, x = hjb.catalogue.get("lqr"), np.linspace(-1.5, 1.5, 9)[:, None]
     plain = neural.MonteCarlo(

@@ -52,6 +52,7 @@ def test_rules_of_faces_and_exits_are_met_in_float32(name):
     assert answer.model.net.weights[0].dtype == torch.float64
 
 
+@pytest.mark.slow
 def test_a_run_in_float32_goes_on_from_its_checkpoint(tmp_path, killed):
     four = dataclasses.replace(SHORT, max_policies=4, precision=torch.float32)
     whole = learned(four)
@@ -254,6 +255,7 @@ def test_common_random_numbers_leave_policies_to_differ_by_themselves():
         assert np.array_equal(first, second) == same
 
 
+@pytest.mark.slow
 def test_common_random_numbers_let_a_run_settle():
     """What is left of the changes between policies is no noise of the paths."""
     options = dataclasses.replace(

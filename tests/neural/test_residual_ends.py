@@ -459,6 +459,7 @@ def test_exit_solution_comes_back_bit_for_bit(tmp_path):
     assert np.array_equal(again.value_at(x), learned.value_at(x))
 
 
+@pytest.mark.slow
 def test_adam_sees_the_data_on_a_surface_with_corners():
     problem = brownian(1.0, harmonic, region=box_inside)
     options = {"direct": True, "hidden": (12,), "max_policies": 1}

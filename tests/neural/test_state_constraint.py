@@ -303,6 +303,7 @@ def test_paths_that_slow_down_at_a_borrowing_limit_keep_the_second_order():
     ).all()
 
 
+@pytest.mark.slow
 def test_noise_that_vanishes_at_the_faces_leaves_euler_its_order():
     problem = vanishing_noise()
     model = neural.solve(problem).model
@@ -362,6 +363,7 @@ def test_an_exit_is_met_after_the_wall_within_one_step():
     assert paths.total[0] == pytest.approx((1 - np.exp(-0.2 * RHO)) / RHO, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_monte_carlo_finds_the_value_and_the_rest_at_the_wall(tmp_path):
     problem = to_the_wall()
     learned = neural.solve(problem, neural.PolicyIteration(QUICK))

@@ -128,7 +128,7 @@ def is_judged_to_agree(learned, problem, nodes):
     assert verdict.status == "agree", str(verdict)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_residual_learns_the_perpetual_put_and_is_judged_to_agree(seed):
     problem, value, edge = perpetual()
     learned = learn(problem, neural.Residual(), seed)
@@ -139,7 +139,11 @@ def test_residual_learns_the_perpetual_put_and_is_judged_to_agree(seed):
 
 
 @pytest.mark.parametrize(
-    ("by", "sense"), [("controller", "cost"), ("adversary", "reward")]
+    ("by", "sense"),
+    [
+        pytest.param("controller", "cost", marks=pytest.mark.slow),
+        ("adversary", "reward"),
+    ],
 )
 def test_residual_stops_on_an_ellipse_for_either_player(by, sense):
     problem, value, R, axes = stretched(by, sense)
@@ -154,6 +158,7 @@ def test_residual_stops_on_an_ellipse_for_either_player(by, sense):
     assert (learned.value_at(x) <= problem.stops[0].payoff(x)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [5, 6])
 def test_residual_lies_within_the_grid_s_bar_on_controlled_problems_drawn(seed):
     problem = drawn(seed)
@@ -175,7 +180,8 @@ def test_residual_prices_seydel_s_american_put(seed):
     assert abs(price - 17.44876443) < 2e-3 * scale
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
 def test_paths_learn_the_perpetual_put_and_are_judged_to_agree(seed):
     # A put of short lives, so that few steps are many.
     problem, value, edge = perpetual(0.3, 0.5)

@@ -126,7 +126,7 @@ def test_a_right_value_with_a_rippled_gradient_differs(case: str) -> None:
 
 
 @every_case
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_spike_narrower_than_a_cell_differs(case: str, seed: int) -> None:
     k = known(case)
     exact = Candidate(k.value, k.control, k.gradient)
@@ -339,6 +339,7 @@ def test_a_solution_read_through_the_protocol_gets_the_same_verdict(
     assert verdict.to_dict() == check("lqr", solution).to_dict()
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(share=st.floats(-3.0, 3.0).filter(lambda share: abs(abs(share) - 1) > 1e-3))
 def test_a_shift_agrees_up_to_the_tolerance_and_differs_beyond(share: float) -> None:
