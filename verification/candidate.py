@@ -11,7 +11,7 @@ from hjbpde import ProblemError
 from hjbpde.held import held
 
 Function = Callable[..., Any]
-NAMES = ("value", "control", "gradient", "stop", "adversary")
+NAMES = ("value", "control", "gradient", "stop", "adversary", "move")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class Candidate:
         as the order of play allows; one that does not forgoes that. Without one, the
         best reply for the value's gradient; without a value, the reference's, and the
         controller alone is judged.
+    move : callable, x (..., d) -> (..., d), optional
+        Where the state is moved to at once, NaN where it is left alone; the nearest of
+        the problem's targets is taken. Without one, greedy moves of the value.
     average : float, optional
         The long-run average of a problem with ``average=True``, whose value is judged
         up to a constant.
@@ -52,10 +55,11 @@ class Candidate:
     gradient: Function | None = None
     stop: Function | None = None
     adversary: Function | None = None
+    move: Function | None = None
     average: float | None = None
 
     def __post_init__(self) -> None:
-        if self.value is None and self.control is None:
+        if self.value is None and self.control is None and self.move is None:
             raise ProblemError(
                 "Candidate: neither value= nor control= is given, so there is nothing "
                 "to judge. Give the value, the policy, or both."

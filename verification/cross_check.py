@@ -111,7 +111,7 @@ def cross_check(
     ProblemError
         A reference without its problem, an unusable candidate or region.
     MethodMismatch
-        A problem with impulses; one with modes and more.
+        A problem with modes and more than a horizon.
     """
     if not (np.isfinite(tolerance) and tolerance > 0):
         raise ProblemError(
@@ -263,6 +263,9 @@ def _rule_regret(
             continue
         regret = part.deciding(setting.tolerance * scale)
         loss, where = regret.worst()
+        if np.isinf(loss) and regret.note:
+            ruling.fault(regret.note)
+            continue
         measured = loss, regret.largest_bar()
         place = regret.places(where)
         ruling.judge_regret(who, measured, scale, setting.tolerance, place)

@@ -13,8 +13,10 @@ from hjbpde import Box, ControlProblem, Grid
 
 from .excursion import Excursion
 from .measure import Setting
+from .moves import moves_of
 from .reference import Instant, running
 from .regret import Losses, Regret
+from .subject import subject_of
 from .when import When
 
 Array = NDArray[np.float64]
@@ -24,7 +26,8 @@ Array = NDArray[np.float64]
 class Slice:
     """Candidate and reference at one time and in one mode, arrays shaped like the axes.
 
-    Controls have one more axis (m), an adversary's follow. Missing answers are None;
+    Controls have one more axis (m), an adversary's follow; moves have one for the state
+    moved to (d), NaN where it is left alone. Missing answers are None;
     where the process has ended all are NaN. `when` tells the time and the mode.
     """
 
@@ -36,6 +39,8 @@ class Slice:
     reference_control: Array | None
     regret: Array | None
     adversary_regret: Array | None = None
+    move: Array | None = None
+    reference_move: Array | None = None
 
     @property
     def time(self) -> float | None:
@@ -125,6 +130,10 @@ def slice_at(
     controls = None
     if subject.joint.n_controls:
         controls = subject.choices(x), instant.reference_choices(x)
+    moves: list[Array | None] = [None, None]
+    if instant.problem.impulse is not None:
+        both = subject, subject_of(reference, instant.problem)
+        moves = [shaped(moves_of(who, x)) for who in both]
     lost = [
         None
         if regret is None or regret.map is None
@@ -140,6 +149,8 @@ def slice_at(
         reference_control=None if controls is None else shaped(controls[1]),
         regret=lost[0],
         adversary_regret=lost[1],
+        move=moves[0],
+        reference_move=moves[1],
     )
 
 

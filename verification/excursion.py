@@ -103,10 +103,11 @@ def excursion_of(
     """Simulate both node policies with common noise, with a horizon up to it.
 
     None where one is not finite, where hardly a state runs, or where the process may
-    be stopped, which simulation does not know.
+    be stopped or moved at once, which simulation does not know.
     """
     both = tables.policy, tables.best_policy
-    if problem.stops or not all(np.isfinite(a).all() for a in both):
+    ended_or_moved = problem.stops or problem.impulse is not None
+    if ended_or_moved or not all(np.isfinite(a).all() for a in both):
         return None
     x0 = _starts(problem, region, seed)
     if not len(x0):

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from hjbpde import Box, Grid
 
 from .average_regret import average_losses
+from .impulse_regret import impulse_losses
 from .moded_regret import moded_losses
 from .regret import Losses
 from .stationary_regret import stationary_losses
@@ -44,6 +45,8 @@ def losses_of(
             return moded_losses(subject, on, region)
         if subject.problem.average:
             return average_losses(subject, on, region)
+        if subject.problem.impulse is not None:
+            return impulse_losses(subject, on, region)
         return stationary_losses(subject, on, region)
 
     steps, losses = STEPS, measured(grid, STEPS)

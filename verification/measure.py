@@ -214,7 +214,8 @@ def loss_of(
     problem, region = setting.problem, setting.region
     may_stop = any(stop.by == "controller" for stop in problem.stops)
     one = setting.subject.joint
-    if one.n_controls == 0 and not may_stop:
+    idle = one.n_controls == 0 and problem.impulse is None
+    if idle and not may_stop:
         return None, None
     allowed = setting.tolerance * scale
     subject = replace(setting.subject, slack=STOP_SLACK * allowed)

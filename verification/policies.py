@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .moves import moves_of
 from .points import SamplePoints, few
 from .reference import Instant
 from .residual import hamiltonian_gap, rate_of
-from .subject import Subject
+from .subject import Subject, subject_of
 
 Array = NDArray[np.float64]
 
@@ -41,6 +42,11 @@ def policies_of(instant: Instant, points: SamplePoints, seed: int) -> Policies |
     if joint.n_controls == 0:
         return None
     x = few(points.x, seed)
+    if problem.impulse is not None:
+        # Controls matter where the state is left alone.
+        x = x[np.isnan(moves_of(subject_of(instant.reference, problem), x)).any(axis=1)]
+        if not len(x):
+            return None
     p = truth.gradient(x)
     curve = truth.curvature(x) if callable(problem.diffusion) else np.zeros_like(p)
     mine, theirs = subject.control(x)[0], np.asarray(instant.reference.control_at(x))

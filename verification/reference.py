@@ -18,7 +18,10 @@ from .when import When
 
 Array = NDArray[np.float64]
 
-TAKES = ("horizon", "exit", "stop", "jumps", "adversary", "modes", "average")
+TAKES = (
+    *("horizon", "exit", "stop", "jumps", "adversary", "modes", "average"),
+    "impulse",
+)
 """Special fields of problems that can be judged."""
 DEFAULT_BUDGET = 60.0
 DEFAULT_SHAPE = {1: 401, 2: 101, 3: 33, 4: 17}

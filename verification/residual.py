@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,7 @@ from .differences import first_derivatives
 from .jumps import jump_part
 from .reference import Instant
 from .subject import CURVE_STEP, Subject
+from .targets import best_move
 from .when import When
 
 Array = NDArray[np.float64]
@@ -63,34 +66,63 @@ def rate_of(problem: ControlProblem, x: Array, a: Array) -> Array:
     if problem.horizon is not None:
         rate += 1.0 / float(problem.horizon)
     if problem.exit is not None or problem.average:
-        assert problem.domain is not None
-        width = problem.domain.width
-        noise = (np.asarray(problem.diffusion_at(x, a)) ** 2).sum(axis=-1)
-        speed = np.abs(np.asarray(problem.drift_at(x, a)))
-        across = 0.5 * noise * (np.pi / width) ** 2 + speed / width
-        rate += float(across.sum(axis=-1).mean())
+        rate += crossing_rate(problem, x, a)
     return np.maximum(rate, 1e-300)
+
+
+def crossing_rate(
+    problem: ControlProblem, x: Array, a: Array, share: float = 1.0
+) -> float:
+    """The rate at which noise and drift cross a share of the domain's width.
+
+    Under the controls a (n, m) at x (n, d), their mean.
+    """
+    assert problem.domain is not None
+    width = share * problem.domain.width
+    noise = (np.asarray(problem.diffusion_at(x, a)) ** 2).sum(axis=-1)
+    speed = np.abs(np.asarray(problem.drift_at(x, a)))
+    across = 0.5 * noise * (np.pi / width) ** 2 + speed / width
+    return float(across.sum(axis=-1).mean()) if len(x) else 0.0
 
 
 def value_residual(subject: Subject, instant: Instant, x: Array) -> Array:
     """The residual of the HJB or Isaacs' equation in units of V at x (n, d), (n,).
 
     ``(rho V - V_t - max_a H) / rate``, with an adversary ``max_a min_b H``, see
-    `rate_of`; where somebody may stop, the obstacle's distance where that is smaller.
+    `rate_of`; where somebody may stop, the obstacle's distance where that is smaller,
+    and where the state may be moved at once that to ``M V``.
     In the long run ``(average - max_a H) / rate`` with the average that suits V best:
     the mean of max_a H at these points. By the comparison principle a bounded
     residual bounds the error only together with boundary data, so it is shown and
     never decides.
     """
     problem, now = instant.problem, instant.subject
+    residual, V = equation_gap(subject, instant, x), now.value(x)
+    for stop in problem.stops:
+        gap = V - np.asarray(stop.payoff(x), float)
+        larger = problem.sign * (1.0 if stop.by == "controller" else -1.0) < 0
+        residual = (np.maximum if larger else np.minimum)(residual, gap)
+    if problem.impulse is not None:
+        gap = V - best_move(now, x)[0]
+        residual = (np.maximum if problem.sign < 0 else np.minimum)(residual, gap)
+    return residual
+
+
+def equation_gap(
+    subject: Subject,
+    instant: Instant,
+    x: Array,
+    rate: Callable[[ControlProblem, Array, Array], Array] = rate_of,
+) -> Array:
+    """`value_residual` where nobody stops or moves the state, (n,), over a rate."""
+    problem, now = instant.problem, instant.subject
     p, curve = now.gradient(x), now.curvature(x)
     out = np.full(len(x), np.nan)
     good = np.isfinite(p).all(axis=1) & np.isfinite(curve).all(axis=1)
     x, p, curve = x[good], p[good], curve[good]
     u, joint = now.best_choices(x), now.joint
-    V, rate = now.value(x), rate_of(joint, x, u)
     rho = np.asarray(problem.discount_at(x))
-    left = rho * V - hamiltonian(joint, x, u, p, curve)
+    left = rho * now.value(x) - hamiltonian(joint, x, u, p, curve)
     left = left - mixed_part(now, x, u) - jump_part(now, x)
     if instant.when.time is not None:
         left = left - _time_derivative(subject, x, instant.when)
@@ -98,12 +130,7 @@ def value_residual(subject: Subject, instant: Instant, x: Array) -> Array:
         left = left - switching_part(subject, x, instant.when)
     if problem.average and len(left):
         left = left - left.mean()
-    residual = left / rate
-    for stop in problem.stops:
-        gap = V - np.asarray(stop.payoff(x), float)
-        larger = problem.sign * (1.0 if stop.by == "controller" else -1.0) < 0
-        residual = (np.maximum if larger else np.minimum)(residual, gap)
-    out[good] = residual
+    out[good] = left / rate(joint, x, u)
     return out
 
 

@@ -66,6 +66,10 @@ class Ruling:
         """Something that could not be judged."""
         self.doubts.append(Finding(text))
 
+    def fault(self, text: str) -> None:
+        """Something that speaks against the candidate, wherever it is looked at."""
+        self.faults.append(Finding(text))
+
     def judge_not_finite(self, what: str, values: Array, x: Array) -> bool:
         """A NaN or infinity is a fault; returns whether there was one."""
         flat = values.reshape(len(x), -1)

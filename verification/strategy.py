@@ -20,6 +20,7 @@ from hjbpde import ControlProblem, Finite, Grid, GridSolution
 from hjbpde.greedy import greedy_reply
 from hjbpde.players import answered, followed, settled
 
+from .nearest import nearest
 from .subject import Subject
 from .ties import controls_toward, replies_toward
 
@@ -42,16 +43,6 @@ class NearestPolicy:
     def __call__(self, x: Array) -> Array:
         """Controls at x (..., d), shape (..., m)."""
         return self.control[nearest(self.grid, x)]
-
-
-def nearest(grid: Grid, x: Array) -> tuple[Any, ...]:
-    """Index of the node nearest to x (..., d), one array (...) an axis."""
-    found = []
-    for k, axis in enumerate(grid.axes):
-        right = np.clip(np.searchsorted(axis, x[..., k]), 1, axis.size - 1)
-        nearer = x[..., k] - axis[right - 1] <= axis[right] - x[..., k]
-        found.append(right - nearer)
-    return tuple(found)
 
 
 def has_finite_sets(problem: ControlProblem) -> bool:

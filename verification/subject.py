@@ -16,7 +16,9 @@ from hjbpde.sets import ControlSet
 from hjbpde.state_constraint import hold_policy
 
 from .candidate import Candidate
+from .candidate_checks import check_fields
 from .differences import first_derivatives, second_derivatives
+from .nearest import nearest
 
 Array = NDArray[np.float64]
 
@@ -133,6 +135,8 @@ class Subject:
 
     def raw_control(self, x: Array) -> Array:
         """The policy at x (n, d), shape (n, m), before projection on its set."""
+        if self.problem.controls is None:
+            return np.zeros((len(x), 0))
         if self.functions.control is not None:
             shape = (len(x), self.problem.n_controls)
             return checked(self.functions.control(x), shape, "control")
@@ -298,13 +302,7 @@ def subject_of(candidate: Any, problem: ControlProblem) -> Subject:
     """
     assert problem.domain is not None
     if isinstance(candidate, Candidate):
-        _check_stop(candidate, problem)
-        _check_adversary(candidate, problem)
-        if candidate.average is not None and not problem.average:
-            raise ProblemError(
-                "Candidate: average= is given, but the problem is no long-run average; "
-                "leave it out."
-            )
+        check_fields(candidate, problem)
         average = candidate.average
         return Subject(problem, problem.domain, candidate, average=average)
     if _is_torch_module(candidate) and not hasattr(candidate, "value_at"):
@@ -348,29 +346,11 @@ def _functions_of(solution: Any, problem: ControlProblem) -> Candidate:
         if is_coupled(at):
             # On the nodes stands the reply to one choice only, not to every choice.
             adversary = None
-    return Candidate(solution.value_at, control, solution.gradient_at, stop, adversary)
-
-
-def _check_adversary(candidate: Candidate, problem: ControlProblem) -> None:
-    if problem.adversary is None and candidate.adversary is not None:
-        raise ProblemError(
-            "Candidate: adversary= is given, but the problem has one player; leave it "
-            "out."
-        )
-
-
-def _check_stop(candidate: Candidate, problem: ControlProblem) -> None:
-    may = any(s.by == "controller" for s in problem.stops)
-    if candidate.stop is not None and not may:
-        raise ProblemError(
-            "Candidate: stop= is given, but the controller of this problem has no "
-            "right to stop; leave it out."
-        )
-    if may and candidate.stop is None and candidate.value is None:
-        raise ProblemError(
-            "Candidate: a policy of a problem with a right to stop says where it "
-            "stops; give stop=, or value=."
-        )
+    own = Candidate(solution.value_at, control, solution.gradient_at, stop, adversary)
+    grid, target = getattr(solution, "grid", None), getattr(solution, "target", None)
+    if problem.impulse is None or grid is None or target is None:
+        return own
+    return replace(own, move=lambda x: target[nearest(grid, x)])
 
 
 def _is_torch_module(candidate: Any) -> bool:

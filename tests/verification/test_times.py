@@ -200,7 +200,6 @@ def test_a_nan_policy_late_differs_and_names_the_time() -> None:
         ("lqr", {"times": [0.0]}, hjb.ProblemError, "needs a problem with a horizon"),
         ("liquidation", {"times": [5.0]}, hjb.ProblemError, "must lie in"),
         ("liquidation", {"times": []}, hjb.ProblemError, "must lie in"),
-        ("cash-management", {}, hjb.MethodMismatch, "'impulse'"),
     ],
 )
 def test_what_cannot_be_judged_is_refused_before_the_work(

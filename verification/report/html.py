@@ -20,6 +20,7 @@ from .figures import (
     value_figure,
 )
 from .json import write_text
+from .moves import moves_figure
 
 MEANING = {
     "agree": "The candidate matches the reference at every point looked at, with the "
@@ -202,6 +203,8 @@ def pictures_of(verdict: Verdict) -> list[Picture]:
          error_figure(verdict), several),
         ("Policy", "Control of the candidate, on its set, and of the reference.",
          control_figure(verdict), several),
+        ("Moves", "Where the state is moved to at once, and where it is left alone.",
+         moves_figure(verdict), flat),
         ("Regret", "What is lost by using the candidate's policy in the region, from "
          "the same operator as the best policy." if verdict.adversary_regret is None
          else "What each player's strategy loses in the region once the other side "
