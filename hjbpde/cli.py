@@ -18,7 +18,7 @@ import numpy as np
 
 from . import catalogue
 from .arrays import constant
-from .errors import HJBError, ProblemError
+from .errors import HJBError, MethodMismatch, ProblemError
 from .grid import Grid
 from .problem import ControlProblem
 from .solution import GridSolution
@@ -262,6 +262,14 @@ def _check_kinds(
 
     for problem in problems:
         check_taken(f"verify {problem.name}: the verdict", problem)
+        known = {field for one in learners("all").values() for field in one.takes}
+        unknown = ", ".join(map(repr, sorted(problem.special - known)))
+        if unknown:
+            raise MethodMismatch(
+                f"verify {problem.name}: no learner takes problems with {unknown} yet. "
+                f"hjbpde solve {problem.name} does, and verification.cross_check "
+                "judges a value or a policy of your own."
+            )
         for label, learner in chosen.items():
             what = f"verify {problem.name}: learning by {label}"
             problem.require_only(what, *learner.takes)

@@ -171,7 +171,8 @@ def test_verify_refuses_other_kinds_before_the_work(
     pytest.importorskip("torch")
     assert main(["verify", "lqr", name, "--out", str(tmp_path / "v")]) == 2
     printed = capsys.readouterr()
-    assert f"verify {name}" in printed.err and repr(field) in printed.err
+    assert f"verify {name}: no learner" in printed.err and repr(field) in printed.err
+    assert f"hjbpde solve {name}" in printed.err
     assert not printed.out and not (tmp_path / "v").exists()
 
 
