@@ -167,6 +167,7 @@ def one_way(sign: float = 1.0) -> Any:
         drift=lambda x, a: 0.4 + 0 * x,
         diffusion=SIGMA,
         domain=hjb.Box(-4.0, 4.0),
+        boundary=hjb.Reflecting(),
         discount=RHO,
         impulse=hjb.Impulse(
             [[0.0]], lambda x, y: np.where(x[..., 0] > y[..., 0], FIXED, np.inf)
