@@ -20,6 +20,10 @@ from .value_model import ValueModel
 
 Array = NDArray[np.float64]
 Owners = NDArray[np.int64]
+LATE = 0.25 + 0.5826**2
+"""E[R^2] of the overshoot R of a Gaussian random walk of step 1 over a far level: with
+u'' / 2 = 1 beyond it, u = R^2 is the mean time spent there until the walk is seen there
+(Dynkin). Moments: Siegmund, Sequential Analysis (1985), section X.4."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +59,23 @@ class WaitingSet(StoppingSet):
 
     def judged(self, x: Array) -> tuple[NDArray[np.bool_], Owners]:
         """Whether one stops at x (n, d), and by which right, both (n,)."""
-        payoffs = self.rights
+        return self._compared(x)[:2]
+
+    def settled(self, x: Array, late: Array) -> tuple[NDArray[np.bool_], Array]:
+        """Whether one stops at x (n, d), and what it pays who looks every `late` (n,).
+
+        psi and what was lost since the path entered the set: it was there for
+        `LATE` of the time between two looks on average.
+        """
+        stops, owners, loss = self._compared(x)
+        paid, sides = np.zeros(len(x)), self.rights.sides[owners[stops]]
+        paid[stops] = self.rights.at(x[stops], owners[stops])
+        paid[stops] += LATE * late[stops] * sides * loss[stops]
+        return stops, paid
+
+    def _compared(self, x: Array) -> tuple[NDArray[np.bool_], Owners, Array]:
+        """Whether one stops, by which right, and what waiting a moment loses, (n,)."""
+        payoffs, losses = self.rights, np.zeros(len(x))
         stops, owners = np.zeros(len(x), bool), np.zeros(len(x), np.int64)
         value = None if self.model is None else self.model.value(x)
         for k, side in enumerate(payoffs.sides):
@@ -63,9 +83,10 @@ class WaitingSet(StoppingSet):
             if value is not None:
                 able &= side * (value - payoffs.of(k, x)) <= 0
             here = np.flatnonzero(able)
-            here = here[loss_of_a_moment(payoffs, k, x[here]) > 0]
-            stops[here], owners[here] = True, k
-        return stops, owners
+            loss = loss_of_a_moment(payoffs, k, x[here])
+            here, loss = here[loss > 0], loss[loss > 0]
+            stops[here], owners[here], losses[here] = True, k, loss
+        return stops, owners, losses
 
     def signed(self, x: Array) -> Array:
         """-1 where one stops, 1 elsewhere, x (n, d), (n,)."""

@@ -98,13 +98,13 @@ class Paths:
 
     def _end_by_rule(self) -> None:
         """Paths that are where somebody stops take psi."""
-        rule, on = self.rollout.rule, np.flatnonzero(self.alive)
-        if rule is None or not len(on):
+        rollout, on = self.rollout, np.flatnonzero(self.alive)
+        if rollout.rule is None or not len(on):
             return
-        stops, owners = rule.judged(self.x[on])
+        late = rollout.looks * rollout.parts * self.h[on]
+        stops, paid = rollout.rule.settled(self.x[on], late)
         index = on[stops]
-        psi = rule.rights.at(self.x[index], owners[stops])
-        self.total[index] += self.weight[index] * psi
+        self.total[index] += self.weight[index] * paid[stops]
         self.weight[index], self.alive[index] = 0.0, False
 
     def _leg(

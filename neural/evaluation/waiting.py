@@ -7,9 +7,9 @@ moment loses, one stops: the next rule (Longstaff and Schwartz, Rev. Financial S
 694-703, as policy iteration). No surface is sampled.
 
 Such a rule moves by what a path sees from one look to the next. So the first looks are
-far apart, and each policy has them twice as dense until there is one every dt. Looking
-every dt only costs order dt: at the best rule V does not feel its surface to first
-order.
+far apart, and each policy has them twice as dense until there is one every dt. What
+is lost by looking every dt only, order dt because at the best rule V does not feel its
+surface to first order, is added where a path is stopped (`WaitingSet.settled`).
 """
 
 from __future__ import annotations
@@ -168,6 +168,8 @@ class WaitingTraining(Training):
             looks = max(1, self.rollout.looks // 2)
             rule = WaitingSet.of(self.payoffs, self.model)
             self.rollout = replace(self.rollout, rule=rule, looks=looks)
+            if looks > 1:
+                self.settled = 0
         return super().step()
 
     def outcome(self, words: str) -> Outcome:

@@ -22,7 +22,7 @@ from neural.payoff_network import PayoffNetwork
 from neural.stopping_payoff import Payoffs, differences
 from neural.value_model import row_scale
 from neural.value_network import Link
-from neural.waiting_set import WaitingSet, loss_of_a_moment
+from neural.waiting_set import LATE, WaitingSet, loss_of_a_moment
 
 _spec = importlib.util.spec_from_file_location(
     "many_states", Path(__file__).with_name("test_stopping_many_states.py")
@@ -97,36 +97,69 @@ def test_first_rule_stops_where_waiting_a_moment_loses():
     assert np.array_equal(stops, 0.5 * (x**2).sum(1) > 6)
 
 
+class Known:
+    """The put's own value, off by a number."""
+
+    def __init__(self, problem, value, off=0.0):
+        self.problem, self.exact, self.off = problem, value, off
+
+    def value(self, x):
+        return self.exact(x) + self.off
+
+    def gradient(self, x):
+        return differences(self.exact, self.problem.domain, x, 1e-4)[0]
+
+
+def known_put(dt):
+    """The put in five states under its best rule, and states where one goes on."""
+    problem, value = problems.geometric_put(5, 0.5)
+    model = Known(problem, value)
+    # A hair below: where one stops V = psi up to rounding.
+    rule = WaitingSet.of(Payoffs(problem), Known(problem, value, -1e-9))
+    bare = dataclasses.replace(problem, stop=None)
+    rollout = Rollout(bare, Heun(), dt, 10.0, rule=rule)
+    x = problem.domain.inner(0.5).sample(np.random.default_rng(0), 64)
+    return rollout, model, x[~rule.judged(x)[0]]
+
+
+def idle(x):
+    return np.zeros((len(x), 0))
+
+
 def test_paths_from_apart_find_out_a_value_that_is_not_earned():
     """V too high by a tenth of sup|V|, under the best rule of the put."""
-    problem, value = problems.geometric_put(5, 0.5)
-    payoffs, bare = Payoffs(problem), dataclasses.replace(problem, stop=None)
-
-    class Known:
-        def __init__(self, above):
-            self.above = above
-
-        def value(self, x):
-            return value(x) + self.above
-
-        def gradient(self, x):
-            return differences(value, problem.domain, x, 1e-4)[0]
-
-    rule = WaitingSet.of(payoffs, Known(0.0))
-    rollout = Rollout(bare, Heun(), 0.2, 10.0, rule=rule)
-    rng = np.random.default_rng(0)
-    x = problem.domain.inner(0.5).sample(rng, 64)
-    x = x[~rule.judged(x)[0]]
-
-    def idle(x):
-        return np.zeros((len(x), 0))
-
-    right = earned(rollout, idle, Known(0.0), x, rng)
-    size = np.abs(value(x)).max()
-    wrong = earned(rollout, idle, Known(0.1 * size), x, rng)
+    rollout, model, x = known_put(0.2)
+    size = np.abs(model.value(x)).max()
+    wrong = Known(model.problem, model.exact, 0.1 * size)
+    right = earned(rollout, idle, model, x, np.random.default_rng(1))
+    found = earned(rollout, idle, wrong, x, np.random.default_rng(1))
     assert right.is_small
-    assert not wrong.is_small
-    assert wrong.mean < -0.03
+    assert not found.is_small
+    assert found.mean < -0.03
+
+
+def test_time_in_the_set_between_looks_is_that_of_a_gaussian_walk():
+    """E[R^2] of the overshoot over a far level, by walking there."""
+    rng = np.random.default_rng(0)
+    s, over = np.zeros(20_000), np.zeros(0)
+    while len(s):
+        s = s + rng.standard_normal(len(s))
+        over, s = np.r_[over, s[s > 8.0] - 8.0], s[s <= 8.0]
+        s = s[s > -60.0]
+    spread = (over**2).std() / np.sqrt(len(over))
+    assert abs((over**2).mean() - LATE) < 4 * spread
+
+
+def test_looking_once_a_year_hardly_costs_the_put(monkeypatch):
+    """Stopped late by .58 sigma sqrt(dt), one would lose V'' jump s^2 / 2 = .017."""
+    rollout, model, x = known_put(1.0)
+    size = np.abs(model.value(x)).max()
+    told = earned(rollout, idle, model, x, np.random.default_rng(1)).mean
+    monkeypatch.setattr("neural.waiting_set.LATE", 0.0)
+    late = earned(rollout, idle, model, x, np.random.default_rng(1)).mean
+    assert late < -5e-3
+    assert abs(told) < abs(late) / 3
+    assert late * size > -0.02
 
 
 def test_rule_comes_back_bit_for_bit_with_its_problem_and_asks_for_it(tmp_path):
