@@ -165,7 +165,8 @@ class GeneralTables:
 
     def gaining(self, source: Array) -> GeneralTables:
         """The tables with a payoff (N,) added; what was found out is kept."""
-        out = replace(self, source=source)
+        already = 0.0 if self.source is None else self.source
+        out = replace(self, source=already + source)
         for name in ("resting", "constant_noise"):
             out.__dict__[name] = getattr(self, name)
         return out

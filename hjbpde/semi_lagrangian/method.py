@@ -145,8 +145,8 @@ def check_steps(problem: ControlProblem, grid: Grid, method: SemiLagrangian) -> 
     MethodMismatch
         Readings that depend on V without a horizon, a limiter with noise; a rule that
         says nothing about values beyond its face, or feeds value back there so that
-        several values solve the problem; an exit without noise and discount, or a
-        region of its own in every mode; too few nodes.
+        several values solve the problem; an exit without noise and discount, or, for
+        cubic readings, with a region of its own in every mode; too few nodes.
     """
     _check_readings(problem, method)
     if problem.adversary is not None:
@@ -169,7 +169,7 @@ def check_steps(problem: ControlProblem, grid: Grid, method: SemiLagrangian) -> 
                 "StateConstraint or no rule."
             )
     if problem.exit is not None:
-        _check_exit(problem, grid)
+        _check_exit(problem, grid, method)
     if min(grid.shape) < LEAST_NODES:
         raise MethodMismatch(
             f"SemiLagrangian: the grid {grid.shape} has fewer than {LEAST_NODES} "
@@ -177,13 +177,14 @@ def check_steps(problem: ControlProblem, grid: Grid, method: SemiLagrangian) -> 
         )
 
 
-def _check_exit(problem: ControlProblem, grid: Grid) -> None:
+def _check_exit(problem: ControlProblem, grid: Grid, method: SemiLagrangian) -> None:
     """Refuse exits that some policy never meets, or modes that leave elsewhere."""
-    if "mode" in keywords(problem.exit.region):
+    if method.width > 2 and "mode" in keywords(problem.exit.region):
         raise MethodMismatch(
-            "SemiLagrangian: the region of 'exit' names the mode: other modes' values "
-            "are read across its surface, which all of them must share. Its value may "
-            "name the mode; hjb.PolicyIteration and hjb.Marching take such regions."
+            "SemiLagrangian: the region of 'exit' names the mode: cubic readings go "
+            "astray where other modes' values bend or jump at a surface that is not "
+            "their own. Take hjb.SemiLagrangian('linear'), or hjb.PolicyIteration or "
+            "hjb.Marching."
         )
     if problem.diffusion is not None or problem.horizon is not None:
         return

@@ -61,8 +61,11 @@ def test_exact_call_without_switching_is_that_of_black_and_scholes():
     assert np.abs(gap).max() <= 1e-10 * 100.0
 
 
-def controlled(dimension, rates=Q):
-    """V_k = (1 + k/2) cos(t) sum_i sin(x_i + k), |a_i| <= 1, payoff to match."""
+def controlled(dimension, rates=Q, points=None):
+    """V_k = (1 + k/2) cos(t) sum_i sin(x_i + k), payoff to match.
+
+    Controls |a_i| <= 1, or one of `points`, the same along every axis.
+    """
     discount, noise = 0.3, 0.6
     modes = hjb.Modes(rates)
 
@@ -75,17 +78,23 @@ def controlled(dimension, rates=Q):
         change = -(1 + 0.5 * mode) * np.sin(t) * np.sin(x + mode).sum(-1)
         best = np.clip(slope, -1.0, 1.0)
         gain = (slope * best - 0.5 * best**2).sum(-1)
+        if points is not None:
+            each = [(slope * p - 0.5 * p**2).sum(-1) for p in points]
+            gain = np.max(each, axis=0)
         q = modes.rates[mode]
         others = sum(q[j] * value(x, t, j) for j in range(modes.n) if j != mode)
         here = value(x, t, mode)
         left = discount * here - change - (others + q[mode] * here)
         return left - gain - 0.5 * noise**2 * bend - 0.5 * (a * a).sum(-1)
 
+    controls = hjb.Box([-1.0] * dimension, [1.0] * dimension)
+    if points is not None:
+        controls = hjb.Finite(np.repeat(np.array(points)[:, None], dimension, 1))
     problem = hjb.ControlProblem(
         drift=lambda x, a: a,
         diffusion=noise,
         reward=reward,
-        controls=hjb.Box([-1.0] * dimension, [1.0] * dimension),
+        controls=controls,
         domain=hjb.Box([0.0] * dimension, [2 * np.pi] * dimension, [True] * dimension),
         discount=discount,
         horizon=0.5,
@@ -114,6 +123,17 @@ def test_controlled_modes_converge_at_second_order(dimension, shapes):
     assert 1.7 <= orders[-1] <= 2.3
     assert solution.value.shape == (3, 2, *solution.grid.shape)
     assert solution.control.shape == (*solution.value.shape, dimension)
+
+
+def test_controls_of_a_finite_set_are_chosen_in_every_mode():
+    """A moving value by construction, with kinks where the best of five changes."""
+    problem, value = controlled(1, points=[-1.0, -0.5, 0.0, 0.5, 1.0])
+    solution = hjb.solve(problem, 65, hjb.Marching(steps=8), times=[0.0])
+    x = solution.grid.nodes()
+    exact = np.stack([value(x, 0.0, k) for k in (0, 1)])
+    error = np.abs(solution.value[0] - exact)
+    assert (error <= solution.error_bar[0]).mean() >= 0.99
+    assert error.max() <= 1e-3 * np.abs(exact).max()
 
 
 def test_rates_that_link_like_modes_change_nothing():

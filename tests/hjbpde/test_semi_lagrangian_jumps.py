@@ -201,14 +201,14 @@ def test_the_bar_covers_jumps(judge, kind, method):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(10))
 def test_the_bar_covers_jumps_drawn_at_random(judge, seed):
     made = Jumping(100 + seed, 2 if seed % 6 == 5 else 1, FACES[seed % 4])
     assert made.judged(judge, 49 if made.d == 1 else 17)[0] >= 0.99
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_the_bar_covers_jumps_in_time_drawn_at_random(judge, seed):
     made = Jumping(200 + seed, 1, FACES[seed % 4], horizon=0.2)
     assert made.judged(judge, 25, times=np.linspace(0.0, 0.2, 5))[0] >= 0.99
