@@ -12,7 +12,7 @@ Finance, 6th ed., section 4.6."""
 TABLE = {90.0: 11.4928, 100.0: 6.0903, 110.0: 2.9866, 120.0: 1.3672}
 """The same with sigma .2, binomial, good to 1.5e-4."""
 BENCHOP = {90.0: 2.758443856146076, 100.0: 7.485087593912603, 110.0: 14.702019669720769}
-"""European call, r .03, sigma .15: von Sydow et al., Int. J. Comput. Math. 92 (2015)."""
+"""European call, r .03, sigma .15: von Sydow et al., Int. J. Comp. Math. 92 (2015)."""
 
 
 def priced(
