@@ -18,6 +18,8 @@ from .subject import Subject
 
 Array = NDArray[np.float64]
 
+HYBRID = hjb.PolicyIteration(order=1)
+
 
 def average_losses(subject: Subject, grid: Grid, region: Box) -> Losses:
     """The regret of a policy as its loss in the long-run average, per unit of time.
@@ -70,7 +72,8 @@ class LongRunContest(Contest):
 
         Of two averages of first order the terms in h may nearly cancel, and one change
         would then say too little; unlike a map of losses an average has no neighbours
-        that would.
+        that would. At least also the distance to the loss on the hybrid scheme, which
+        is of second order where the noise allows.
         """
         losses = self._coarser(own)
         if not losses:
@@ -79,7 +82,21 @@ class LongRunContest(Contest):
         if len(losses) > 1:
             far = losses[0] - losses[1]
             bar = np.maximum(bar, np.abs(5.0 * near - far) / 3.0)
+        bar = np.maximum(bar, np.abs(self._second_opinion(own, averages) - fine))
         return bar + averages.error
+
+    def _second_opinion(self, own: Strategy, averages: Averages) -> Array | float:
+        """The loss on the hybrid scheme; that at hand where there is none."""
+        here = self._loss(averages, self.best)
+        if averages.parts > 1:
+            return here
+        try:
+            best = hjb.solve(self.problem, self.grid, HYBRID)
+            found = hjb.evaluate(self.problem, self.grid, own.policy, HYBRID)
+        except HJBError:
+            return here
+        assert best.average is not None and found.average is not None
+        return self.problem.sign * (best.average - found.average)
 
     def _coarser(self, own: Strategy) -> list[Array]:
         """The loss on grids twice and four times as coarse, at the nodes of `grid`."""

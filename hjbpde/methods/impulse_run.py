@@ -14,7 +14,7 @@ from .corrections import Corrections
 from .impulse import ImpulseIteration, Moves, impulse_bound
 from .nested import RunOptions, solve_nested
 from .policy_iteration import PolicyIteration
-from .run import Clock, report_of
+from .run import Clock, opinion, report_of
 
 
 def run_impulse(
@@ -46,6 +46,7 @@ def run_impulse(
         report=report_of(problem, states, method, clock, Corrections(), bar),
         scheme=method.scheme,
         artificial_axes=problem.artificial_axes,
+        second_opinion=opinion(problem, states, Corrections()),
         stopping=acts,
         target=np.where(acts[..., None], target, np.nan),
     )

@@ -111,7 +111,7 @@ def solved_fields(
         "error_bar": bar.total,
         "report": report_of(problem, states, method, clock, corrections, bar),
         "scheme": method.scheme,
-        "second_opinion": _opinion(problem, states, corrections),
+        "second_opinion": opinion(problem, states, corrections),
         "artificial_axes": problem.artificial_axes,
         "stopping": fine.stopped_nodes() if problem.stops else None,
     }
@@ -130,7 +130,7 @@ def with_surface(bar: ErrorBar, problem: ControlProblem, fine: GridState) -> Err
     return replace(bar, total=bar.total + miss * felt, parts=parts)
 
 
-def _opinion(
+def opinion(
     problem: ControlProblem, states: list[GridState], corrections: Corrections
 ) -> Array | None:
     """A value that knows the gradient better, or errs as much the other way."""
@@ -140,9 +140,13 @@ def _opinion(
     if not (fine.may_stop or fine.faces.inside) or len(states) < 2:
         return None
     # Extrapolated at first order: no more is certain beside an exit or an obstacle.
-    coarse = fine.V[np.ix_(*(fine.grid.kept(k) for k in range(fine.V.ndim)))]
-    change = cubically_prolonged(coarse - states[-2].V, fine.grid)
-    return problem.sign * (fine.V + change)
+    return problem.sign * extrapolated(fine.grid, fine.V, states[-2].V)
+
+
+def extrapolated(grid: Grid, fine: Array, coarse: Array) -> Array:
+    """``2 V_h - V_2h`` at the nodes of `grid`, of values on it and its coarsening."""
+    kept = fine[np.ix_(*(grid.kept(k) for k in range(fine.ndim)))]
+    return fine + cubically_prolonged(kept - coarse, grid)
 
 
 def report_of(

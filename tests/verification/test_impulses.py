@@ -123,6 +123,36 @@ def test_the_value_of_wrong_bands_is_no_value_though_its_policys_own() -> None:
     assert verdict.residual is not None and verdict.residual > 0.05
 
 
+def drawn(seed: int) -> Any:
+    """Cash management with parameters drawn at random."""
+    rng = np.random.default_rng(seed)
+    return hjb.catalogue.get(
+        "cash-management",
+        discount=rng.uniform(0.2, 1.0),
+        sigma=rng.uniform(0.5, 1.5),
+        fixed=np.exp(rng.uniform(-3.0, 0.7)),
+        proportional=rng.uniform(0.0, 0.8),
+        half_width=5.0,
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_smooth_fit_solutions_drawn_at_random_agree(seed: int) -> None:
+    """And the gradient is known to its bar, on coarse grids too."""
+    problem = drawn(seed)
+    value = problem.exact.value
+    for n in (101, 401):
+        reference = hjb.solve(problem, n)
+        for own in (value, reference.value_at):
+            verdict = cross_check(Candidate(own), reference)
+            assert verdict.status in ("agree", "inconclusive")[: 2 if n == 101 else 1]
+        x = reference.region.sample(np.random.default_rng(seed), 400)
+        slope = (value(x + 1e-5) - value(x - 1e-5)) / 2e-5
+        error = np.abs(reference.gradient_at(x)[:, 0] - slope)
+        bar = reference.gradient_error_at(x)[:, 0]
+        assert np.mean(error <= bar + 1e-9) >= 0.99
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_small_errors_of_the_value_cost_little(seed: int) -> None:
     """A wave of half the tolerance moves no greedy edge by much."""
