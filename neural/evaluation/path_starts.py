@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -38,18 +39,29 @@ def path_starts(problem: ControlProblem, n: int, rng: np.random.Generator) -> Ar
     """
     box = problem.domain
     assert box is not None
-    times = None
-    if isinstance(problem, TimedProblem):
-        spread = (np.arange(LEVELS) + rng.random()) / LEVELS
-        times = box.width[-1] * np.r_[0.0, spread]
+    at_times = few_times(problem, rng)
 
     def draw(count: int) -> Array:
-        x = training_states(box, count, rng, RIM)
-        if times is not None:
-            x[:, -1] = times[rng.integers(len(times), size=count)]
-        return x
+        return at_times(training_states(box, count, rng, RIM))
 
     return draw(n) if problem.exit is None else running_states(problem, draw, n)
+
+
+def few_times(
+    problem: ControlProblem, rng: np.random.Generator
+) -> Callable[[Array], Array]:
+    """States (n, d) moved to one of `LEVELS` times or today; as they are without T."""
+    if not isinstance(problem, TimedProblem):
+        return lambda x: x
+    assert problem.domain is not None
+    spread = (np.arange(LEVELS) + rng.random()) / LEVELS
+    times = problem.domain.width[-1] * np.r_[0.0, spread]
+
+    def moved(x: Array) -> Array:
+        x[:, -1] = times[rng.integers(len(times), size=len(x))]
+        return x
+
+    return moved
 
 
 def check_states(problem: ControlProblem, n: int, rng: np.random.Generator) -> Array:

@@ -36,6 +36,7 @@ from ..time_state import TimedProblem
 from ..value_network import Link, ValueNetwork
 from ..waiting_set import WaitingSet
 from .earned import earned
+from .path_starts import few_times
 from .surface_run import PROBES, refuse
 from .training import Training
 
@@ -110,7 +111,9 @@ class WaitingTraining(Training):
         looks = max(1, self.rollout.steps // FIRST_LOOKS)
         rule = WaitingSet.of(payoffs)
         self.rollout = replace(self.rollout, fitted_share=True, rule=rule, looks=looks)
-        self.check = self.drawn(256, np.random.default_rng(7))
+        check = self.drawn(256, np.random.default_rng(7))
+        going = check[~rule.judged(check)[0]]
+        self.check = going if len(going) else check
 
     def starts(self, rng: np.random.Generator) -> Array:
         """States on both sides of the rule, (n, d)."""
@@ -119,7 +122,7 @@ class WaitingTraining(Training):
     def drawn(self, n: int, rng: np.random.Generator) -> Array:
         """n states, `GOING_ON` of them where one goes on, as far as there are such."""
         x = interior_points(self.payoffs.box, DRAWN * n, rng, CENTRAL)
-        x = x[rng.permutation(len(x))]
+        x = few_times(self.problem, rng)(x[rng.permutation(len(x))])
         assert self.rollout.rule is not None
         stops = self.rollout.rule.judged(x)[0]
         wanted = np.where(stops, 1.0 - GOING_ON, GOING_ON) * n
