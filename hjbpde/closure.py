@@ -141,7 +141,7 @@ def slope_error(grid: Grid, face: FaceNodes, V: Array) -> Array:
     line, first, second = np.abs(first - second), np.abs(first), np.abs(second)
     growth = np.clip(first / np.maximum(second, 1e-300), 1.0, 6.0)
     guess = shape.slope(face.geometric)
-    poor = np.maximum(first, second) > POOR * np.abs(shape.slopes[0])
+    poor = first > POOR * np.abs(shape.slopes[0])
     miss = np.maximum(first * growth, first + line)
     miss = np.where(poor, miss * growth + np.abs(guess), miss)
     return np.asarray(miss + np.abs(guess - face.slope))
