@@ -21,6 +21,11 @@ from .step_length import order_of_steps
 Array = NDArray[np.float64]
 LEAST = 1e-5
 """Share of the largest bar that noise carries everywhere: branches end, it does not."""
+FEW_CELLS = 15
+"""Cells on an axis of the coarsest grid with which differences tell little of an order
+where there is noise: branches span the box, and differences are small by chance."""
+FEW_SAFETY = 2.0
+"""Factor on differences where the coarsest grid has so few cells."""
 
 
 def timed_bound(
@@ -70,12 +75,15 @@ def _discretisation(
         [v.grid for v in levels],
         [b.steps / a.steps for a, b in pairwise(levels)],
     )
-    highest = order_of_steps(shrunk, bool(fine.fastest.sigma.any()), order)
+    noisy = bool(fine.fastest.sigma.any())
+    highest = order_of_steps(shrunk, noisy, order)
     found = [
         nested_estimate([level.values[i] for level in levels], grids, highest)
         for i in range(len(fine.values) - 1)
     ]
-    bars = rough_factor(fine.look) * np.stack([one.bar for one in found])
+    few = noisy and min(grids[0].shape) - 1 <= FEW_CELLS
+    factor = max(rough_factor(fine.look), FEW_SAFETY if few else 1.0)
+    bars = factor * np.stack([one.bar for one in found])
     bars = _spread(bars, fine)
     # The terminal value is exact on the nodes.
     whole = np.zeros_like(fine.values)

@@ -188,6 +188,33 @@ def test_the_bar_covers_a_value_that_moves(controls, method):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+def test_few_nodes_between_reflecting_faces_are_covered(seed):
+    """Nobody steers; by differences on four times as many nodes, 1e-5 and better."""
+    rng = np.random.default_rng(seed)
+    pull, bend, tilt = rng.uniform(-0.6, 0.6), *rng.uniform(0.5, 1.6, 2)
+    phase, noise = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 0.6)
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: pull * np.sin(bend * x),
+        diffusion=lambda x, a: noise * (1 + 0.3 * np.cos(x))[..., None],
+        reward=lambda x, a: np.cos(tilt * x[..., 0] + phase),
+        controls=hjb.Finite([[0.0]]),
+        domain=hjb.Box(-1.2, 1.2),
+        boundary=hjb.Reflecting(),
+        discount=0.5,
+        horizon=0.6,
+        terminal=lambda x: 0.3 * np.sin(tilt * x[..., 0]),
+    )
+    truth = hjb.solve(problem, 193, times=[0.0])
+    for n in (33, 49):
+        solution = hjb.solve(problem, n, CUBIC, times=[0.0])
+        x = solution.grid.nodes()
+        gap = np.abs(solution.value[0] - truth.value_at(x, t=0.0))
+        room = solution.error_bar[0] + truth.error_at(x, t=0.0)
+        assert np.mean(gap <= room) >= 0.99
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(9))
 def test_the_bar_covers_on_moving_problems_drawn_at_random(seed):
     rng = np.random.default_rng([seed, 9])
