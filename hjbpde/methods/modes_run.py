@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..error_bar import ErrorBar, nested_estimate, truncation_bar
+from ..exit_surface import surface_miss
 from ..grid import Grid
 from ..moded_solution import ModedSolution
 from ..problem import ControlProblem
@@ -19,6 +20,7 @@ from .moded_state import ModedState
 from .modes import solve_moded
 from .nested import RunOptions
 from .policy_iteration import EPS, PolicyIteration
+from .run import with_surface
 from .state import GridState
 
 Array = NDArray[np.float64]
@@ -33,6 +35,7 @@ def run_modes(
     solved = time.perf_counter()
     fine = found[-1]
     values, bars, notes = _extrapolated(found, method)
+    bars = _with_surfaces(bars, problem, fine)
     seconds = {"solve": solved - start, "error bar": time.perf_counter() - solved}
     m = problem.n_controls
     return ModedSolution(
@@ -116,6 +119,21 @@ def _bars(found: list[ModedState]) -> list[ErrorBar]:
         return bars
     worst = np.max([bar.total for bar in bars], axis=0)
     return [replace(bar, total=worst) for bar in bars]
+
+
+def _with_surfaces(
+    bars: list[ErrorBar], problem: ControlProblem, fine: ModedState
+) -> list[ErrorBar]:
+    """The bars with what the surfaces of all modes cost the worst of them."""
+    if problem.exit is None:
+        return bars
+    alone = [problem.in_mode(k) for k in range(len(bars))]
+    each = list(zip(alone, fine.states, strict=True))
+    worst = max(surface_miss(one, state, state.V) for one, state in each)
+    return [
+        with_surface(bar, one, state, worst)
+        for bar, (one, state) in zip(bars, each, strict=True)
+    ]
 
 
 def _report(

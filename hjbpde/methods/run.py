@@ -118,11 +118,16 @@ def solved_fields(
     return fields, a
 
 
-def with_surface(bar: ErrorBar, problem: ControlProblem, fine: GridState) -> ErrorBar:
-    """The bar with what exit nodes beyond the surface can cost, everywhere."""
+def with_surface(
+    bar: ErrorBar, problem: ControlProblem, fine: GridState, miss: float | None = None
+) -> ErrorBar:
+    """The bar with what exit nodes beyond the surface can cost, everywhere.
+
+    By `miss`, where other modes may be off by more at surfaces of theirs.
+    """
     if problem.exit is None:
         return bar
-    miss = surface_miss(problem, fine, fine.V)
+    miss = surface_miss(problem, fine, fine.V) if miss is None else miss
     running = (np.asarray(problem.exit.region(fine.grid.nodes())) > 0).astype(float)
     # Cells cut by the surface read the bar of their exit nodes as well.
     felt = neighbour_maximum(np.broadcast_to(running, fine.grid.shape), fine.grid)
