@@ -4,6 +4,8 @@ Arrays are flat and padded by two layers on every side, so that reading two neig
 along an axis needs no case for faces: the layers hold infinity (no path comes from
 outside) or, on a periodic axis, copies of the other end. `frozen` marks nodes that
 keep their value: the padding, the target and obstacles (whose value is infinite).
+`due` marks nodes a neighbour of which has changed since their last update: computing
+any other again would give the same bits, so sweeps pass over it.
 
 Letters: T value, s slowness (running cost over speed), h spacing, f drift, l cost.
 """
@@ -97,18 +99,21 @@ def one_axis(T, T0, slope, n, step, h, second, factored):
 
 @njit(cache=True)
 def eikonal_sweep(
-    T, frozen, s, h, shape, strides, flips, second, factored, T0, slopes, scratch, order
-):
+    T, frozen, due, s, h, shape, strides, flips,
+    second, factored, T0, slopes, scratch, order,
+):  # fmt: skip
     """One Gauss-Seidel sweep of |grad T| = s; returns the largest change.
 
-    T, frozen, s, T0 (padded, flat), slopes (d, padded) = grad T0; with `factored`
+    T, frozen, due, s, T0 (padded, flat), slopes (d, padded) = grad T0; with `factored`
     False, T0 and slopes are not read. First-order sweeps only lower T (the scheme is
     monotone); second-order ones replace it. scratch (2, d) floats, order (d) and index
     space (d) integers are working space. NumPy: at every free node in turn,
     T[n] = upwind_value(*[one_axis(k) for k in range(d)], s[n]).
 
     Zhao, Math. Comp. 74 (2005) 603, equations 2.1 to 2.4; the one-sided second order
-    is Sethian's, SIAM Review 41 (1999) 199, section 3.2.
+    is Sethian's, SIAM Review 41 (1999) 199, section 3.2; passing over nodes whose
+    neighbours rest is the locking of Bak, McLaughlin and Renzi, SIAM J. Sci. Comput.
+    32 (2010) 2853, section 2.
     """
     d = shape.size
     rows = 1
@@ -122,8 +127,9 @@ def eikonal_sweep(
         place = row_start(row, shape, strides, flips, order[1])
         for j in range(length):
             n = place + step * (length - 1 - j if back else j)
-            if frozen[n]:
+            if not due[n] or frozen[n]:
                 continue
+            due[n] = False
             for k in range(d):
                 slope = slopes[k, n] if factored else 0.0
                 base[k], weight[k] = one_axis(
@@ -137,4 +143,14 @@ def eikonal_sweep(
             if gap > change:
                 change = gap
             T[n] = t
+            # A node below both values does not read this one: paths lead upwards. The
+            # factored base is no bound from above, so there everybody reads.
+            least = -np.inf if factored else min(old, t)
+            for k in range(d):
+                for m in range(1, 3 if second else 2):
+                    low, high = n - m * strides[k], n + m * strides[k]
+                    if T[low] > least:
+                        due[low] = True
+                    if T[high] > least:
+                        due[high] = True
     return change

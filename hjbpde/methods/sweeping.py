@@ -19,6 +19,7 @@ from ..kernels.feet import controlled_sweep
 from ..kernels.sweeping import PAD, eikonal_sweep
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,13 @@ class Layout:
                 view[:PAD] = view[n : n + PAD]
                 view[n + PAD :] = view[PAD : 2 * PAD]
 
+    def mark_ends(self, due: Mask) -> None:
+        """Set what reads the other end of a periodic axis in a padded array."""
+        for axis, periodic in enumerate(self.periodic):
+            if periodic:
+                view = np.moveaxis(due, axis, 0)
+                view[: 2 * PAD] = view[-2 * PAD :] = True
+
     def core(self, flat: NDArray[Any]) -> NDArray[Any]:
         """The nodes of a padded flat array, (*shape), a copy."""
         inner = tuple(slice(PAD, -PAD) for _ in self.shape)
@@ -138,8 +146,13 @@ def cycles(
     values: Array,
     tolerance: Callable[[], float],
     most: int,
+    due: Mask | None = None,
 ) -> tuple[list[float], bool]:
-    """Cycles of 2^d sweeps until one changes no value by more than the tolerance."""
+    """Cycles of 2^d sweeps until one changes no value by more than the tolerance.
+
+    The kernel marks neighbours `due` node by node; what reaches a node through the end
+    of a periodic axis is marked here.
+    """
     changes: list[float] = []
     for _ in range(most):
         worst = 0.0
@@ -147,6 +160,8 @@ def cycles(
             worst = max(worst, sweep(flips))
             if any(layout.periodic):
                 layout.close(values.reshape(layout.padded))
+                if due is not None:
+                    layout.mark_ends(due.reshape(layout.padded))
         changes.append(worst)
         if worst <= tolerance():
             return changes, True
@@ -192,14 +207,15 @@ def sweep_eikonal(
     for second in (False, True)[: method.order]:
         # The second order needs an upwind start only: one first-order cycle is enough.
         most = 1 if second is False and method.order == 2 else method.max_cycles
+        due = ~frozen
 
-        def sweep(flips: int, second: bool = second) -> float:
+        def sweep(flips: int, second: bool = second, due: Mask = due) -> float:
             return eikonal_sweep(
-                T, frozen, s, spacing, shape, strides, flips, second,
+                T, frozen, due, s, spacing, shape, strides, flips, second,
                 factor is not None, T0, slopes, scratch, order,
             )  # fmt: skip
 
-        more, converged = cycles(sweep, layout, T, limit, most)
+        more, converged = cycles(sweep, layout, T, limit, most, due)
         changes += more
     return Swept(layout.core(T), tuple(changes), converged)
 

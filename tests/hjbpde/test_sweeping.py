@@ -10,7 +10,8 @@ from scipy.optimize import brentq
 
 import hjbpde as hjb
 from hjbpde.kernels.feet import best_on_arc
-from hjbpde.kernels.sweeping import upwind_value
+from hjbpde.kernels.sweeping import eikonal_sweep, upwind_value
+from hjbpde.methods import sweeping
 from hjbpde.methods.sweeping import ArcTables, sweep_arcs, sweep_eikonal
 
 DEFAULTS = hjb.Sweeping()
@@ -383,3 +384,40 @@ def test_the_zermelo_answer_satisfies_its_own_definition():
     away = T > 0
     assert drifted[away] == pytest.approx(T[away] + 0.25, abs=1e-12)
     assert (np.linalg.norm(x[~away], axis=1) <= 0.25).all()
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("factored", [False, True])
+def test_passing_over_resting_nodes_changes_no_bit(
+    monkeypatch, order, periodic, factored
+):
+    shape = (31, 36)
+    slowness = 0.5 + np.random.default_rng(3).random(shape)
+    slowness[5, 2:9] = np.inf
+    known = np.full(shape, np.inf)
+    known[3, 3] = 0.0
+    x = 0.1 * (np.stack(np.indices(shape), dtype=float) - 3)
+    radius = np.hypot(*x)
+    factor = (radius, x / np.where(radius > 0, radius, 1.0)) if factored else None
+
+    def swept():
+        method = hjb.Sweeping(order=order)
+        return sweep_eikonal(
+            known, slowness, np.full(2, 0.1), (periodic, False), method, factor
+        )
+
+    wanted_bits = swept()
+    visits = []
+
+    def all_due(T, frozen, due, *rest):
+        visits.append(np.count_nonzero(due & ~frozen))
+        due[:] = True
+        return eikonal_sweep(T, frozen, due, *rest)
+
+    monkeypatch.setattr(sweeping, "eikonal_sweep", all_due)
+    every = swept()
+    assert np.array_equal(every.value, wanted_bits.value)
+    assert every.changes == wanted_bits.changes
+    assert every.converged
+    assert min(visits) < np.isinf(known).sum() / 2
