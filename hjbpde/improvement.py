@@ -8,15 +8,14 @@ evaluation between nodes.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .coefficients import Coefficients, describe_point
+from .control_search import ControlSearch, Hamiltonian, Nodes
 from .errors import ProblemError
 from .faces import Faces
 from .game_improvement import greedy_game, improve_game
@@ -24,28 +23,13 @@ from .game_tables import GameTables
 from .grid import Grid
 from .kernels.coupled import improve_coupled, smooth_coupled
 from .kernels.upwind import HYBRID, improve_separable
+from .line_search import search_lines
 from .multigrid import spacings
-from .newton import newton_moves
 from .sets import Finite
 from .table_checks import no_control
 from .tabulate import BLOCK, GeneralTables, QuadraticTables, Tables
 
 Array = NDArray[np.float64]
-Nodes = slice
-SCAN = {1: 41, 2: 15, 3: 7, 4: 5}
-"""Candidates an axis of the control box before refinement."""
-
-
-class Hamiltonian(Protocol):
-    """What improvement maximises: payoff plus drift and noise through slopes."""
-
-    def value(self, under: Coefficients, nodes: Nodes) -> Array:
-        """The Hamiltonian at `nodes` for given coefficients; -inf: inadmissible."""
-        ...
-
-    def suggestions(self, nodes: Nodes) -> list[tuple[Array, Array]]:
-        """Gradients and curvatures (d, n) worth trying in a closed form."""
-        ...
 
 
 @dataclass(eq=False)
@@ -92,17 +76,18 @@ class MonotoneStencil:
         return -dm / hm, dp / hp
 
     @cached_property
-    def _limited(self) -> list[tuple[int, NDArray[np.intp], float, float, float]]:
+    def _limited(self) -> list[tuple[int, NDArray[np.bool_], float, float, float]]:
         """Of every face with limits: axis, nodes, range of drift and most noise."""
-        number = np.arange(self.grid.size).reshape(self.grid.shape)
         out = []
         for face in self.faces.faces:
             if not (face.inward_only or face.noiseless):
                 continue
             low = 0.0 if face.inward_only and face.side == "low" else -np.inf
             high = 0.0 if face.inward_only and face.side == "high" else np.inf
-            nodes = number[self.faces.slab(face, 0)].ravel()
-            out.append((face.axis, nodes, low, high, 0.0 if face.noiseless else np.inf))
+            nodes = np.zeros(self.grid.shape, bool)
+            nodes[self.faces.slab(face, 0)] = True
+            noise = 0.0 if face.noiseless else np.inf
+            out.append((face.axis, nodes.ravel(), low, high, noise))
         return out
 
     def value(self, under: Coefficients, nodes: Nodes) -> Array:
@@ -127,11 +112,17 @@ class MonotoneStencil:
         """Write -inf where a face does not admit the drift or the noise."""
         slack = 1e-12
         for k, limited, low, high, noise in self._limited:
-            first, last, _ = nodes.indices(self.grid.size)
-            at = limited[(limited >= first) & (limited < last)] - first
+            at = np.flatnonzero(limited[nodes])
             f, D = under.f[k, at], np.broadcast_to(under.D, under.f.shape)[k, at]
             good = (f >= low - slack) & (f <= high + slack) & (D <= noise + slack)
             total[at[~good]] = -np.inf
+
+    def bends(self, D: Array, nodes: Nodes) -> Array:
+        """Drift at which the scheme changes sides, or may no more leave the box."""
+        if self.scheme != HYBRID:
+            return np.zeros((1, *D.shape))
+        hm, hp = (part[:, nodes] for part in self._neighbours[2:])
+        return np.stack([2 * D / hp, -2 * D / hm])
 
     def suggestions(self, nodes: Nodes) -> list[tuple[Array, Array]]:
         """Central and both one-sided slopes with the second difference."""
@@ -156,6 +147,10 @@ class SmoothSlopes:
         """The Hamiltonian at `nodes`."""
         drift = (under.f * self.p[:, nodes]).sum(0)
         return under.r + drift + (under.D * self.q[:, nodes]).sum(0)
+
+    def bends(self, D: Array, nodes: Nodes) -> Array:
+        """None: it is linear in the drift."""
+        return np.empty((0, *D.shape))
 
     def suggestions(self, nodes: Nodes) -> list[tuple[Array, Array]]:
         """The slopes themselves."""
@@ -274,20 +269,19 @@ def _search(
     scan: bool,
     polish: bool = True,
 ) -> Coefficients:
-    n = a.shape[1]
+    n, controls = a.shape[1], tables.problem.controls
     for start in range(0, n, BLOCK):
-        nodes = slice(start, min(start + BLOCK, n))
-        search = _NodeSearch(tables, hamiltonian, nodes, a[:, nodes])
-        if isinstance(tables.problem.controls, Finite):
-            for point in tables.problem.controls.points:
-                search.offer(np.repeat(point[:, None], search.size, axis=1))
+        nodes = np.arange(start, min(start + BLOCK, n))
+        search = ControlSearch.begun(tables, hamiltonian, nodes, a[:, nodes])
+        if isinstance(controls, Finite):
+            search.offer_points(controls.points)
         elif tables.n_controls:
             search.offer_closed_forms()
             search.offer_resting()
             if scan:
                 search.scan_box()
             if polish or tables.problem.best_control is None:
-                search.refine()
+                search_lines(search, search.newton())
         if not np.isfinite(search.best).all():
             bad = int(np.flatnonzero(~np.isfinite(search.best))[0])
             x = tables.x[nodes][bad]
@@ -298,102 +292,3 @@ def _search(
             )
         a[:, nodes] = search.a
     return tables.under(a)
-
-
-class _NodeSearch:
-    """The best control found so far at every node of a block."""
-
-    def __init__(
-        self, tables: GeneralTables, hamiltonian: Hamiltonian, nodes: Nodes, a: Array
-    ) -> None:
-        self.tables, self.hamiltonian, self.nodes = tables, hamiltonian, nodes
-        self.a, self.size = a.copy(), a.shape[1]
-        finite_set = isinstance(tables.problem.controls, Finite)
-        if not finite_set:
-            m = tables.n_controls
-            part = slice(None) if tables.low.shape[1] == 1 else nodes
-            self.low = np.broadcast_to(tables.low[:, part], (m, self.size))
-            part = slice(None) if tables.high.shape[1] == 1 else nodes
-            self.high = np.broadcast_to(tables.high[:, part], (m, self.size))
-            self.a = np.clip(self.a, self.low, self.high)
-        self.best = self.value(self.a)
-
-    def value(self, a: Array) -> Array:
-        """The Hamiltonian under a (m, n)."""
-        return self.hamiltonian.value(self.tables.under(a, self.nodes), self.nodes)
-
-    def offer(self, a: Array) -> Array:
-        """Take a where it is better; returns its value."""
-        value = self.value(a)
-        better = value > self.best
-        self.a[:, better], self.best[better] = a[:, better], value[better]
-        return value
-
-    def offer_closed_forms(self) -> None:
-        """The user's own maximiser at every suggested slope."""
-        problem = self.tables.problem
-        if problem.best_control is None:
-            return
-        x = self.tables.x[self.nodes]
-        for p, q in self.hamiltonian.suggestions(self.nodes):
-            hess = np.zeros((self.size, len(p), len(p)))
-            hess[:, np.arange(len(p)), np.arange(len(p))] = problem.sign * q.T
-            with np.errstate(all="ignore"):
-                out = problem.best_control(x, problem.sign * p.T, hess)
-            a = np.broadcast_to(np.asarray(out, float), (self.size, len(self.a))).T
-            good = np.isfinite(a).all(0)
-            a = np.where(good, np.clip(a, self.low, self.high), self.a)
-            self.offer(a)
-
-    def offer_resting(self) -> None:
-        """Controls that stop the drift along an axis, where there are such."""
-        for rest in self.tables.resting:
-            part = rest[:, self.nodes]
-            self.offer(np.where(np.isfinite(part), part, self.a))
-
-    def scan_box(self) -> None:
-        """Every point of a coarse grid on the box (finite sides only)."""
-        if not (np.isfinite(self.low).all() and np.isfinite(self.high).all()):
-            return
-        per_axis = SCAN.get(len(self.a), 3)
-        shares = np.linspace(0.0, 1.0, per_axis)
-        for share in itertools.product(shares, repeat=len(self.a)):
-            step = np.array(share)[:, None]
-            self.offer(self.low + step * (self.high - self.low))
-
-    def refine(self, rounds: int = 8) -> None:
-        """Projected Newton steps by differences, taken only where they improve."""
-        width = np.where(np.isfinite(self.high - self.low), self.high - self.low, 1.0)
-        step = 1e-4 * np.maximum(width, 1e-3 * np.abs(self.a))
-        for _ in range(rounds):
-            before = self.a.copy()
-            centre = np.clip(self.a, self.low + step, self.high - step)
-            centre = np.where(self.high - self.low > 2 * step, centre, self.a)
-            # Inadmissible neighbours are -inf; their differences count as flat.
-            with np.errstate(invalid="ignore"):
-                g, H = self._differences(centre, step)
-            for move in newton_moves(g, H, centre, self.low, self.high):
-                self.offer(np.clip(centre + move, self.low, self.high))
-            if np.max(np.abs(self.a - before) / np.maximum(width, 1e-300)) < 1e-9:
-                return
-
-    def _differences(self, a: Array, step: Array) -> tuple[Array, Array]:
-        m = len(a)
-        g, H = np.zeros((m, a.shape[1])), np.zeros((m, m, a.shape[1]))
-        here = self.value(a)
-
-        def moved(*axes: int, sign: float = 1.0) -> Array:
-            b = a.copy()
-            for i in axes:
-                b[i] += sign * step[i]
-            return self.value(np.clip(b, self.low, self.high))
-
-        up = [moved(i) for i in range(m)]
-        down = [moved(i, sign=-1.0) for i in range(m)]
-        for i in range(m):
-            g[i] = (up[i] - down[i]) / (2 * step[i])
-            H[i, i] = ((up[i] - here) + (down[i] - here)) / step[i] ** 2
-            for j in range(i):
-                cross = (moved(i, j) - up[i]) - (up[j] - here)
-                H[i, j] = H[j, i] = cross / (step[i] * step[j])
-        return np.nan_to_num(g), np.nan_to_num(H, posinf=0.0, neginf=0.0)

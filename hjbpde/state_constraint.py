@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from .boundary import StateConstraint
+from .control_search import SCAN
 from .errors import ProblemError
-from .improvement import SCAN
 from .multipliers import SLACK, Multipliers
 from .point_tables import tables_at
 from .probe import base_and_step, control_range

@@ -41,7 +41,14 @@ from ..tabulate import QuadraticTables, Tables, fixed_policy_tables, tabulate
 from .inward import inward_start
 from .memory import recall_result, result_of
 from .nested import CLOSABLE, RunOptions, carry_slope
-from .policy_iteration import EPS, Closing, PolicyIteration, iterate, residual_of
+from .policy_iteration import (
+    EPS,
+    Closing,
+    PolicyIteration,
+    is_searched,
+    iterate,
+    residual_of,
+)
 from .state import GridState, make_state
 
 Array = NDArray[np.float64]
@@ -128,8 +135,9 @@ def iterate_average(
     state, stalled = one.state, 0
     closing = Closing(state, slope_updates)
     exact = state.grid.dimension == 1 and not state.grid.periodic[0]
+    scan, confirm = True, is_searched(state)
     for n in range(max_policies):
-        residual, rows = one.residuals(scan=n == 0)
+        residual, rows = one.residuals(scan)
         size = max(abs(one.average), one.rate * state.scale)
         if closing.due(float(np.max(np.abs(residual))) / size):
             closing.update()
@@ -138,8 +146,12 @@ def iterate_average(
         best = min(state.bounds[-6:], default=np.inf)
         state.bounds.append(bound)
         if closing.done and bound <= tolerance * size:
+            if confirm and not scan:
+                scan, confirm, stalled = True, False, 0
+                continue
             state.status = "converged"
             return
+        scan = scan and n > 0
         stalled = stalled + 1 if bound > 0.5 * best else 0
         weight = float(np.max(rows.lower.sum(0) + rows.upper.sum(0)))
         floor = 4 * EPS * state.scale * weight

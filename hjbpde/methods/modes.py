@@ -36,7 +36,7 @@ from .corrections import noiseless
 from .inward import inward_start
 from .moded_state import ModedState
 from .nested import CLOSABLE, RunOptions, carry_slope
-from .policy_iteration import Closing, PolicyIteration
+from .policy_iteration import Closing, PolicyIteration, is_searched
 from .state import GridState, make_state, set_obstacles
 
 Array = NDArray[np.float64]
@@ -95,12 +95,16 @@ def _gauss_seidel(
 
 @dataclass(frozen=True)
 class Effort:
-    """How much one grid is worth: closures of faces, and searches for controls."""
+    """How much one grid is worth: closures of faces, and searches for controls.
+
+    `confirm`: a policy is believed once a scan of the whole control set agrees.
+    """
 
     slope_updates: int = 4
     scan: bool = False
     polish: bool = True
     settled: bool = False
+    confirm: bool = True
 
 
 def iterate_modes(
@@ -120,7 +124,8 @@ def iterate_modes(
         closed = _close_slopes(closings, moded.bound(residuals) / moded.scale)
         # A policy is believed once no search finds a better one.
         if closed or (polish and moded.bound(residuals) <= small):
-            residuals, rows = moded.residuals()
+            scan = effort.confirm and any(is_searched(one) for one in moded.states)
+            residuals, rows = moded.residuals(scan)
         bound = moded.bound(residuals)
         stalled = stalled + 1 if bound > 0.5 * min(moded.bounds[-6:] or [np.inf]) else 0
         moded.bounds.append(bound)

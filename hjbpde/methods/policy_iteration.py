@@ -24,8 +24,9 @@ from ..kernels.upwind import monotone_residual
 from ..linear import Rows, largest
 from ..mixing import Anderson
 from ..schemes import Hybrid, Scheme
+from ..sets import Box
 from ..table_checks import no_control
-from ..tabulate import QuadraticTables
+from ..tabulate import GeneralTables, QuadraticTables
 from .state import GridState
 
 Array = NDArray[np.float64]
@@ -119,25 +120,34 @@ def iterate(
     slope_updates: int = 4,
     after: Callable[[GridState], None] | None = None,
     patience: int = 25,
+    confirm: bool = True,
 ) -> None:
     """Policies until the residual bound is below tolerance * scale, in place.
 
     Gives up after `patience` policies that do not halve the bound. Ends with status
-    "converged", "stagnated" (round-off floor) or "not converged".
+    "converged", "stagnated" (round-off floor) or "not converged". With `confirm` a
+    searched policy is believed once a scan of the whole control set finds none better:
+    one that is best only among its neighbours leaves no residual.
     """
     exact = state.grid.dimension == 1 and not state.grid.periodic[0]
     exact &= state.off_axes is None
     closing = Closing(state, slope_updates)
-    stalled, sharper = 0, 0.004
+    stalled, sharper, scan = 0, 0.004, True
+    confirm &= is_searched(state)
     for n in range(max_policies):
-        residual, rows, bound = closing.residual(scan=n == 0)
+        residual, rows, bound = closing.residual(scan)
         if not np.isfinite(bound):
             _fail_non_finite(state, residual)
         best = min(state.bounds[-6:], default=np.inf) if n else np.inf
         state.bounds.append(bound)
         if closing.done and bound <= tolerance * state.scale:
+            if confirm and not scan:
+                # From here on every policy is scanned: one that changes moves others.
+                scan, confirm, stalled = True, False, 0
+                continue
             state.status = "converged"
             return
+        scan = scan and n > 0
         stalled = stalled + 1 if bound > 0.5 * best else 0
         if stalled >= 3 and bound <= 20 * round_off_floor(state, rows):
             state.status = "stagnated"
@@ -159,6 +169,16 @@ def iterate(
             after(state)
     floor = round_off_floor(state, rows)
     state.status = "stagnated" if state.bounds[-1] <= 100 * floor else "not converged"
+
+
+def is_searched(state: GridState) -> bool:
+    """Whether controls are found by search in a box, which may miss the best."""
+    tables = state.tables
+    return (
+        isinstance(tables, GeneralTables)
+        and tables.n_controls > 0
+        and isinstance(tables.problem.controls, Box)
+    )
 
 
 class Closing:
