@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter, minimum_filter
 
 from .coefficients import Coefficients
 from .newton import newton_moves
@@ -31,6 +32,8 @@ STEP = 1e-4
 """Step of differences, in widths of the box."""
 SETTLED = 1e-7
 """A Newton step of fewer widths ends the search: the next is its square."""
+VALLEY = 1e-6
+"""Curvature upwards, relative to the value, that is more than rounding."""
 NEWTON_ROUNDS = 6
 RISE = 1e-14
 """Relative gain below which a round gained nothing."""
@@ -94,6 +97,20 @@ class ControlSearch:
         search.best = search.look([a]).value[0]
         return search
 
+    @classmethod
+    def joined(cls, searches: list[ControlSearch]) -> ControlSearch:
+        """All of them as one; a node may appear more than once."""
+        first = searches[0]
+        low, high, a = (
+            np.concatenate([getattr(one, name) for one in searches], axis=1)
+            for name in ("low", "high", "a")
+        )
+        nodes, best = (
+            np.concatenate([getattr(one, name) for one in searches])
+            for name in ("nodes", "best")
+        )
+        return cls(first.tables, first.hamiltonian, nodes, low, high, a, best)
+
     @property
     def width(self) -> Array:
         """Unit of steps (m, n): 1 where the box is infinite or a point."""
@@ -153,16 +170,61 @@ class ControlSearch:
         rests = [rest[:, self.nodes] for rest in self.tables.resting]
         self.offer(np.where(np.isfinite(rest), rest, self.a) for rest in rests)
 
-    def scan_box(self) -> None:
-        """Every point of a coarse grid on the box (finite sides only)."""
-        span = self.high - self.low
-        if not np.isfinite(span).all():
-            return
-        shares = np.linspace(0.0, 1.0, SCAN.get(len(self.a), 3))
-        points = itertools.product(shares, repeat=len(self.a))
-        at_once = max(1, STACK // max(len(self.nodes), 1))
-        while some := list(itertools.islice(points, at_once)):
-            self.offer(self.low + np.array(point)[:, None] * span for point in some)
+    def scan_box(self) -> list[tuple[Indices, ControlSearch]]:
+        """A lattice on the box (finite sides only): the best point, and its rivals.
+
+        Rivals are other hills: of every node that has any, the highest point above its
+        lattice neighbours that is no neighbour of the best. Between lattice points it
+        may be the higher one. They are returned with the nodes they belong to.
+        """
+        if not np.isfinite(self.high - self.low).all():
+            return []
+        out = []
+        for start in range(0, len(self.nodes), STACK):
+            here = np.arange(start, min(start + STACK, len(self.nodes)))
+            part = self.taken(here)
+            at, rivals = part._scan()
+            self.put(here, part)
+            out.append((here[at], rivals))
+        return [(at, rivals) for at, rivals in out if at.size]
+
+    def _scan(self) -> tuple[Indices, ControlSearch]:
+        m, n = self.a.shape
+        span, per_axis = self.high - self.low, SCAN.get(m, 3)
+        shares = np.linspace(0.0, 1.0, per_axis)
+        points = np.array(list(itertools.product(shares, repeat=m)))
+
+        def at(which: Indices) -> Array:
+            return self.low + points[which].T * span
+
+        every = np.arange(len(points))
+        value = self.look(self.low + points[[p]].T * span for p in every).value
+        first = np.argmax(value, axis=0)
+        most = np.take_along_axis(value, first[None], 0)[0]
+        self.challenge(np.arange(n), replace(self, a=at(first), best=most))
+        lattice, around = value.reshape(*(per_axis,) * m, n), (*(3,) * m, 1)
+        top = lattice == maximum_filter(lattice, around, mode="nearest")
+        # Where nothing depends on the control there are no hills.
+        top &= lattice > minimum_filter(lattice, around, mode="nearest")
+        share = (self.a - self.low) / np.where(span > 0, span, 1.0)
+        far = np.abs(points[:, :, None] - share).max(1) * (per_axis - 1) > 1.5
+        value = np.where(top.reshape(value.shape) & far, value, -np.inf)
+        second = np.argmax(value, axis=0)
+        height = np.take_along_axis(value, second[None], 0)[0]
+        nodes = np.flatnonzero(np.isfinite(height))
+        rivals = self.taken(nodes)
+        rivals.put(
+            np.arange(nodes.size),
+            replace(rivals, a=at(second)[:, nodes], best=height[nodes]),
+        )
+        return nodes, rivals
+
+    def challenge(self, chosen: Indices, rivals: ControlSearch) -> None:
+        """Take over what `rivals` found at the `chosen` nodes where it is better."""
+        # The best comes last, and stays where a node has several rivals.
+        order = np.argsort(rivals.best, kind="stable")
+        order = order[rivals.best[order] > self.best[chosen[order]]]
+        self.put(chosen[order], rivals.taken(order))
 
     def newton(self) -> Indices:
         """Newton steps; the nodes where the last would still move the control."""
@@ -203,8 +265,11 @@ class ControlSearch:
         moves = newton_moves(g, H, centre, self.low, self.high)
         ends = [np.clip(centre + move, self.low, self.high) for move in moves]
         far = np.max([np.abs(end - self.a) / width for end in ends], axis=(0, 1))
+        # On the floor of a valley the slope may vanish, too.
+        curved = np.einsum("iin->in", H) * width**2 > VALLEY * np.abs(self.best)
+        inside = (self.a > self.low + step) & (self.a < self.high - step)
         self.offer(ends)
-        return far > SETTLED
+        return (far > SETTLED) | (curved & inside).any(0)
 
     def _differences(self, a: Array, step: Array) -> tuple[Array, Array]:
         """Gradient (m, n) and second derivatives (m, m, n) of the Hamiltonian at a."""

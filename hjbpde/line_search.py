@@ -10,7 +10,7 @@ lines, too.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,39 @@ def search_lines(search: ControlSearch, nodes: Indices) -> None:
         _round(part)
         search.put(nodes, part)
         nodes = nodes[part.best - before > RISE * np.abs(before)]
+
+
+def beyond_bends(search: ControlSearch) -> list[tuple[Indices, ControlSearch]]:
+    """Hills right behind a bend, each with the nodes that see one.
+
+    Where V is convex between its neighbours the scheme makes a valley where the drift
+    changes sides. From the best control the nearest such place of every axis of the
+    state is looked up, and followed beyond where the Hamiltonian rises there.
+    """
+    a, width, m = search.a, search.width, len(search.a)
+    inward = np.where(a + STEP * width <= search.high, STEP, -STEP)
+    tried = [
+        a + np.where(np.arange(m)[:, None] == i, inward * width, 0) for i in range(m)
+    ]
+    seen = search.look([a, *tried])
+    levels = search.hamiltonian.bends(seen.D[0], search.nodes)
+    turning = (seen.f[1:] - seen.f[0]) / inward[:, None]
+    out = []
+    for level, k in itertools.product(levels, range(turning.shape[1])):
+        normal = turning[:, k]
+        size = (normal**2).sum(0)
+        gap = (level[k] - seen.f[0][k]) / np.where(size > 0, size, 1.0)
+        foot = a + gap * normal * width
+        ahead = foot + STEP * _unit(gap * normal) * width
+        within = (size > 0) & ((search.low <= ahead) & (ahead <= search.high)).all(0)
+        nodes = np.flatnonzero(within & (foot != a).any(0))
+        part = search.taken(nodes)
+        value = part.look([foot[:, nodes], ahead[:, nodes]]).value
+        rising = np.flatnonzero(value[1] > value[0])
+        if rising.size:
+            part = replace(part, a=ahead[:, nodes], best=value[1]).taken(rising)
+            out.append((nodes[rising], part))
+    return out
 
 
 def _round(part: ControlSearch) -> None:

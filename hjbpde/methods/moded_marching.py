@@ -25,7 +25,7 @@ from .state import GridState
 from .stepper import Stepper
 
 Array = NDArray[np.float64]
-EFFORT = Effort(slope_updates=0, scan=True, confirm=False)
+EFFORT = Effort(slope_updates=0)
 OPTIONS = RunOptions.of(tolerance=1e-9)
 MAX_POLICIES = 100
 

@@ -95,16 +95,12 @@ def _gauss_seidel(
 
 @dataclass(frozen=True)
 class Effort:
-    """How much one grid is worth: closures of faces, and searches for controls.
-
-    `confirm`: a policy is believed once a scan of the whole control set agrees.
-    """
+    """How much one grid is worth: closures of faces, and searches for controls."""
 
     slope_updates: int = 4
     scan: bool = False
     polish: bool = True
     settled: bool = False
-    confirm: bool = True
 
 
 def iterate_modes(
@@ -124,7 +120,7 @@ def iterate_modes(
         closed = _close_slopes(closings, moded.bound(residuals) / moded.scale)
         # A policy is believed once no search finds a better one.
         if closed or (polish and moded.bound(residuals) <= small):
-            scan = effort.confirm and any(is_searched(one) for one in moded.states)
+            scan = any(is_searched(one) for one in moded.states)
             residuals, rows = moded.residuals(scan)
         bound = moded.bound(residuals)
         stalled = stalled + 1 if bound > 0.5 * min(moded.bounds[-6:] or [np.inf]) else 0

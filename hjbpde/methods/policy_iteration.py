@@ -120,20 +120,20 @@ def iterate(
     slope_updates: int = 4,
     after: Callable[[GridState], None] | None = None,
     patience: int = 25,
-    confirm: bool = True,
+    scan: bool = True,
 ) -> None:
     """Policies until the residual bound is below tolerance * scale, in place.
 
     Gives up after `patience` policies that do not halve the bound. Ends with status
-    "converged", "stagnated" (round-off floor) or "not converged". With `confirm` a
-    searched policy is believed once a scan of the whole control set finds none better:
-    one that is best only among its neighbours leaves no residual.
+    "converged", "stagnated" (round-off floor) or "not converged". A searched policy is
+    believed once a scan of the whole control set finds none better: one that is best
+    only among its neighbours leaves no residual. `scan`: one to begin with, too.
     """
     exact = state.grid.dimension == 1 and not state.grid.periodic[0]
     exact &= state.off_axes is None
     closing = Closing(state, slope_updates)
-    stalled, sharper, scan = 0, 0.004, True
-    confirm &= is_searched(state)
+    stalled, sharper = 0, 0.004
+    confirm = is_searched(state)
     for n in range(max_policies):
         residual, rows, bound = closing.residual(scan)
         if not np.isfinite(bound):

@@ -106,8 +106,7 @@ class Stepper:
         elif isinstance(state.tables, GameTables):
             play(state, 1e-9, 100, np.inf, 0)
         else:
-            # Every step begins with a scan: it confirms the step before.
-            iterate(state, 1e-9, 100, slope_updates=0, confirm=False)
+            iterate(state, 1e-9, 100, slope_updates=0, scan=False)
         self.check(t, dt)
 
     def prepare(self, t: float, dt: float) -> None:
