@@ -39,6 +39,8 @@ RISE = 1e-14
 """Relative gain below which a round gained nothing."""
 STACK = 1 << 14
 """Nodes times candidates that functions are called with at once."""
+SCANNED = 1 << 20
+"""The same that a scan keeps at once: a few tens of MB, whatever the block."""
 
 
 class Hamiltonian(Protocol):
@@ -139,9 +141,7 @@ class ControlSearch:
         listed = list(candidates)
         if not listed:
             return
-        value = self.look(listed).value
-        which = np.argmax(value, axis=0)
-        most = np.take_along_axis(value, which[None], 0)[0]
+        which, most = _highest(self.look(listed).value)
         better = most > self.best
         chosen = np.stack(listed)[which, :, np.arange(len(which))].T
         self.a[:, better], self.best[better] = chosen[:, better], most[better]
@@ -170,25 +170,25 @@ class ControlSearch:
         rests = [rest[:, self.nodes] for rest in self.tables.resting]
         self.offer(np.where(np.isfinite(rest), rest, self.a) for rest in rests)
 
-    def scan_box(self) -> list[tuple[Indices, ControlSearch]]:
+    def scan_box(self) -> list[ControlSearch]:
         """A lattice on the box (finite sides only): the best point, and its rivals.
 
         Rivals are other hills: of every node that has any, the highest point above its
         lattice neighbours that is no neighbour of the best. Between lattice points it
-        may be the higher one. They are returned with the nodes they belong to.
+        may be the higher one.
         """
         if not np.isfinite(self.high - self.low).all():
             return []
-        out = []
-        for start in range(0, len(self.nodes), STACK):
-            here = np.arange(start, min(start + STACK, len(self.nodes)))
+        m, n = self.a.shape
+        rivals, at_once = [], max(1, SCANNED // SCAN.get(m, 3) ** m)
+        for start in range(0, n, at_once):
+            here = np.arange(start, min(start + at_once, n))
             part = self.taken(here)
-            at, rivals = part._scan()
+            rivals.append(part._scan())
             self.put(here, part)
-            out.append((here[at], rivals))
-        return [(at, rivals) for at, rivals in out if at.size]
+        return rivals
 
-    def _scan(self) -> tuple[Indices, ControlSearch]:
+    def _scan(self) -> ControlSearch:
         m, n = self.a.shape
         span, per_axis = self.high - self.low, SCAN.get(m, 3)
         shares = np.linspace(0.0, 1.0, per_axis)
@@ -197,34 +197,26 @@ class ControlSearch:
         def at(which: Indices) -> Array:
             return self.low + points[which].T * span
 
-        every = np.arange(len(points))
-        value = self.look(self.low + points[[p]].T * span for p in every).value
-        first = np.argmax(value, axis=0)
-        most = np.take_along_axis(value, first[None], 0)[0]
-        self.challenge(np.arange(n), replace(self, a=at(first), best=most))
+        value = self.look(at(np.array([p])) for p in range(len(points))).value
+        which, most = _highest(value)
+        self.challenge(replace(self, a=at(which), best=most))
         lattice, around = value.reshape(*(per_axis,) * m, n), (*(3,) * m, 1)
         top = lattice == maximum_filter(lattice, around, mode="nearest")
         # Where nothing depends on the control there are no hills.
         top &= lattice > minimum_filter(lattice, around, mode="nearest")
         share = (self.a - self.low) / np.where(span > 0, span, 1.0)
         far = np.abs(points[:, :, None] - share).max(1) * (per_axis - 1) > 1.5
-        value = np.where(top.reshape(value.shape) & far, value, -np.inf)
-        second = np.argmax(value, axis=0)
-        height = np.take_along_axis(value, second[None], 0)[0]
-        nodes = np.flatnonzero(np.isfinite(height))
-        rivals = self.taken(nodes)
-        rivals.put(
-            np.arange(nodes.size),
-            replace(rivals, a=at(second)[:, nodes], best=height[nodes]),
-        )
-        return nodes, rivals
+        which, most = _highest(np.where(top.reshape(value.shape) & far, value, -np.inf))
+        rivals = replace(self, a=at(which), best=most)
+        return rivals.taken(np.flatnonzero(np.isfinite(most)))
 
-    def challenge(self, chosen: Indices, rivals: ControlSearch) -> None:
-        """Take over what `rivals` found at the `chosen` nodes where it is better."""
+    def challenge(self, rivals: ControlSearch) -> None:
+        """Take over what `rivals`, at some of the nodes, found where it is better."""
+        at = np.searchsorted(self.nodes, rivals.nodes)
         # The best comes last, and stays where a node has several rivals.
         order = np.argsort(rivals.best, kind="stable")
-        order = order[rivals.best[order] > self.best[chosen[order]]]
-        self.put(chosen[order], rivals.taken(order))
+        order = order[rivals.best[order] > self.best[at[order]]]
+        self.put(at[order], rivals.taken(order))
 
     def newton(self) -> Indices:
         """Newton steps; the nodes where the last would still move the control."""
@@ -234,7 +226,7 @@ class ControlSearch:
             before = part.best.copy()
             moving = part._newton_round()
             self.put(left, part)
-            gained = part.best - before > RISE * np.abs(before)
+            gained = part.gained(before)
             stuck.append(left[moving & ~gained])
             left = left[moving & gained]
             if not left.size:
@@ -252,6 +244,14 @@ class ControlSearch:
     def put(self, chosen: Indices, part: ControlSearch) -> None:
         """Take over what `part` found at the `chosen` nodes."""
         self.a[:, chosen], self.best[chosen] = part.a, part.best
+
+    def gained(self, before: Array) -> Mask:
+        """Where the values rose by more than rounding since they were `before` (n,)."""
+        known = np.isfinite(before)
+        least = np.where(known, before, 0.0)
+        return np.where(
+            known, self.best > least + RISE * np.abs(least), self.best > before
+        )
 
     def _newton_round(self) -> Mask:
         """Projected Newton steps, taken where they improve; which would move a."""
@@ -292,3 +292,9 @@ class ControlSearch:
             cross = (corner - up[i]) - (up[j] - here)
             H[i, j] = H[j, i] = cross / (step[i] * step[j])
         return np.nan_to_num(g), np.nan_to_num(H, posinf=0.0, neginf=0.0)
+
+
+def _highest(value: Array) -> tuple[Indices, Array]:
+    """Which of the candidates' values (P, n) is the largest at every node, and it."""
+    which = np.argmax(value, axis=0)
+    return which, np.take_along_axis(value, which[None], 0)[0]

@@ -23,7 +23,7 @@ from .game_tables import GameTables
 from .grid import Grid
 from .kernels.coupled import improve_coupled, smooth_coupled
 from .kernels.upwind import HYBRID, improve_separable
-from .line_search import beyond_bends, search_lines
+from .line_search import climb
 from .multigrid import spacings
 from .sets import Finite
 from .table_checks import no_control
@@ -278,15 +278,10 @@ def _search(
         elif tables.n_controls:
             search.offer_closed_forms()
             search.offer_resting()
-            rivals = search.scan_box() if scan else []
             if polish or tables.problem.best_control is None:
-                search_lines(search, search.newton())
-                rivals += beyond_bends(search) if scan else []
-                if rivals:
-                    at = np.concatenate([nodes for nodes, _ in rivals])
-                    rival = ControlSearch.joined([one for _, one in rivals])
-                    search_lines(rival, rival.newton())
-                    search.challenge(at, rival)
+                climb(search, scan)
+            elif scan:
+                search.scan_box()
         if not np.isfinite(search.best).all():
             bad = int(np.flatnonzero(~np.isfinite(search.best))[0])
             x = tables.x[nodes][bad]

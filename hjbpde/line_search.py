@@ -15,13 +15,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .control_search import RISE, STEP, ControlSearch
+from .control_search import STEP, ControlSearch
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 ROUNDS = 12
 FAR = 1e3
 """Longest way along a line, in widths, where the box is infinite."""
+
+
+def climb(search: ControlSearch, scan: bool) -> None:
+    """Newton's steps, then lines; with `scan` the other hills are climbed, too."""
+    rivals = search.scan_box() if scan else []
+    search_lines(search, search.newton())
+    rivals += beyond_bends(search) if scan else []
+    if any(one.nodes.size for one in rivals):
+        all_of_them = ControlSearch.joined(rivals)
+        search_lines(all_of_them, all_of_them.newton())
+        search.challenge(all_of_them)
 
 
 def search_lines(search: ControlSearch, nodes: Indices) -> None:
@@ -33,11 +44,11 @@ def search_lines(search: ControlSearch, nodes: Indices) -> None:
         before = part.best.copy()
         _round(part)
         search.put(nodes, part)
-        nodes = nodes[part.best - before > RISE * np.abs(before)]
+        nodes = nodes[part.gained(before)]
 
 
-def beyond_bends(search: ControlSearch) -> list[tuple[Indices, ControlSearch]]:
-    """Hills right behind a bend, each with the nodes that see one.
+def beyond_bends(search: ControlSearch) -> list[ControlSearch]:
+    """Hills right behind a bend, at the nodes that see one.
 
     Where V is convex between its neighbours the scheme makes a valley where the drift
     changes sides. From the best control the nearest such place of every axis of the
@@ -60,12 +71,12 @@ def beyond_bends(search: ControlSearch) -> list[tuple[Indices, ControlSearch]]:
         ahead = foot + STEP * _unit(gap * normal) * width
         within = (size > 0) & ((search.low <= ahead) & (ahead <= search.high)).all(0)
         nodes = np.flatnonzero(within & (foot != a).any(0))
+        if not nodes.size:
+            continue
         part = search.taken(nodes)
         value = part.look([foot[:, nodes], ahead[:, nodes]]).value
-        rising = np.flatnonzero(value[1] > value[0])
-        if rising.size:
-            part = replace(part, a=ahead[:, nodes], best=value[1]).taken(rising)
-            out.append((nodes[rising], part))
+        hills = replace(part, a=ahead[:, nodes], best=value[1])
+        out.append(hills.taken(np.flatnonzero(value[1] > value[0])))
     return out
 
 

@@ -45,6 +45,7 @@ from .policy_iteration import (
     EPS,
     Closing,
     PolicyIteration,
+    Scans,
     is_searched,
     iterate,
     residual_of,
@@ -135,9 +136,9 @@ def iterate_average(
     state, stalled = one.state, 0
     closing = Closing(state, slope_updates)
     exact = state.grid.dimension == 1 and not state.grid.periodic[0]
-    scan, confirm = True, is_searched(state)
-    for n in range(max_policies):
-        residual, rows = one.residuals(scan)
+    scans = Scans(is_searched(state), first=True)
+    for _ in range(max_policies):
+        residual, rows = one.residuals(scans.due)
         size = max(abs(one.average), one.rate * state.scale)
         if closing.due(float(np.max(np.abs(residual))) / size):
             closing.update()
@@ -146,12 +147,12 @@ def iterate_average(
         best = min(state.bounds[-6:], default=np.inf)
         state.bounds.append(bound)
         if closing.done and bound <= tolerance * size:
-            if confirm and not scan:
-                scan, confirm, stalled = True, False, 0
-                continue
-            state.status = "converged"
-            return
-        scan = scan and n > 0
+            if scans.agree():
+                state.status = "converged"
+                return
+            stalled = 0
+            continue
+        scans.pass_on()
         stalled = stalled + 1 if bound > 0.5 * best else 0
         weight = float(np.max(rows.lower.sum(0) + rows.upper.sum(0)))
         floor = 4 * EPS * state.scale * weight

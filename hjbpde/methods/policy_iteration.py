@@ -133,21 +133,20 @@ def iterate(
     exact &= state.off_axes is None
     closing = Closing(state, slope_updates)
     stalled, sharper = 0, 0.004
-    confirm = is_searched(state)
+    scans = Scans(is_searched(state), scan)
     for n in range(max_policies):
-        residual, rows, bound = closing.residual(scan)
+        residual, rows, bound = closing.residual(scans.due)
         if not np.isfinite(bound):
             _fail_non_finite(state, residual)
         best = min(state.bounds[-6:], default=np.inf) if n else np.inf
         state.bounds.append(bound)
         if closing.done and bound <= tolerance * state.scale:
-            if confirm and not scan:
-                # From here on every policy is scanned: one that changes moves others.
-                scan, confirm, stalled = True, False, 0
-                continue
-            state.status = "converged"
-            return
-        scan = scan and n > 0
+            if scans.agree():
+                state.status = "converged"
+                return
+            stalled = 0
+            continue
+        scans.pass_on()
         stalled = stalled + 1 if bound > 0.5 * best else 0
         if stalled >= 3 and bound <= 20 * round_off_floor(state, rows):
             state.status = "stagnated"
@@ -179,6 +178,29 @@ def is_searched(state: GridState) -> bool:
         and tables.n_controls > 0
         and isinstance(tables.problem.controls, Box)
     )
+
+
+class Scans:
+    """When a search asks the whole control set: to begin with, and to be believed.
+
+    A policy that leaves no residual is believed once a scan agrees. From then on every
+    policy is scanned: one node that changes hills moves others.
+    """
+
+    def __init__(self, searched: bool, first: bool) -> None:
+        self.due = first
+        self._confirming = not searched
+
+    def agree(self) -> bool:
+        """Whether a policy without residual is believed; if not, a scan is due."""
+        if self._confirming or self.due:
+            return True
+        self.due = self._confirming = True
+        return False
+
+    def pass_on(self) -> None:
+        """To the next policy."""
+        self.due = self.due and self._confirming
 
 
 class Closing:
