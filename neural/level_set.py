@@ -18,10 +18,10 @@ from scipy.spatial import KDTree
 
 from hjbpde.sets import Box
 
-from .collocation import regularised_solve
 from .features import FeatureBasis, FeatureValue
 from .sampling import interior_points
 from .stopping_set import StoppingSet
+from .tikhonov import regularised_solve
 
 Array = NDArray[np.float64]
 Labels = Callable[[Array], tuple[NDArray[np.bool_], NDArray[np.int64]]]

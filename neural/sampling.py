@@ -14,19 +14,27 @@ Array = NDArray[np.float64]
 
 
 def interior_points(
-    box: Box, n: int, rng: np.random.Generator, inward: float = 0.0
+    box: Box,
+    n: int,
+    rng: np.random.Generator,
+    inward: float = 0.0,
+    outward: float = 0.0,
 ) -> Array:
     """n states (n, d), evenly spread in every projection (Latin hypercube).
 
-    In 1-D Chebyshev nodes, denser at the ends, where a fit would otherwise swing. A
-    share `inward` of the states is drawn towards the centre, by a uniform factor:
-    in many dimensions uniform states all lie near some face.
+    In 1-D Chebyshev nodes, denser at the ends, where a fit would otherwise swing. In
+    more dimensions `outward` moves every coordinate z in [-1, 1] that share of the way
+    to sin(pi z / 2), where it would be a Chebyshev node. A share `inward` of the
+    states is drawn towards the centre, by a uniform factor: in many dimensions uniform
+    states all lie near some face.
     """
     if box.dimension == 1:
         z = -np.cos(np.pi * (np.arange(n) + 0.5) / n)[:, None]
     else:
         cells = np.stack([rng.permutation(n) for _ in range(box.dimension)], -1)
         z = 2.0 * (cells + rng.random(cells.shape)) / n - 1.0
+        if outward:
+            z += outward * (np.sin(0.5 * np.pi * z) - z)
         k = round(inward * n)
         z[:k] *= rng.random((k, 1))
     return box.centre + 0.5 * box.width * z

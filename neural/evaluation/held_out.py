@@ -35,7 +35,6 @@ from ..collocation import (
     face_rows,
     influence_rate,
     periodic_points,
-    regularised_solve,
 )
 from ..ends import face_data
 from ..exit_region import running_states
@@ -44,6 +43,7 @@ from ..outcome import GreedyPolicy
 from ..sampling import interior_points
 from ..stopping_payoff import Payoffs
 from ..stopping_set import StoppingSet
+from ..tikhonov import regularised_solve
 from ..value_model import hjb_residual, row_scale
 
 Array = NDArray[np.float64]

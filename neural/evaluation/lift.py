@@ -10,13 +10,14 @@ from hjbpde.problem import ControlProblem
 from hjbpde.sets import Box
 
 from ..ansatz import Bump
-from ..collocation import LEVELS, regularised_solve
+from ..collocation import LEVELS
 from ..ends import face_data
 from ..exit_region import exit_states, exit_value
 from ..features import FeatureBasis, FeatureValue
 from ..linear_quadratic import quadratic_value
 from ..sampling import FacePoints, on_levels
 from ..start import expand
+from ..tikhonov import regularised_solve
 from ..time_state import TimedProblem
 from .vanishing import vanishing
 

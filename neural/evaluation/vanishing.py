@@ -11,10 +11,11 @@ from hjbpde.boundary import Reflecting
 from hjbpde.events import Exit
 from hjbpde.problem import ControlProblem
 
-from ..collocation import Collocation, regularised_solve
+from ..collocation import Collocation
 from ..exit_region import exit_states, running_states
 from ..features import FeatureBasis, FeatureValue
 from ..sampling import interior_points
+from ..tikhonov import regularised_solve
 
 Array = NDArray[np.float64]
 FEATURES = {1: (20, 2.0), 2: (400, 1.0), 3: (800, 0.7)}

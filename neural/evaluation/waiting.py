@@ -25,13 +25,13 @@ from hjbpde.problem import ControlProblem
 from hjbpde.progress import bar_over, last_of
 
 from ..admissible import admissible_start, timed_start
-from ..collocation import regularised_solve
 from ..networks import MLP
 from ..outcome import Outcome
 from ..payoff_network import PayoffNetwork
 from ..sampling import interior_points
 from ..start import Policy
 from ..stopping_payoff import Payoffs
+from ..tikhonov import regularised_solve
 from ..time_state import TimedProblem
 from ..value_network import Link, ValueNetwork
 from ..waiting_set import WaitingSet

@@ -40,14 +40,6 @@ def test_manufactured_value_is_learned_to_1e_7(dimension, boundary):
     assert control < 1e-5
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("boundary", ["exact", None])
-def test_manufactured_value_in_4d_is_learned_to_3e_5(boundary):
-    value, control = errors(learn("manufactured", dimension=4, boundary=boundary))
-    assert value < 3e-5
-    assert control < 2e-3
-
-
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("boundary", ["exact", None])
 def test_targets_in_1d_and_2d_hold_for_every_seed(boundary, seed):
@@ -64,8 +56,37 @@ def test_artificial_face_that_drift_leaves_slowly_costs_no_digits(half_width):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
-def test_target_in_4d_holds_for_every_seed(seed):
-    assert errors(learn("manufactured", seed=seed, dimension=4))[0] < 2e-5
+@pytest.mark.parametrize("boundary", ["exact", None])
+def test_target_in_4d_holds_for_every_seed(boundary, seed):
+    """On the whole box where V is given on its faces, corners included."""
+    value, control = errors(
+        learn("manufactured", seed=seed, dimension=4, boundary=boundary)
+    )
+    assert value < 2e-5
+    assert control < 1e-3
+
+
+def radial(x):
+    """``-|x|^2/2 + q/2``, ``q = 1/(1 + |x|^2/4)``: V, gradient, Laplacian (d = 4)."""
+    square = hjb.namespace(x).sum(x * x, axis=-1)
+    q = 1.0 / (1.0 + 0.25 * square)
+    slope = -(1.0 + 0.25 * q * q)[..., None] * x
+    return 0.5 * (q - square), slope, q**2 * (0.25 * q * square - 1.0) - 4.0
+
+
+@pytest.mark.slow
+def test_value_with_close_poles_in_4d_keeps_its_level_beside_artificial_faces():
+    """Poles at |x| = 2i; without states drawn inwards the level was 2e-2 off."""
+    parts = {
+        "value": lambda x: radial(x)[0],
+        "gradient": lambda x: radial(x)[1],
+        "laplacian": lambda x: radial(x)[2],
+    }
+    few = {"features": 1000}
+    solution = learn("manufactured", None, few, dimension=4, boundary=None, **parts)
+    value, control = errors(solution)
+    assert value < 5e-3
+    assert control < 2e-2
 
 
 @pytest.mark.parametrize("seed", range(5))
