@@ -305,6 +305,16 @@ def given_speeds(columns, S, T, P, acts, sense, minus, plus, j0, at, rate):
 
 
 @njit(cache=True)
+def fastest_lax_friedrichs(columns, acts, sense, minus, plus, rate):
+    """rate of all nodes, alpha the largest speeds over all controls."""
+    (numbers, places), d = columns, len(acts)
+    S, T, P = scratch(numbers, places, rate.size), rows(), np.empty((d, WIDTH))
+    for j0 in range(0, rate.size, WIDTH):
+        part = rate[j0 : j0 + WIDTH]
+        given_speeds(columns, S, T, P, acts, sense, minus, plus, j0, j0, part)
+
+
+@njit(cache=True)
 def largest_speeds(columns, acts, sense, minus, plus, box, largest):
     """largest (d,): max over nodes of |dG/dp_k| over the global box of gradients."""
     numbers, places = columns

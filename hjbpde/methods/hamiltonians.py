@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import MethodMismatch, StabilityError
 from ..kernels import lax_friedrichs as kernels
+from ..kernels.between import affine_rise, sampled_rise
 from ..kernels.godunov import godunov
 from .columns import Columns, pack
 
@@ -88,10 +89,18 @@ class Hamiltonian(Protocol):
         """The same at calendar time t."""
         ...
 
+    def taken(self, nodes: NDArray[np.intp]) -> Hamiltonian:
+        """The same at some nodes only, at the present time."""
+        ...
+
     def fill_rate(
         self, slopes: Slopes, numerical: Numerical, rate: Array, largest: Array
     ) -> float:
         """rate (N,) and max|dG/dp_k| in `largest` (d,); returns the CFL sum."""
+        ...
+
+    def rise(self, k: int, p: Array, slope: Array, sign: Array) -> Array:
+        """``sign max { sign (G(q) - G(0)) }`` (N,), p_k = q from 0 to slope (N,)."""
         ...
 
     def extremal(self, p: Array) -> tuple[Array, Array]:
@@ -180,6 +189,12 @@ class AffineHamiltonian:
         """The same at calendar time t."""
         return self if self.at_time is None else self.at_time(t)
 
+    def taken(self, nodes: NDArray[np.intp]) -> AffineHamiltonian:
+        """The same at some nodes only, at the present time."""
+        f0, B, r1, _, low, high, R = (_at(table, nodes) for table in self._tables)
+        r0 = _at(self.r0, nodes)
+        return AffineHamiltonian(f0, B, r0, r1, R, low, high, self.sense)
+
     def axis_of(self) -> NDArray[np.int64] | None:
         """The one axis each control acts on (-1: none), None if not separable."""
         acts = self._acts
@@ -190,7 +205,7 @@ class AffineHamiltonian:
     def fill_rate(
         self, slopes: Slopes, numerical: Numerical, rate: Array, largest: Array
     ) -> float:
-        """As `Hamiltonian.fill_rate`, of every reach but CONTROLS; see `fastest`.
+        """As `Hamiltonian.fill_rate`.
 
         Raises
         ------
@@ -204,6 +219,12 @@ class AffineHamiltonian:
         d = len(largest)
         fixed = np.zeros(d)
         given = numerical.bounds is not None
+        if numerical.reach == LaxFriedrichs.CONTROLS and not given:
+            largest[:], total = self.fastest(slopes.inverse_h)
+            kernels.fastest_lax_friedrichs(
+                *self.packed, slopes.minus, slopes.plus, rate
+            )
+            return total
         local = numerical.reach == LaxFriedrichs.LOCAL and not given
         box = np.zeros((d, 2)) if local else slopes.box()
         if given or numerical.reach == LaxFriedrichs.GRID:
@@ -262,6 +283,12 @@ class AffineHamiltonian:
             largest,
         )
 
+    def rise(self, k: int, p: Array, slope: Array, sign: Array) -> Array:
+        """As `Hamiltonian.rise`."""
+        out = np.empty(slope.size)
+        affine_rise(self._tables, self.sense, p, k, slope, sign, out)
+        return out
+
     def extremal(self, p: Array) -> tuple[Array, Array]:
         """Controls a (m, N) and b (mb, N) at the gradient p (d, N)."""
         _, B, r1, inverse_R, low, high, _ = self._tables
@@ -298,6 +325,12 @@ class SampledHamiltonian:
         """The same at calendar time t."""
         return self if self.at_time is None else self.at_time(t)
 
+    def taken(self, nodes: NDArray[np.intp]) -> SampledHamiltonian:
+        """The same at some nodes only, at the present time."""
+        f, r = np.ascontiguousarray(self.f[..., nodes]), self.r[..., nodes]
+        a = self.a[..., nodes] if self.a.ndim == 3 else self.a
+        return SampledHamiltonian(f, np.ascontiguousarray(r), a, self.b)
+
     def fill_rate(
         self, slopes: Slopes, numerical: Numerical, rate: Array, largest: Array
     ) -> float:
@@ -322,6 +355,12 @@ class SampledHamiltonian:
             rate,
             largest,
         )
+
+    def rise(self, k: int, p: Array, slope: Array, sign: Array) -> Array:
+        """As `Hamiltonian.rise`."""
+        out = np.empty(slope.size)
+        sampled_rise(self.f, self.r, p, k, slope, sign, out)
+        return out
 
     def extremal(self, p: Array) -> tuple[Array, Array]:
         """Controls a (m, N) and b (mb, N) at the gradient p (d, N)."""
@@ -357,6 +396,11 @@ def checked_bounds(numerical: LaxFriedrichs, largest: Array) -> Array:
             f"monotone. Give at least {largest[k]:.6g}, or leave bounds out."
         )
     return bounds
+
+
+def _at(table: Array, nodes: NDArray[np.intp]) -> Array:
+    """A table (..., N or 1) at some nodes."""
+    return table if table.shape[-1] == 1 else np.ascontiguousarray(table[..., nodes])
 
 
 def _wide(table: Array, p: Array) -> Array:

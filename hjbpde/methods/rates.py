@@ -21,6 +21,7 @@ from .hamiltonians import (
     Numerical,
     Slopes,
 )
+from .reflecting_faces import reflecting_faces
 
 Array = NDArray[np.float64]
 
@@ -52,7 +53,7 @@ def rates_of(
         and numerical.reach == LaxFriedrichs.CONTROLS
         and numerical.bounds is None
     ):
-        return SlabRates(hamiltonian, one_sided, rho)
+        return SlabRates(hamiltonian, numerical, one_sided, rho)
     return GridRates(hamiltonian, numerical, one_sided, rho)
 
 
@@ -77,14 +78,18 @@ class GridRates:
         self.one_sided, self.rho = one_sided, rho
         slopes = np.empty((d, n)), np.empty((d, n))
         self.slopes = Slopes(*slopes, _inverse_h(one_sided))
+        self.faces = reflecting_faces(one_sided, self.slopes.inverse_h)
         self.V, self.rate, self.largest = np.empty(0), np.empty(n), np.zeros(d)
 
     def measure(self, V: Array, t: float) -> float:
         """As `Rates.measure`; the rate is filled along with it."""
         self.V, slopes = V, self.slopes
         self.one_sided.fill(V, slopes.minus, slopes.plus)
-        hamiltonian = self.hamiltonian.at(t)
-        return hamiltonian.fill_rate(slopes, self.numerical, self.rate, self.largest)
+        given = self.hamiltonian.at(t), self.numerical
+        total = given[0].fill_rate(slopes, given[1], self.rate, self.largest)
+        for face in self.faces:
+            self.rate[face.nodes] = face.rate(V, *given)
+        return total
 
     def step(self, one: Array, a: float, b: float, dt: float, out: Array) -> None:
         """As `Rates.step`."""
@@ -95,11 +100,17 @@ class SlabRates:
     """Speeds over all controls are known beforehand: a stage is one pass over V."""
 
     def __init__(
-        self, hamiltonian: AffineHamiltonian, one_sided: OneSided, rho: Array
+        self,
+        hamiltonian: AffineHamiltonian,
+        numerical: LaxFriedrichs,
+        one_sided: OneSided,
+        rho: Array,
     ) -> None:
-        self.hamiltonian, self.one_sided, self.rho = hamiltonian, one_sided, rho
+        self.hamiltonian, self.numerical = hamiltonian, numerical
+        self.one_sided, self.rho = one_sided, rho
         self.cut = slab_of(one_sided.grid.shape)
         self.inverse_h = _inverse_h(one_sided)
+        self.faces = reflecting_faces(one_sided, self.inverse_h)
         self.V = np.empty(0)
         self._take(hamiltonian)
 
@@ -117,8 +128,9 @@ class SlabRates:
     def step(self, one: Array, a: float, b: float, dt: float, out: Array) -> None:
         """As `Rates.step`."""
         lattice, scratch = self.one_sided.lattice, self.one_sided.scratch
+        V = self.V
         march_slabs(
-            self.V,
+            V,
             lattice,
             self.cut,
             scratch,
@@ -130,3 +142,8 @@ class SlabRates:
             self.rho,
             out,
         )
+        rho = np.broadcast_to(self.rho, V.shape)
+        for face in self.faces:
+            at = face.nodes
+            change = face.rate(V, self.now, self.numerical) - rho[at] * V[at]
+            out[at] = a * one[at] + b * (V[at] + dt * change)
