@@ -69,7 +69,8 @@ class Lookahead:
     switching : Switching, optional
         The mode that the problem is held in, and the rates of leaving it.
 
-    `toll` is charged per unit of time, as a long-run average is.
+    `toll` is charged per unit of time, as a long-run average is. Where `perishing`, a
+    control that crosses a wall at once is worth 0 and admissible: nobody may be saved.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Lookahead:
     ) -> None:
         self.switching = switching
         self.bends: list[Array] | None = None
-        self.toll = 0.0
+        self.toll, self.perishing = 0.0, False
         self.problem = self.halfway = self.later = problem
         self.faces, self.grid = faces, faces.grid
         self.delta, self.midpoint, self.columns = delta, midpoint, columns
@@ -239,6 +240,8 @@ class Lookahead:
         lost = time <= STILL * self.delta
         decay, paid, elsewhere, readings = self._passing(middle, time)
         gain = np.where(lost, -np.inf, paid * (go.r - self.toll) + elsewhere)
+        if self.perishing:
+            gain, decay = np.where(lost, 0.0, gain), np.where(lost, 0.0, decay)
         centre, extra = x + time[:, None] * go.f, np.zeros(n)
         tied: list[Tied] = []
         for face in self.sloped:

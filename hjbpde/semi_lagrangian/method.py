@@ -14,7 +14,7 @@ from ..held import keywords
 from ..methods.ergodic import check_average_faces
 from ..methods.stationary_game import check_game_faces
 from ..problem import ControlProblem
-from .parts import parts_of
+from .kruzkov import check_undiscounted, is_undiscounted
 
 MAX_DIMENSION = 3
 LEAST_NODES = 5
@@ -36,8 +36,9 @@ class SemiLagrangian:
     Falcone and Ferretti, Semi-Lagrangian Approximation Schemes, SIAM 2013).
 
     Until an exit the step is shortened to where a branch meets the surface, and the
-    order kept there. Without noise this needs a discount or a horizon. With a right to
-    stop V is the better of psi and the step.
+    order kept there. Without noise, discount and horizon the costs until then are
+    transformed first (see `kruzkov`): V is infinite where the exit is out of reach.
+    With a right to stop V is the better of psi and the step.
 
     With a horizon the same step is marched backwards from the terminal value, V(t) from
     V(t + delta). It is explicit, yet there is no CFL condition: feet lie wherever the
@@ -145,8 +146,9 @@ def check_steps(problem: ControlProblem, grid: Grid, method: SemiLagrangian) -> 
     MethodMismatch
         Readings that depend on V without a horizon, a limiter with noise; a rule that
         says nothing about values beyond its face, or feeds value back there so that
-        several values solve the problem; an exit without noise and discount, or, for
-        cubic readings, with a region of its own in every mode; too few nodes.
+        several values solve the problem; for cubic readings an exit with a region of
+        its own in every mode; without noise and discount until an exit what
+        `check_undiscounted` refuses; too few nodes.
     """
     _check_readings(problem, method)
     if problem.adversary is not None:
@@ -178,7 +180,7 @@ def check_steps(problem: ControlProblem, grid: Grid, method: SemiLagrangian) -> 
 
 
 def _check_exit(problem: ControlProblem, grid: Grid, method: SemiLagrangian) -> None:
-    """Refuse exits that some policy never meets, or modes that leave elsewhere."""
+    """Refuse exits in modes of their own, and what the transform does not take."""
     if method.width > 2 and "mode" in keywords(problem.exit.region):
         raise MethodMismatch(
             "SemiLagrangian: the region of 'exit' names the mode: cubic readings go "
@@ -186,16 +188,8 @@ def _check_exit(problem: ControlProblem, grid: Grid, method: SemiLagrangian) -> 
             "their own. Take hjb.SemiLagrangian('linear'), or hjb.PolicyIteration or "
             "hjb.Marching."
         )
-    if problem.diffusion is not None or problem.horizon is not None:
-        return
-    nodes = grid.nodes()
-    for part in parts_of(problem):
-        if np.min(np.asarray(part.problem.discount_at(nodes), float)) <= 0:
-            raise MethodMismatch(
-                "SemiLagrangian: until an exit without noise and discount, a policy "
-                "that never gets there has no value; use hjb.Sweeping(), or give a "
-                "discount > 0 or a horizon."
-            )
+    if is_undiscounted(problem, grid):
+        check_undiscounted(problem, grid)
 
 
 def _check_readings(problem: ControlProblem, method: SemiLagrangian) -> None:

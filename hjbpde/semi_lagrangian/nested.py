@@ -56,6 +56,13 @@ class Nested:
     grid: Grid
     method: SemiLagrangian
     pages: Pages = field(default_factory=Pages)
+    fallbacks: tuple[str, ...] = ()
+    """What had to be replaced, with the reason."""
+
+    @property
+    def perishing(self) -> bool:
+        """Whether states may be lost, see `Lookahead`."""
+        return False
 
     @cached_property
     def grids(self) -> list[Grid]:
@@ -74,8 +81,11 @@ class Nested:
         f = np.concatenate([f for f, _ in found])
         sigma = np.concatenate([s for _, s in found])
         columns = active_columns(sigma)
-        args = (self.problem, self.grid, f, sigma[:, :, columns], self.method)
-        return planned(*args), columns
+        return self.planned(f, sigma[:, :, columns]), columns
+
+    def planned(self, f: Array, sigma: Array) -> StepLength:
+        """The step for these drifts and noises."""
+        return planned(self.problem, self.grid, f, sigma, self.method)
 
     def solve(self) -> list[System]:
         """The settled systems from coarse to fine."""
@@ -136,7 +146,7 @@ class Nested:
         moved = [level.look.motion_under(level.a) for level in system.levels]
         f = np.concatenate([m.f for m in moved])
         sigma = np.concatenate([m.sigma for m in moved])
-        return planned(self.problem, self.grid, f, sigma, self.method)
+        return self.planned(f, sigma)
 
     def _start(self, i: int, delta: float) -> System:
         """A middle policy's value, improved with linear readings, which are monotone.
@@ -164,18 +174,20 @@ class Nested:
         page.keep(system.memory, finished=True)
         return system
 
-    def _finer(self, i: int, delta: float, before: System) -> System:
+    def _finer(
+        self, i: int, delta: float, before: System, width: int | None = None
+    ) -> System:
         """A system that starts from the values and policies of the one before."""
         grid, levels, method = self.grids[i], [], self.method
         midpoint, columns = method.feet == "rk2", self.sampled[1]
+        wide = width or method.width
         for part, old in zip(parts_of(self.problem), before.levels, strict=True):
             one, switching = part.joint, part.switching
             faces = Faces.of(one, grid)
             for face, coarse in zip(faces.faces, old.faces.faces, strict=True):
                 carry_slope(face, coarse, grid)
-            look = Lookahead(
-                one, faces, delta, method.width, midpoint, columns, switching
-            )
+            look = Lookahead(one, faces, delta, wide, midpoint, columns, switching)
+            look.perishing = self.perishing
             V, a = _carried(old, grid)
             faces.set_fixed(V)
             a = np.ascontiguousarray(a[look.free])

@@ -17,17 +17,18 @@ from ..methods.run import Clock
 from ..moded_solution import ModedSolution
 from ..players import swapped
 from ..problem import ControlProblem
-from ..prolongation import cubically_prolonged
 from ..report import Report
 from ..schemes import Hybrid
 from ..solution import GridSolution
+from .arriving import arriving
 from .average import Averaging
 from .impulse import Impulses
+from .kruzkov import is_undiscounted
 from .level import spread_policy
 from .method import SemiLagrangian
 from .nested import Nested, Pages
 from .order_of_play import weighed
-from .system import System
+from .system import System, extrapolated
 
 Array = NDArray[np.float64]
 
@@ -63,7 +64,7 @@ def run_semi_lagrangian(
     fields: dict[str, Any] = {
         "problem": problem,
         "grid": grid,
-        "report": _report(method, systems, bar, dict(clock.seconds), details),
+        "report": _report(nested, systems, bar, dict(clock.seconds), details),
         "scheme": Hybrid(),
         "artificial_axes": problem.artificial_axes,
         **arrays,
@@ -80,13 +81,15 @@ def nested_of(
     problem: ControlProblem, grid: Grid, method: SemiLagrangian, pages: Pages
 ) -> Nested:
     """The solve that a kind of problem asks for."""
+    if is_undiscounted(problem, grid):
+        return arriving(problem, grid, method, pages)
     kind = Averaging if problem.average else Nested
     kind = Impulses if problem.impulse is not None else kind
     return kind(problem, grid, method, pages)
 
 
 def _report(
-    method: SemiLagrangian,
+    nested: Nested,
     systems: list[System],
     bar: ErrorBar,
     seconds: dict[str, float],
@@ -95,11 +98,12 @@ def _report(
     fine = systems[-1]
     return Report(
         status=fine.status,
-        method=method.name,
+        method=nested.method.name,
         iterations=len(fine.changes),
         residuals=tuple(fine.changes),
         seconds=seconds,
         checks=(f"linear systems by {fine.solver}, residuals measured", *bar.notes),
+        fallbacks=nested.fallbacks,
         error_parts=bar.parts,
         observed_order=bar.observed_order,
         details={
@@ -148,16 +152,6 @@ def _opinion(
         return None
     fine, coarse = systems[-1], systems[-2]
     return problem.sign * extrapolated(fine.V, coarse.V, fine.grid, order)
-
-
-def extrapolated(fine: Array, coarse: Array, grid: Grid, order: int) -> Array:
-    """Values (q, *shape) from those on the grid and on its coarsening."""
-    kept = np.ix_(*(grid.kept(k) for k in range(grid.dimension)))
-    change = [
-        cubically_prolonged(V[kept] - W, grid)
-        for V, W in zip(fine, coarse, strict=True)
-    ]
-    return fine + np.stack(change) / (2.0**order - 1.0)
 
 
 def _stopping(system: System) -> NDArray[np.bool_] | None:

@@ -81,12 +81,13 @@ def sampled_motion(
     problem: ControlProblem, x: Array, seed: int = 0
 ) -> tuple[Array, Array]:
     """Drifts and noises at states x (n, d) under a few admissible controls each."""
-    found = [motion(problem, x, a) for a in _controls(problem, x, seed)]
+    found = [motion(problem, x, a) for a in tried_controls(problem, x, seed)]
     f = np.concatenate([m.f for m in found])
     return f, np.concatenate([m.sigma for m in found])
 
 
-def _controls(problem: ControlProblem, x: Array, seed: int) -> list[Array]:
+def tried_controls(problem: ControlProblem, x: Array, seed: int = 0) -> list[Array]:
+    """A few admissible controls (n, m) at states x (n, d)."""
     controls, n = problem.controls, len(x)
     rng = np.random.default_rng(seed)
     if controls is None:

@@ -18,6 +18,7 @@ from ..coefficients import discount_of
 from ..errors import NotConverged
 from ..grid import Grid
 from ..methods.policy_iteration import Closing
+from ..prolongation import cubically_prolonged
 from .game_search import GameSearch
 from .level import Level, inadmissible
 from .lookahead import Lookahead
@@ -276,3 +277,13 @@ def climb(system: System, tolerance: float, most: int, slope_updates: int) -> No
         if change <= tolerance * system.scale:
             system.status = answered
             return
+
+
+def extrapolated(fine: Array, coarse: Array, grid: Grid, order: int) -> Array:
+    """Values (q, *shape) from those on the grid and on its coarsening."""
+    kept = np.ix_(*(grid.kept(k) for k in range(grid.dimension)))
+    change = [
+        cubically_prolonged(V[kept] - W, grid)
+        for V, W in zip(fine, coarse, strict=True)
+    ]
+    return fine + np.stack(change) / (2.0**order - 1.0)

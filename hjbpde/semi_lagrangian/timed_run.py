@@ -28,8 +28,8 @@ from .method import SemiLagrangian
 from .nested import LEVELS, planned, sampled
 from .order_of_play import weighed
 from .parts import parts_of
-from .run import extrapolated
 from .step_length import StepLength, active_columns
+from .system import extrapolated
 from .timed_bar import timed_bound
 
 Array = NDArray[np.float64]

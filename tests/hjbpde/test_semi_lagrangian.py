@@ -469,6 +469,9 @@ SMALL = {
     "optimal-default": ({}, 101),
     "robust-lqr": ({}, 65),
     "cash-management": ({}, 101),
+    "eikonal": ({}, (41, 41)),
+    "zermelo": ({}, (41, 41)),
+    "double-integrator": ({}, (61, 61)),
 }
 """Parameters and shapes of an opinion in seconds; other problems as they come."""
 STATIONARY = [

@@ -238,11 +238,6 @@ def test_nodes_in_the_region_take_its_value():
     assert not solution.error_bar[inside].max() > 1e-10
 
 
-def test_exits_without_noise_and_discount_are_left_to_sweeping():
-    with pytest.raises(hjb.MethodMismatch, match=r"hjb\.Sweeping"):
-        hjb.solve(hjb.catalogue.get("eikonal"), (31, 31), CUBIC)
-
-
 # --- rights to stop --------------------------------------------------------------
 
 
