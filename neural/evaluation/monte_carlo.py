@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,10 +23,19 @@ from ..time_state import TimedProblem
 from .actor import Actor, Ascent, GreedyFit
 from .resume import keep_run, resume_run
 from .steppers import EulerMaruyama, Heun, Stepper
-from .stopping_paths import learn_stopping
+from .stopping_paths import is_waiting, learn_stopping
 from .training import Training
 
 Array = NDArray[np.float64]
+
+PLAIN: dict[str, Any] = {
+    "paths": 1024, "hidden": (64, 64), "value_steps": 300, "max_policies": 30
+}  # fmt: skip
+WAITING: dict[str, Any] = {
+    "paths": 4096, "hidden": (32, 32), "value_steps": 100, "max_policies": 24
+}  # fmt: skip
+"""Beside rights to stop in five and more states: targets there scatter more, and the
+options above fit their noise."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +65,7 @@ class MonteCarlo:
     no surface is sampled: one stops where psi is better than the learned value of
     waiting (`waiting`), looked at every dt; measured in up to 20 states. There the
     network has psi among its inputs, and fresh paths say in the report how far V is
-    from what policy and rule earn. The defaults fit noise there; ``paths=2048,
-    hidden=(32, 32), value_steps=100`` is what was measured. No `checkpoint`.
+    from what policy and rule earn. No `checkpoint`.
 
     On a face with a state constraint paths are held by the best control that leads
     across none, from the moment on at which a step would cross it (`walls`); the
@@ -65,9 +73,10 @@ class MonteCarlo:
 
     Parameters
     ----------
-    paths : int
+    paths : int, optional
         Paths a policy, each from its own random state (antithetic pairs share
-        their noise, not their start).
+        their noise, not their start); by default 1024, and 4096 beside rights to stop
+        in five and more states, time included.
     dt : float
     horizon : float, optional
         T; default 2 / rho while the first policy is evaluated (nothing to bootstrap
@@ -75,13 +84,14 @@ class MonteCarlo:
         last. With a horizon of the problem's own, until that.
     stepper : Heun or EulerMaruyama
     control_variate : bool
-    hidden : sequence of int
-        Widths of both networks.
-    value_steps, policy_steps : int
-        Adam steps a policy.
+    hidden : sequence of int, optional
+        Widths of both networks; by default (64, 64), there (32, 32).
+    value_steps, policy_steps : int, optional
+        Adam steps a policy; by default 300, there 100, and 100.
     learning_rate : float
         At the start; falls tenfold over the run.
-    max_policies : int
+    max_policies : int, optional
+        By default 30, there 24.
     tolerance : float
         On the relative change of V and policy, both, six policies in a row.
     checkpoint : str or Path, optional
@@ -113,16 +123,16 @@ class MonteCarlo:
     (2021), arXiv 2102.11379.
     """
 
-    paths: int = 1024
+    paths: int = None  # type: ignore[assignment]
     dt: float = 0.05
     horizon: float | None = None
     stepper: Stepper = field(default_factory=Heun)
     control_variate: bool = True
-    hidden: Sequence[int] = (64, 64)
-    value_steps: int = 300
+    hidden: Sequence[int] = None  # type: ignore[assignment]
+    value_steps: int = None  # type: ignore[assignment]
     policy_steps: int = 100
     learning_rate: float = 5e-3
-    max_policies: int = 30
+    max_policies: int = None  # type: ignore[assignment]
     tolerance: float = 1e-2
     checkpoint: str | Path | None = field(default=None, repr=False)
     richardson: bool = False
@@ -134,7 +144,8 @@ class MonteCarlo:
 
     def __post_init__(self) -> None:
         for name in ("paths", "value_steps", "policy_steps", "max_policies"):
-            if int(getattr(self, name)) < 1:
+            given = getattr(self, name)
+            if given is not None and int(given) < 1:
                 raise ProblemError(f"MonteCarlo: {name} must be 1 or more.")
         for name in ("dt", "learning_rate", "tolerance"):
             if not getattr(self, name) > 0:
@@ -147,6 +158,12 @@ class MonteCarlo:
             raise ProblemError("MonteCarlo: actor must be GreedyFit() or Ascent().")
         check_tensors("MonteCarlo", self.precision, self.device)
 
+    def filled(self, problem: ControlProblem) -> MonteCarlo:
+        """The same with the options that were left out, as this problem wants them."""
+        wanted = WAITING if is_waiting(problem) else PLAIN
+        missing = {k: v for k, v in wanted.items() if getattr(self, k) is None}
+        return replace(self, **missing)
+
     def learn(
         self, problem: ControlProblem, start: Any, seed: int, progress: bool
     ) -> Outcome:
@@ -157,8 +174,9 @@ class MonteCarlo:
                     f"MonteCarlo: paths cannot follow {type(rule).__name__} at {face}. "
                     "Use a grid, or Dirichlet, Reflecting, Robin or no rule there."
                 )
+        options = self.filled(problem)
         if problem.stop is not None:
-            return learn_stopping(self, problem, start, seed, progress)
+            return learn_stopping(options, problem, start, seed, progress)
         rng = np.random.default_rng(seed)
         if problem.horizon is None:
             policy, words = admissible_start(problem, start, rng)
@@ -166,11 +184,11 @@ class MonteCarlo:
             problem, given = TimedProblem.of(problem), problem
             policy, words = timed_start(given, problem, start, rng)
         self.actor.check(problem)
-        training = Training(self, problem, policy, rng, seed)
+        training = Training(options, problem, policy, rng, seed)
         path = None if self.checkpoint is None else Path(self.checkpoint)
         if path is not None:
             resume_run(training, path)
-        steps = range(len(training.history), self.max_policies)
+        steps = range(len(training.history), options.max_policies)
         if training.status == "converged":
             steps = range(0)
         for _ in bar_over(

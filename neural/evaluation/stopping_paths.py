@@ -47,6 +47,12 @@ REACH = 0.05
 """Longest Newton step of the surface, in half widths."""
 
 
+def is_waiting(problem: ControlProblem) -> bool:
+    """Whether psi is compared with the value of waiting, as no surface is sampled."""
+    states = problem.dimension + (problem.horizon is not None)
+    return problem.stop is not None and states not in SURFACE
+
+
 def learn_stopping(
     options: MonteCarlo, problem: ControlProblem, start: Any, seed: int, progress: bool
 ) -> Outcome:
@@ -64,9 +70,9 @@ def learn_stopping(
         )
     options.actor.check(problem)
     rng = np.random.default_rng(seed)
-    d = problem.dimension + (problem.horizon is not None)
-    if d not in SURFACE:
+    if is_waiting(problem):
         return learn_waiting(options, problem, start, seed, progress)
+    d = problem.dimension + (problem.horizon is not None)
     begin = Beginning.of("MonteCarlo", problem, SURFACE[d], rng)
     if begin.first.everywhere:
         return at_once(begin.payoffs, begin.first)

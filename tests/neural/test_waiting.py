@@ -207,6 +207,31 @@ def test_dates_of_a_right_are_refused_by_name():
             neural.solve(dated, neural.PolicyIteration(evaluation))
 
 
+def test_options_that_are_left_out_depend_on_the_problem_and_given_ones_do_not():
+    """Quieter targets and a smaller network only where psi is compared with waiting."""
+    put, line = problems.geometric_put(5)[0], hjb.catalogue.get("lqr")
+    few_states, free = neural.MonteCarlo().filled(line), problems.geometric_put(1)[0]
+    many = neural.MonteCarlo().filled(put)
+    assert many.paths > few_states.paths
+    assert sum(many.hidden) < sum(few_states.hidden)
+    assert neural.MonteCarlo().filled(free) == few_states
+    given = neural.MonteCarlo(**MODEST)
+    assert given.filled(put) == given.filled(line) == given
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["put", "sphere"])
+def test_default_options_will_do_in_many_states(name):
+    """1024 paths and layers of 64 left the put, at dt = .2, 3e-2 off."""
+    if name == "put":
+        problem, value = problems.geometric_put(5, 0.5)
+        x = problems.inner(problem)
+    else:
+        problem, value, inside = problems.ellipsoid(10)
+        x = along_radii(inside, 10)
+    assert mean_square(learn(problem), value, x) < 2e-2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("d", [5, 10, 20])
 def test_puts_on_many_assets_are_learned(d):
