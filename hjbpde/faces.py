@@ -40,18 +40,17 @@ class FaceNodes:
     step: float = 0.0
     slope: Any = 0.0
     inward_only: bool = False
-    linear: bool = False
     noiseless: bool = False
 
     @property
     def B(self) -> float:
         """Weight of the face's own value in its ghost."""
-        return 2.0 if self.linear else -2.0 * self.step * self.kappa
+        return 1.0 - self.A + self.excess
 
     @property
     def excess(self) -> float:
         """A + B - 1, exactly 0 where no value is gained or lost at the face."""
-        return 0.0 if self.linear else -2.0 * self.step * self.kappa
+        return -2.0 * self.step * self.kappa
 
     def at(self, depth: int, n: int) -> int:
         """Index on the axis of the node `depth` steps inside the face."""
@@ -250,9 +249,12 @@ def _numbers(
         face.C = 2.0 * face.step * data
         face.slope = data
     elif isinstance(rule, Extrapolate):
-        face.A, face.linear, face.inward_only = -1.0, True, True
+        face.A, face.inward_only = -1.0, True
     elif isinstance(rule, StateConstraint):
         face.inward_only = face.noiseless = True
+    elif problem.diffusion is None:
+        # Reflecting: drift alone is held at the face, noise would be mirrored.
+        face.A = 0.0
     return face
 
 

@@ -250,8 +250,9 @@ def _discretisation(
 ) -> tuple[Array, float | None]:
     """The bar (T, *shape) from halved grids, and the order seen in the mean.
 
-    Next to a kink differences fall at first order whatever the scheme: the order is
-    taken node by node from the largest difference around, between 1 and the scheme's.
+    The order is taken node by node from the largest difference around, between the
+    scheme's p and p / (p + 1), at which schemes of order p smear kinks that are carried
+    along: those of first order spread them over the root of h.
     """
     if not others:
         return np.full_like(fine, np.ptp(fine)), None
@@ -266,8 +267,10 @@ def _discretisation(
     tiny = 1e-14 * max(float(np.ptp(fine)), 1e-300)
     ratio = (near[1] + tiny) / (near[0] + tiny)
     most = 2.0 ** min(method.scheme.order, method.stages, MOST_ORDER)
-    # Whole steps: those of two grids can be as 5 to 3, which one-stage rules feel.
-    least = 2.0 if method.stages > 1 else 1.5
+    least = 2.0 ** (method.scheme.order / (method.scheme.order + 1))
+    if method.stages == 1:
+        # Whole steps: those of two grids can be as 5 to 3, which one-stage rules feel.
+        least = min(least, 1.5)
     bar = NESTED_SAFETY * near[0] / (np.clip(ratio, least, most + 1e-9) - 1.0)
     order = float(np.log2(max(gaps[1].mean(), tiny) / max(gaps[0].mean(), tiny)))
     return bar, order

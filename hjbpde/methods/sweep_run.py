@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..boundary import Robin
 from ..checkpoint import Checkpoint
 from ..error_bar import NESTED_SAFETY, neighbour_maximum, nested_estimate
 from ..errors import MethodMismatch, ProblemError
@@ -69,7 +70,7 @@ def run_sweeping(
     bar, seen = _bar([s.value for s in swept], grids, order)
     sampled = _sampling(problem, grids, method, swept, ball)
     bar = bar + sampled
-    bar[target.inside] = 0.0
+    bar[target.inside | np.isfinite(target.on_faces)] = 0.0
     control = _controls(problem, grid, method, ball, fine)
     checks = _checks(problem, grid, fine.value, target)
     if seen is None:
@@ -124,6 +125,13 @@ def check_sweepable(problem: ControlProblem, grid: Grid) -> None:
             "Sweeping takes problems with exit= and no other special field; this one "
             f"has {sorted(problem.special)}."
         )
+    for face, rule in problem.faces.items():
+        if isinstance(rule, Robin):
+            raise MethodMismatch(
+                "Sweeping takes Dirichlet data on a face, or closes it as a wall; "
+                f"face {face} has a Robin rule. Give the value on the face, or leave "
+                "the rule out."
+            )
     for axis, x in enumerate(grid.axes):
         if np.ptp(np.diff(x)) > 1e-9 * np.ptp(x):
             raise MethodMismatch(
@@ -187,7 +195,7 @@ def _eikonal(
             return np.where(speed > 0, cost / speed, np.inf).reshape(x.shape[:-1])
 
     s = slowness(nodes)
-    known = np.where(target.inside, target.g, np.inf)
+    known = np.where(target.inside, target.g, target.on_faces)
     x = nodes[target.band]
     if len(x):
         middle = slowness(0.5 * (x + target.nearest))

@@ -167,7 +167,7 @@ def arc_tables(
     cost = np.stack([c.reshape(grid.shape) for _, c in found])
     if all(np.array_equal(c, cost[0]) for c in cost[1:]):
         cost = cost[:1]
-    return ArcTables(drift, cost, target.phi, target.g)
+    return ArcTables(drift, cost, target.phi, target.g, target.on_faces)
 
 
 def nearest_direction(directions: Array, wanted: Array) -> NDArray[np.intp]:

@@ -28,8 +28,8 @@ class Sweeping:
 
     Eikonal equations are solved to second order where smooth (first at kinks), factored
     at a point source. Other drift is followed along arcs of constant control: monotone,
-    first order at worst. Uniform grids; ``diffusion=None`` and ``discount=0``. The
-    faces of the domain are walls: no path leaves it.
+    first order at worst. Uniform grids; ``diffusion=None`` and ``discount=0``. Paths
+    end on `Dirichlet` faces; all others are walls: no path leaves the domain.
 
     Parameters
     ----------
@@ -226,12 +226,14 @@ class ArcTables:
 
     An infinite cost under every control is an obstacle; phi <= 0 the target, where the
     value is g (finite everywhere; outside it is only read next to the target).
+    on_faces (*shape): the value given on faces of the domain, infinite elsewhere.
     """
 
     drift: Array
     cost: Array
     phi: Array
     g: Array
+    on_faces: Array | float = np.inf
 
 
 def sweep_arcs(
@@ -245,10 +247,11 @@ def sweep_arcs(
     layout, phi = Layout(tables.phi.shape, periodic), tables.phi
     wall = ~np.isfinite(tables.cost).all(axis=0)
     inside = phi <= 0
-    low = float(tables.g[inside].min()) if inside.any() else 0.0
+    given = np.where(inside, tables.g, tables.on_faces)
+    low = float(given.min()) if np.isfinite(given).any() else 0.0
     gain = np.exp(-rate * (tables.g - low))
-    W = layout.fill(np.where(inside & ~wall, gain, 0.0), 0.0)
-    frozen = np.pad(inside | wall, PAD, constant_values=True).ravel()
+    W = layout.fill(np.where(wall, 0.0, np.exp(-rate * (given - low))), 0.0)
+    frozen = np.pad(np.isfinite(given) | wall, PAD, constant_values=True).ravel()
     f = np.stack([[layout.extend(part) for part in one] for one in tables.drift])
     charge = np.where(wall, 0.0, tables.cost)
     cost = np.stack([layout.extend(one) for one in charge])

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
+from ..boundary import Dirichlet
 from ..errors import ProblemError
+from ..faces import FaceNodes, face_data
 from ..given_data import given_at
 from ..grid import Grid
 from ..problem import ControlProblem
@@ -29,7 +31,7 @@ class Target:
     phi, g (*shape): level, and value as a cost: that of the nearest point of the region
     within the band, elsewhere that of some point of it. inside, band: bool (*shape).
     nearest: (n, d), for the n nodes of the band in C order. point: the only point (d,),
-    or None.
+    or None. on_faces (*shape): the cost given on `Dirichlet` faces, infinite elsewhere.
     """
 
     phi: Array
@@ -38,6 +40,7 @@ class Target:
     band: NDArray[np.bool_]
     nearest: Array
     point: Array | None
+    on_faces: Array
 
     @property
     def value_nearest(self) -> Array:
@@ -73,7 +76,11 @@ def target_of(problem: ControlProblem, grid: Grid) -> Target:
             for x, p in zip(grid.axes, point, strict=True)
         ]
         seed[np.ix_(*cell)] = True
+    on_faces = np.where(inside, np.inf, _on_faces(problem, grid))
     near = _dilated(seed, grid) & ~inside
+    if point is None:
+        # There the straight way may lead across the face.
+        near &= ~_dilated(np.isfinite(on_faces), grid)
     x = nodes[near]
     nearest = (
         np.broadcast_to(point, x.shape)
@@ -84,7 +91,22 @@ def target_of(problem: ControlProblem, grid: Grid) -> Target:
     g[inside] = _values(problem, nodes[inside])
     g[near] = _values(problem, nearest)
     g[np.isnan(g)] = np.nanmin(g)
-    return Target(phi, g, inside, near, np.array(nearest), point)
+    return Target(phi, g, inside, near, np.array(nearest), point, on_faces)
+
+
+def _on_faces(problem: ControlProblem, grid: Grid) -> Array:
+    """What is paid where a path leaves through a face, the least where faces meet."""
+    paid = np.full(grid.shape, np.inf)
+    for (axis, side), rule in problem.faces.items():
+        if isinstance(rule, Dirichlet):
+            face = FaceNodes(axis, side)
+            layer = [slice(None)] * grid.dimension
+            at = face.at(0, grid.shape[axis])
+            layer[axis] = slice(at, at + 1)
+            data = -problem.sign * face_data(grid, face, rule.g)
+            data = np.expand_dims(data, axis)
+            paid[tuple(layer)] = np.minimum(paid[tuple(layer)], data)
+    return paid
 
 
 def _level(problem: ControlProblem, x: Array) -> Array:

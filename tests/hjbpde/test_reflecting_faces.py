@@ -96,6 +96,24 @@ def test_differences_and_semi_lagrangian_steps_agree_where_faces_meet():
     assert gap.max() < 2e-2 * np.abs(ours.value[0]).max()
 
 
+@pytest.mark.parametrize("timed", [False, True], ids=["discounted", "a horizon"])
+def test_what_drifts_against_a_reflecting_face_stays_there(timed):
+    # V at the face: nothing but the payoff there, from now on.
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: -1.0 - x,
+        reward=lambda x, a: np.cos(3.0 * x[..., 0] + 0.4),
+        discount=0.5,
+        domain=hjb.Box(0.0, 1.0),
+        boundary=hjb.Reflecting(),
+        **({"horizon": 2.0, "terminal": 0.0} if timed else {}),
+    )
+    method = hjb.Marching() if timed else hjb.PolicyIteration()
+    found = np.asarray(hjb.solve(problem, 21, method).value)
+    wanted = np.cos(0.4) / 0.5 * (1.0 - np.exp(-0.5 * 2.0) if timed else 1.0)
+    at_the_face = float(found[0, 0] if timed else found[0])
+    assert at_the_face == pytest.approx(wanted, rel=1e-6)
+
+
 def on_a_face(V, low):
     grid = hjb.Grid(hjb.Box([0.0, 0.0], [1.0, 1.0]), V.shape)
     pair = (End.MIRROR, End.LINEAR) if low else (End.LINEAR, End.MIRROR)
