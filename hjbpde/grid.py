@@ -195,6 +195,12 @@ class Grid:
             kept = np.r_[kept, n - 1]
         return kept
 
+    @property
+    def halves(self) -> bool:
+        """Whether every cell of `coarsened` is two of this grid's, in all axes."""
+        pairs = zip(self.shape, self.periodic, strict=True)
+        return all(n % 2 == (0 if around else 1) for n, around in pairs)
+
     def coarsened(self) -> Grid:
         """Every second node of each axis, both ends kept.
 

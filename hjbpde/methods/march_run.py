@@ -21,6 +21,7 @@ from ..prolongation import nested_grids
 from ..report import Report
 from ..timed_moded_solution import TimedModedSolution
 from ..timed_solution import TimedSolution
+from .adaptive_steps import adapted_times
 from .corrections import all_central
 from .end_slopes import CLOSURE_SAFETY, Closing
 from .marching import Marches, Marching, Run, halved, march, romberg, time_grid
@@ -53,8 +54,7 @@ def run_marching(
         check_game_faces(problem)
     start = time.perf_counter()
     grids = nested_grids(grid)[-3:]
-    end = float(problem.horizon or 0.0)
-    to_go = time_grid(end, outputs, method.steps, problem.dates)
+    to_go = _times(problem, grids[0], method, outputs, checkpoint)
     plan = Plan(to_go, outputs, checkpoint)
     levels: list[InTime] = []
     for one, _ in bar_over(grids, [g.shape for g in grids], progress, "march"):
@@ -92,6 +92,24 @@ def run_marching(
         return GameSolution(**{**fields, **_players(stepper.parts[0], runs[-1])})
     kind = TimedSolution if problem.modes is None else TimedModedSolution
     return kind(**fields)
+
+
+def _times(
+    problem: ControlProblem, coarsest: Grid, method: Marching, outputs: Array,
+    checkpoint: Checkpoint,
+) -> Array:  # fmt: skip
+    """Times to go of the coarsest time grid."""
+    if method.local_error is None:
+        end = float(problem.horizon or 0.0)
+        return time_grid(end, outputs, method.steps, problem.dates)
+    page = checkpoint.page("times")
+    kept = page.found()
+    if kept is not None:
+        return kept["to_go"]
+    pilot = stepper_of(problem, coarsest, method.scheme)
+    to_go = adapted_times(pilot, outputs, method.local_error, problem.dates)
+    page.keep(lambda: {"to_go": to_go}, finished=True)
+    return to_go
 
 
 def _report(
@@ -157,6 +175,11 @@ def _in_time(
     best, before, earlier = romberg(values, 2 if may_stop else method.levels - 1)
     if method.levels == 1:
         best, before, earlier = values[0], 2.0 * values[1] - values[0], None
+    elif method.local_error is not None:
+        # The best without the last halving, where that is farther away.
+        less = romberg(values[:-1], 2 if may_stop else method.levels - 2)[0]
+        farther = np.abs(best - less) > np.abs(best - before)
+        before = np.where(farther, less, before)
     if problem.stops:
         best = _on_the_right_side(stepper, best, plan.outputs)
     for part in stepper.parts:
@@ -164,7 +187,8 @@ def _in_time(
     central = all(all_central(part.state) for part in stepper.parts)
     kinks = max(part.kinks for part in stepper.parts)
     kinds = (central, may_stop, bool(problem.dates), kinks)
-    level = InTime(grid, best, before, earlier, *kinds, len(stepper.parts))
+    adapted = method.local_error is not None
+    level = InTime(grid, best, before, earlier, *kinds, len(stepper.parts), adapted)
     return level, runs, stepper
 
 

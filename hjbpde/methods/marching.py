@@ -48,6 +48,12 @@ class Marching:
         Steps of the coarsest time grid, graded towards the horizon.
     levels : int
         Halvings of the time grid that are extrapolated, 1 to 5.
+    local_error : float, optional
+        Steps of the coarsest time grid are chosen so that the local error of each,
+        relative to max|V|, stays below it (1e-3 to 1e-5, say), instead of `steps`: for
+        data that change fast at times. They are found on the coarsest grid in space;
+        what happens within 1/32 of the horizon may be missed unless a time is asked for
+        there.
 
     Raises
     ------
@@ -60,6 +66,7 @@ class Marching:
     order: int = 4
     steps: int = 64
     levels: int = 3
+    local_error: float | None = None
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 4):
@@ -72,12 +79,18 @@ class Marching:
             )
         if not 1 <= self.levels <= 5:
             raise ProblemError(f"Marching: levels = {self.levels}; give 1 to 5.")
+        if self.local_error is not None and not 1e-12 <= self.local_error < 1.0:
+            raise ProblemError(
+                f"Marching: local_error = {self.local_error}; give 1e-12 to 1, "
+                "say 1e-4."
+            )
 
     @property
     def name(self) -> str:
         """The method in words."""
         label = type(self.scheme).__name__.lower()
         text = f"implicit marching, {label} scheme, {self.levels} time grids"
+        text += "" if self.local_error is None else " of steps by local error"
         return text + (", extrapolated in space" if self.order == 4 else "")
 
 

@@ -51,7 +51,8 @@ class InTime:
     trend can be seen. `is_central`: every weight of the scheme was. `may_stop`:
     somebody may stop at any time; `has_dates`: at dates, where V gets kinks; `kinks`:
     what became of them at the horizon and at dates. With K modes there are K rows a
-    time, (T K, *shape).
+    time, (T K, *shape). `adapted`: steps follow the data, and corrections need not fall
+    like a series until they are much smaller than what the data do.
     """
 
     grid: Grid
@@ -63,6 +64,7 @@ class InTime:
     has_dates: bool = False
     kinks: Kinks = Kinks.NONE
     modes: int = 1
+    adapted: bool = False
 
     @property
     def ends(self) -> Array:
@@ -72,6 +74,8 @@ class InTime:
     def bar(self, smooth: bool) -> Array:
         """The part of the bar that the time steps answer for, (T, *shape)."""
         last = _widened(self.best - self.before, self.grid)
+        if self.adapted:
+            return SAFETY * self._filled(self._beside(last))
         if self.kinks is Kinks.NONE and not (self.may_stop or self.has_dates):
             if self.earlier is None or not smooth:
                 return SAFETY * self._beside(last)
@@ -111,7 +115,9 @@ class InSpace:
         """The value returned, its bar without truncation, and the bar's parts.
 
         ``order=4`` extrapolates ``V_h + (V_h - V_2h) / 3`` where both grids are
-        central; everything else is returned as it was marched.
+        central; everything else is returned as it was marched. Where the coarser grid
+        ends in cells that are not two of the finer, leading errors are left there: the
+        bar covers all that was added.
         """
         fine = self.levels[-1]
         in_time = fine.bar(self.is_smooth)
@@ -123,9 +129,10 @@ class InSpace:
         if not (fine.is_central and self.levels[-2].is_central):
             return _packed(fine.best, SAFETY * self._slowly(size), in_time)
         rest = self._rest(step, size)
-        if order == 4:
+        if order == 4 and fine.grid.halves:
             return _packed(fine.best + step / 3.0, SAFETY * rest, in_time)
-        return _packed(fine.best, SAFETY * (size / 3.0 + rest), in_time)
+        found = fine.best + step / 3.0 if order == 4 else fine.best
+        return _packed(found, SAFETY * (size / 3.0 + rest), in_time)
 
     def opinion(self, values: Array) -> Array | None:
         """What gradients of the values returned are measured against.

@@ -144,11 +144,7 @@ def _nested(grid: Grid) -> list[Grid]:
     grids = [grid]
     while len(grids) < 3:
         old = grids[0]
-        halves = all(
-            n % 2 == (0 if p else 1) and n >= 17
-            for n, p in zip(old.shape, old.periodic, strict=True)
-        )
-        if not halves:
+        if not old.halves or min(old.shape) < 17:
             break
         grids.insert(0, old.coarsened())
     return grids
