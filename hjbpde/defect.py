@@ -58,7 +58,8 @@ class AxisStencil:
             half, width = 1, 3 if n < 4 else 4
         source = np.zeros((n, width), np.int64)
         first, second = np.zeros((n, width)), np.zeros((n, width))
-        step = np.diff(x)
+        # Around a circle the step across the seam counts as well.
+        step = np.diff(np.r_[x, x[0] + grid.domain.width[axis]] if periodic else x)
         uniform = np.ptp(step) < 1e-12 * step[0]
         done: dict[tuple[int, int], tuple[Array, Array]] = {}
         for i in range(n):

@@ -133,7 +133,7 @@ def check_sweepable(problem: ControlProblem, grid: Grid) -> None:
                 "the rule out."
             )
     for axis, x in enumerate(grid.axes):
-        if np.ptp(np.diff(x)) > 1e-9 * np.ptp(x):
+        if np.ptp(grid.spacing(axis)[1]) > 1e-9 * np.ptp(x):
             raise MethodMismatch(
                 f"Sweeping needs a uniform grid; axis {axis} is stretched."
             )
