@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays import namespace
 from ..boundary import Reflecting, StateConstraint
@@ -102,7 +103,7 @@ def consumption_saving(
         modes=Modes(rates),
         best_control=lambda x, p, hess: spent(p),
         name="consumption-saving",
-        suggested_grid=Grid(domain, 1001),
+        suggested_grid=Grid.from_axes([_wealth(low, high, 1001)], domain),
     )
 
 
@@ -161,6 +162,16 @@ def consumption_saving_diffusion(
         name=name,
         suggested_grid=Grid(domain, (221, 41)),
     )
+
+
+def _wealth(low: float, high: float, n: int) -> NDArray[np.float64]:
+    """Nodes dense at the borrowing limit, evenly spaced in ``sqrt(a - low)``.
+
+    Consumption grows there as this root, so that V is smooth in it and not in a.
+    """
+    axis = low + (high - low) * np.linspace(0.0, 1.0, n) ** 2
+    axis[-1] = high
+    return axis
 
 
 def growth(

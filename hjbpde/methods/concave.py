@@ -93,8 +93,7 @@ def _choose(tables: list[GeneralTables], fore: Array, back: Array) -> Chosen:
     a, f, r = (np.empty_like(fore) for _ in range(3))
     for k, table in enumerate(tables):
         problem, x = table.problem, table.x
-        up, drift_up = _candidate(table, fore[k])
-        down, drift_down = _candidate(table, back[k])
+        (up, down), (drift_up, drift_down) = _candidates(table, fore[k], back[k])
         rises, falls = drift_up > 0, drift_down < 0
         # The faces hold the state inside.
         rises[-1], falls[0] = False, False
@@ -105,15 +104,19 @@ def _choose(tables: list[GeneralTables], fore: Array, back: Array) -> Chosen:
     return Chosen(a, f, r)
 
 
-def _candidate(table: GeneralTables, slope: Array) -> tuple[Array, Array]:
-    """The user's maximiser for a slope, and its drift."""
-    problem, x = table.problem, table.x
+def _candidates(table: GeneralTables, *slopes: Array) -> tuple[Array, Array]:
+    """The user's maximisers for slopes (n,) each, (len(slopes), n), and their drifts.
+
+    One call for all of them: on grids of a line calls cost more than numbers.
+    """
+    problem, x = table.problem, np.concatenate([table.x] * len(slopes))
     assert problem.best_control is not None
-    hess = np.zeros((slope.size, 1, 1))
+    slope, shape = problem.sign * np.concatenate(slopes), (len(slopes), -1)
     with np.errstate(all="ignore"):
-        a = problem.best_control(x, problem.sign * slope[:, None], hess)
-    a = np.clip(np.asarray(a, float)[..., 0], table.low[0], table.high[0])
-    return a, np.asarray(problem.drift_at(x, a[:, None]), float)[:, 0]
+        a = problem.best_control(x, slope[:, None], np.zeros((slope.size, 1, 1)))
+    a = np.clip(np.reshape(a, shape).astype(float), table.low[0], table.high[0])
+    drift = np.asarray(problem.drift_at(x, a.reshape(-1, 1)), float)
+    return a, drift.reshape(shape)
 
 
 def _keep(moded: ModedState, chosen: Chosen, bound: float) -> None:

@@ -42,6 +42,30 @@ def test_the_bar_covers_a_much_finer_grid_and_the_order_is_known(richardson, ord
     assert errors[0] < (0.02 if richardson else 0.2)
 
 
+def dense_at_the_limit(n) -> hjb.Grid:
+    return hjb.Grid.from_axes([-0.15 + 5.15 * np.linspace(0.0, 1.0, n) ** 2])
+
+
+def test_nodes_dense_at_the_borrowing_limit_gain_a_whole_order():
+    """V is smooth in sqrt(a + .15): extrapolation is of second order on such nodes.
+
+    The reference stands on other, uniform nodes; its own bar is added.
+    """
+    finest, errors = saving(80001), []
+    for n in (126, 251, 501):
+        solution = hjb.solve(finest.problem, dense_at_the_limit(n))
+        x, miss = solution.grid.nodes(), []
+        for k in range(2):
+            gap = np.abs(finest.value_at(x, mode=k) - solution.value[k])
+            assert np.all(gap <= solution.error_bar[k] + finest.error_at(x, mode=k))
+            miss.append(gap.max())
+        errors.append(max(miss))
+    orders = np.log2(np.array(errors[:-1]) / errors[1:])
+    assert np.all((orders > 1.7) & (orders < 2.3))
+    # The same number of uniform nodes is off by .015.
+    assert errors[-1] < 1e-3
+
+
 def test_at_the_borrowing_limit_the_poor_consume_what_they_earn():
     solution = saving(2000)
     poor, rich = solution.control[..., 0]
