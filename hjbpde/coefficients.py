@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .errors import HJBError, ProblemError
 from .problem import ControlProblem
+from .real_numbers import real_array
 
 Array = NDArray[np.float64]
 
@@ -53,7 +54,7 @@ def _call(field: str, function: Any, x: Array, a: Array) -> Array:
             f"{describe_point(x[0], a[0])} (called with {len(x)} points at once; it "
             "must be array code on x (n, d) and a (n, m))."
         ) from cause
-    return np.asarray(out, dtype=float)
+    return real_array(out, f"'{field}'")
 
 
 def _finite(field: str, out: Array, x: Array, a: Array, skip: Any) -> None:

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from .arrays import namespace
 from .errors import ProblemError
+from .real_numbers import real_array
 
 Bound = Any
 """A number, a sequence of d numbers, or a function of x giving ``(..., m)``."""
 
 
 def _vector(bound: Bound, what: str) -> NDArray[np.float64]:
-    array = np.atleast_1d(np.asarray(bound, dtype=float))
+    array = np.atleast_1d(real_array(bound, f"Box: {what}"))
     if array.ndim != 1:
         raise ProblemError(
             f"Box: {what} must be a number or a flat sequence, one entry an axis; "
@@ -25,6 +26,7 @@ def _vector(bound: Bound, what: str) -> NDArray[np.float64]:
         )
     if np.isnan(array).any():
         raise ProblemError(f"Box: {what} holds NaN: {array.tolist()}.")
+    array = array.copy()
     array.setflags(write=False)
     return array
 

@@ -142,9 +142,13 @@ def simulate(
 
 def _steps(problem: ControlProblem, horizon: float, dt: float) -> int:
     """How many steps dt are taken, refusing what makes no sense."""
-    if not (dt > 0 and horizon >= dt):
+    try:
+        good = bool(dt > 0 and horizon >= dt)
+    except TypeError:
+        good = False
+    if not good:
         raise ProblemError(
-            f"simulate: dt = {dt:g} and horizon = {horizon:g}; give 0 < dt <= horizon."
+            f"simulate: dt = {dt} and horizon = {horizon}; give 0 < dt <= horizon."
         )
     steps, T = round(horizon / dt), problem.horizon
     if T is not None and horizon > T * (1 + 1e-9):

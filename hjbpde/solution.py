@@ -23,6 +23,7 @@ from .interpolation import Interpolant, beyond, filled
 from .mdp import MDP
 from .methods.state import GridState, make_state
 from .problem import ControlProblem
+from .real_numbers import real_array
 from .report import Report
 from .schemes import Scheme
 from .sets import Box
@@ -105,7 +106,7 @@ class GridSolution:
         ProblemError
             A point outside the domain or not finite.
         """
-        x = np.asarray(x, dtype=float)
+        x = real_array(x, "x, at which a solution was asked,")
         found = self._value.cubic(x)
         end = np.inf if np.max(self.value) == np.inf else -np.inf
         return np.where(beyond(self.grid, x, self.value), end, found)
@@ -115,13 +116,13 @@ class GridSolution:
 
         Zero where the value is infinite.
         """
-        x = np.asarray(x, dtype=float)
+        x = real_array(x, "x, at which a solution was asked,")
         lost = beyond(self.grid, x, self.value)[..., None]
         return np.where(lost, 0.0, self._value.gradient(x))
 
     def error_at(self, x: Any) -> Array:
         """The error bar at x (..., d): nodes' bar plus interpolation's own."""
-        x = np.asarray(x, dtype=float)
+        x = real_array(x, "x, at which a solution was asked,")
         found = self._bar.linear(x) + self._value.uncertainty(x)
         return np.where(beyond(self.grid, x, self.error_bar), np.inf, found)
 
@@ -131,7 +132,7 @@ class GridSolution:
         Distance to the better value's gradient, plus what the local cubic leaves
         open; without a better value the bar of V over h.
         """
-        x = np.asarray(x, dtype=float)
+        x = real_array(x, "x, at which a solution was asked,")
         steps = np.array([np.median(np.diff(axis)) for axis in self.grid.axes])
         cubic = 2.0 * self._value.uncertainty(x)[..., None] / steps
         cubic = np.where(beyond(self.grid, x, self.error_bar)[..., None], np.inf, cubic)
@@ -152,7 +153,7 @@ class GridSolution:
         Maximised anew with the interpolated gradient; controls are never averaged
         across a switch. Without the problem: see `interpolated_control`.
         """
-        x = np.asarray(x, dtype=float)
+        x = real_array(x, "x, at which a solution was asked,")
         near = self.interpolated_control(x)
         if self.problem is None or self.problem.controls is None:
             return near
@@ -192,7 +193,7 @@ class GridSolution:
 
     def interpolated_control(self, x: Any) -> Array:
         """Node controls at x: linear where neighbours agree, else the nearest."""
-        x = np.asarray(x, dtype=float)
+        x = real_array(x, "x, at which a solution was asked,")
         m = self.control.shape[-1]
         if m == 0:
             return np.zeros((*x.shape[:-1], 0))

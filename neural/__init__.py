@@ -1,6 +1,7 @@
 """Learned value functions and policies for Hamilton-Jacobi-Bellman equations."""
 
 from .diagnose import Diagnosis, Finding, diagnose
+from .environment import environment_transitions
 from .evaluation import (
     Ascent,
     EulerMaruyama,
@@ -31,7 +32,7 @@ from .solve import solve
 from .storage import load
 from .timed_solution import TimedLearnedSolution
 from .torch_model import as_candidate, from_torch
-from .transitions import Transitions, environment_transitions, sample_transitions
+from .transitions import Transitions, sample_transitions
 
 __all__ = [
     "MLP",

@@ -15,7 +15,9 @@ from scipy.sparse.linalg import splu
 
 from hjbpde.errors import ProblemError
 from hjbpde.grid import Grid
+from hjbpde.real_numbers import real_array
 
+from .options import check_count
 from .reverse_diffusion import ReverseDiffusion
 
 Array = NDArray[np.float64]
@@ -112,8 +114,10 @@ def fokker_planck(
             f"fokker_planck: {d} states on a {len(grid.shape)}-D grid; 1 or 2 "
             "states on a grid of as many axes can be solved."
         )
-    wanted = np.unique(np.asarray(times, float))
-    if not len(wanted) or wanted[0] <= 0 or wanted[-1] > problem.horizon * (1 + 1e-12):
+    check_count("fokker_planck", "steps", steps)
+    wanted = np.unique(real_array(times, "fokker_planck: times"))
+    inside = (wanted > 0) & (wanted <= problem.horizon * (1 + 1e-12))
+    if not len(wanted) or not inside.all():
         raise ProblemError(
             f"fokker_planck: times {wanted} must lie in (0, {problem.horizon:g}]."
         )
@@ -168,11 +172,20 @@ def forward_operator(problem: ReverseDiffusion, grid: Grid, t: float) -> sp.csr_
     """
     shape, d = grid.shape, len(grid.shape)
     half = 0.5 * float(problem.process.noise(t)) ** 2
+    if not np.isfinite(half):
+        raise ProblemError(f"fokker_planck: the noise is not finite at t = {t:g}.")
     total = sp.csr_matrix((int(np.prod(shape)),) * 2)
     for axis, x in enumerate(grid.axes):
         n, h = len(x), float(x[1] - x[0])
         middles = _between(grid, axis)
-        f = np.asarray(problem.process.drift(middles, t))[:, axis]
+        f = real_array(problem.process.drift(middles, t), "fokker_planck: the drift")
+        if f.shape != middles.shape or not np.isfinite(f).all():
+            raise ProblemError(
+                f"fokker_planck: the drift has shape {f.shape} for states "
+                f"{middles.shape} at t = {t:g}, or is not finite; it must return one "
+                "vector a state."
+            )
+        f = f[:, axis]
         to_face: list[Any] = [sp.identity(m, format="csr") for m in shape]
         slope, out = list(to_face), list(to_face)
         left, right = sp.eye_array(n - 1, n), sp.eye_array(n - 1, n, k=1)

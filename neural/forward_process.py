@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from hjbpde.errors import ProblemError
 
+from .options import check_number
+
 Array = NDArray[np.float64]
 
 
@@ -132,6 +134,11 @@ class GeneralForward:
     field_divergence: Callable[[Any, Any], Any]
     has_marginals = False
 
+    def __post_init__(self) -> None:
+        for name in ("field", "noise", "field_divergence"):
+            if not callable(getattr(self, name)):
+                raise ProblemError(f"GeneralForward: {name} must be a function.")
+
     def drift(self, y: Any, t: Any) -> Any:
         """f(y, t)."""
         return self.field(y, t)
@@ -164,5 +171,4 @@ def linear(process: ForwardProcess, purpose: str) -> LinearForward:
 
 def _positive(name: str, **numbers: float) -> None:
     for field, value in numbers.items():
-        if not (np.isfinite(value) and value > 0):
-            raise ProblemError(f"{name}: {field} = {value:g}; give a number > 0.")
+        check_number(name, field, value)

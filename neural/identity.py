@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hjbpde.errors import ProblemError
+from hjbpde.errors import HJBError, ProblemError
+from hjbpde.real_numbers import real_array
 
+from .options import check_count
 from .reverse_diffusion import ReverseDiffusion
 
 Array = NDArray[np.float64]
@@ -93,8 +95,8 @@ def identity(
     Source: the article's verification identity; Berner, Richter and Ullrich,
     arXiv 2211.01364, Proposition 2.6.
     """
-    if paths < 2 or steps < 1:
-        raise ProblemError("identity: give paths >= 2 and steps >= 1.")
+    check_count("identity", "paths", paths, 2)
+    check_count("identity", "steps", steps)
     problem.law(problem.horizon)  # refuses before any simulation
     rng = np.random.default_rng(seed)
     start = problem.start(paths, rng)
@@ -132,7 +134,7 @@ def _run(
     for k, dB in enumerate(dW):
         t, h = float(clock[k]), float(clock[k] - clock[k + 1])
         now = problem.horizon - t
-        u, best = _checked(control(x, now), x), problem.control(x, now)
+        u, best = _asked(control, x, now), problem.control(x, now)
         divergence = np.asarray(problem.process.divergence(x, t))
         cost = cost + h * (0.5 * (u**2).sum(-1) + divergence) + (best * dB).sum(-1)
         distance = distance + 0.5 * h * ((u - best) ** 2).sum(-1)
@@ -141,8 +143,18 @@ def _run(
     return cost + problem.value(x, problem.horizon), distance
 
 
-def _checked(u: Array, x: Array) -> Array:
-    u = np.asarray(u, float)
+def _asked(control: Control, x: Array, now: float) -> Array:
+    try:
+        u = control(x, now)
+    except HJBError:
+        raise
+    except Exception as cause:
+        raise ProblemError(
+            f"identity: the control failed on states {x.shape}, t = {now:g}: "
+            f"{type(cause).__name__}: {cause}. It is called with x (n, d) and one "
+            "reverse time."
+        ) from cause
+    u = real_array(u, "identity: what the control returned")
     if u.shape != x.shape or not np.isfinite(u).all():
         raise ProblemError(
             f"identity: the control returned shape {u.shape} for states {x.shape}, or "

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from hjbpde.errors import ProblemError
+from hjbpde.real_numbers import real_array
 
 from .forward_process import LinearForward
 
@@ -39,9 +40,10 @@ class GaussianMixture:
     covariances: Any
 
     def __post_init__(self) -> None:
-        w = np.asarray(self.weights, float)
-        mu = np.asarray(self.means, float)
-        C = np.asarray(self.covariances, float)
+        w, mu, C = (
+            real_array(getattr(self, name), f"GaussianMixture: {name}")
+            for name in ("weights", "means", "covariances")
+        )
         if mu.ndim != 2 or w.shape != (len(mu),):
             raise ProblemError(
                 f"GaussianMixture: weights {w.shape} and means {mu.shape} must be (K,) "
@@ -114,7 +116,7 @@ class Samples:
     points: Any
 
     def __post_init__(self) -> None:
-        points = np.array(self.points, dtype=float)
+        points = real_array(self.points, "Samples: points").copy()
         if points.ndim != 2 or len(points) < 2 or not np.isfinite(points).all():
             raise ProblemError(
                 f"Samples: points {points.shape} must be finite and (n, d), n >= 2."

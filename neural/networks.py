@@ -73,6 +73,24 @@ def check_tensors(owner: str, precision: Any, device: Any) -> None:
         ) from cause
 
 
+def refuse_training_mode(owner: str, module: nn.Module) -> None:
+    """Refuse a network to be judged that answers at random or by its batch.
+
+    Raises
+    ------
+    ProblemError
+        Dropout or batch normalisation in training mode; the layer is named.
+    """
+    moody = nn.modules.dropout._DropoutNd | nn.modules.batchnorm._BatchNorm
+    for name, layer in module.named_modules():
+        if isinstance(layer, moody) and layer.training:
+            raise ProblemError(
+                f"{owner}: layer {name!r} ({type(layer).__name__}) is in training mode "
+                "and answers at random, or by the batch it is asked in. Call "
+                "module.eval() first."
+            )
+
+
 def like(net: nn.Module, values: NDArray[np.float64]) -> Tensor:
     """`values` as a tensor of the dtype and on the device of a network's weights."""
     weight = next(net.parameters())

@@ -24,6 +24,7 @@ def check_number(
 ) -> None:
     """Refuse what is no finite number > `above` (>= where `equal`)."""
     real = isinstance(value, int | float | np.integer | np.floating)
+    real = real and not isinstance(value, bool)
     good = real and np.isfinite(value) and (value > above or (equal and value == above))
     if not good:
         sign = ">=" if equal else ">"

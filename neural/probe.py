@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hjbpde.boundary import Dirichlet, Robin
 from hjbpde.coefficients import evaluate
 from hjbpde.errors import HJBError, ProblemError
+from hjbpde.given_data import given_at
 from hjbpde.probe import control_range, random_control
 from hjbpde.problem import ControlProblem
 from hjbpde.sets import Finite
@@ -55,12 +56,51 @@ def probe(problem: ControlProblem, seed: int = 0) -> tuple[str, ...]:
         _compare("diffusion", problem.diffusion, problem.diffusion_at, (x, a))
     if callable(problem.discount):
         _compare("discount", problem.discount, problem.discount_at, (x,))
+    _check_faces(problem, x)
+    return ("functions agree on NumPy and torch to 1e-12, gradients are finite",)
+
+
+def _check_faces(problem: ControlProblem, x: Array) -> None:
     for face, rule in problem.faces.items():
         if isinstance(rule, Dirichlet | Robin) and callable(rule.g):
-            values = np.asarray(rule.g(x), dtype=float)
-            if not np.isfinite(values).all():
+            _check_numbers(f"g of face {face}", rule.g(x))
+            if not np.isfinite(given_at(rule.g, x)).all():
                 raise ProblemError(f"the data of face {face} are not finite.")
-    return ("functions agree on NumPy and torch to 1e-12, gradients are finite",)
+
+
+def check_ends(problem: ControlProblem, seed: int = 0) -> None:
+    """What is paid where the process ends, which is asked on NumPy arrays only.
+
+    Raises
+    ------
+    ProblemError
+        'terminal', 'exit' or 'stop' of less than double precision, or not real.
+    """
+    assert problem.domain is not None
+    x = problem.domain.inner(0.98).sample(np.random.default_rng(seed), 32)
+    asked: list[tuple[str, Any]] = [("terminal", problem.terminal)]
+    if problem.exit is not None:
+        asked += [("exit.region", problem.exit.region)]
+        asked += [("exit.value", problem.exit.value)]
+    asked += [("stop", stop.payoff) for stop in problem.stops]
+    for field, function in asked:
+        if callable(function):
+            _check_numbers(field, function(x))
+
+
+def _check_numbers(field: str, out: Any) -> None:
+    """Refuse NumPy answers of less than double precision, or not real."""
+    kind = getattr(out, "dtype", np.dtype(float))
+    if (
+        kind in (np.dtype(float), np.dtype(np.longdouble))
+        or np.dtype(kind).kind in "iub"
+    ):
+        return
+    raise ProblemError(
+        f"'{field}' returned {kind} for float64 arrays: precision is lost, or it is no "
+        "real number. Return float64; usual causes: astype, np.float32 constants, "
+        "zeros of another dtype, a root or power of a negative number."
+    )
 
 
 def sample_controls(
@@ -78,7 +118,9 @@ def sample_controls(
 def _compare(
     field: str, raw: Any, shaped: Callable[..., Any], arguments: tuple[Array, ...]
 ) -> None:
-    expected = np.asarray(shaped(*arguments), dtype=float)
+    on_arrays = shaped(*arguments)
+    _check_numbers(field, on_arrays)
+    expected = np.asarray(on_arrays, dtype=float)
     tensors = [torch.tensor(v, requires_grad=True) for v in arguments]
     try:
         given = raw(*tensors)

@@ -218,6 +218,9 @@ class QLearning:
         LearnedSolution with ``problem=None``; its region is the box of the states
         seen, cut to the domain.
         """
+        if not isinstance(transitions, Transitions):
+            raise ProblemError("QLearning.fit: transitions must be neural.Transitions.")
+        check_count("QLearning.fit", "seed", seed, 0)
         check_number("QLearning.fit", "discount", discount)
         _check_box("controls", controls, transitions.controls.shape[1])
         _check_box("domain", domain, transitions.states.shape[1])

@@ -15,14 +15,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hjbpde.errors import ProblemError
+from hjbpde.real_numbers import real_array
 
 from .forward_process import ForwardProcess, OrnsteinUhlenbeck, linear
 from .mixture import GaussianMixture, Samples, plane_modes, three_modes
+from .options import check_number
 
 Array = NDArray[np.float64]
 Score = Callable[[Array, float], Array]
@@ -47,10 +50,15 @@ class ReverseDiffusion:
     horizon: float = 3.0
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.horizon) and self.horizon > 0):
-            raise ProblemError(
-                f"ReverseDiffusion: horizon = {self.horizon:g}; give T > 0."
-            )
+        kinds = {"target": GaussianMixture | Samples, "process": ForwardProcess}
+        for name, kind in kinds.items():
+            if not isinstance(getattr(self, name), kind):
+                wanted = " or ".join(k.__name__ for k in kind.__args__)
+                given = type(getattr(self, name)).__name__
+                raise ProblemError(
+                    f"ReverseDiffusion: {name} is a {given}; give a neural.{wanted}."
+                )
+        check_number("ReverseDiffusion", "horizon", self.horizon)
         limit = getattr(self.process, "horizon", self.horizon)
         if self.horizon > limit:
             raise ProblemError(
@@ -77,23 +85,43 @@ class ReverseDiffusion:
                 "the exact score needs a target with a density, a GaussianMixture; "
                 "samples alone have none."
             )
-        return self.target.at(process, t)
+        time = real_array(t, "t")
+        if time.ndim or not (np.isfinite(time) and time >= 0.0):
+            raise ProblemError(f"t = {t} is not one forward time >= 0.")
+        return self.target.at(process, float(time))
 
     def score(self, y: Array, t: float) -> Array:
         """grad log p_t at y (n, d), forward time t."""
-        return self.law(t).score(y)
+        return self.law(t).score(self._points("score: y", y))
 
     def value(self, x: Array, t: float) -> Array:
         """V = -log p_{T-t} at x (..., d), reverse time t, shape (...)."""
-        return -self.law(self.horizon - t).log_density(np.asarray(x, float))
+        law = self.law(self._forward(t))
+        return -law.log_density(self._points("value: x", x))
 
     def control(self, x: Array, t: float) -> Array:
         """u* at x (n, d), reverse time t, shape (n, d)."""
-        return self.noise(t) * self.score(x, self.horizon - t)
+        return self.noise(t) * self.score(x, self._forward(t))
 
     def noise(self, t: float) -> float:
         """Sigma at reverse time t."""
-        return float(self.process.noise(self.horizon - t))
+        return float(self.process.noise(self._forward(t)))
+
+    def _forward(self, t: Any) -> float:
+        """Forward time of the reverse time t."""
+        time = real_array(t, "t")
+        if time.ndim:
+            raise ProblemError(f"t = {t} is not one reverse time.")
+        return self.horizon - float(time)
+
+    def _points(self, what: str, given: Any) -> Array:
+        """Points (..., d) as float64, their dimension checked."""
+        y = real_array(given, what)
+        if y.ndim == 0 or y.shape[-1] != self.dimension:
+            raise ProblemError(
+                f"{what} has shape {y.shape}; give points (..., {self.dimension})."
+            )
+        return y
 
     def start(self, n: int, rng: np.random.Generator) -> Array:
         """n draws of Y_T, exact where the marginals are, (n, d)."""

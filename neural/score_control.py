@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hjbpde.errors import ProblemError
 from hjbpde.progress import bar_over, last_number
+from hjbpde.real_numbers import real_array
 from hjbpde.report import Report
 
 from .checkpoint import Checkpoint, NetworkRun
@@ -238,7 +239,7 @@ class LearnedScore:
         ProblemError
             A time outside [0, T], or points of another dimension or not finite.
         """
-        y = np.asarray(y, float)
+        y = real_array(y, "score: y")
         if y.ndim != 2 or y.shape[1] != self.problem.dimension:
             raise ProblemError(
                 f"score: points {y.shape} must be (n, {self.problem.dimension})."
@@ -247,11 +248,12 @@ class LearnedScore:
             raise ProblemError(
                 f"score: the point {y[~np.isfinite(y).all(-1)][0]} is not finite."
             )
-        if np.ndim(t) or not 0.0 <= t <= self.problem.horizon * (1 + 1e-12):
+        time = real_array(t, "score: t")
+        if time.ndim or not 0.0 <= time <= self.problem.horizon * (1 + 1e-12):
             raise ProblemError(
                 f"score: t = {t} is not one time in [0, {self.problem.horizon:g}]."
             )
-        return self.network(y, max(float(t), self.first_time))
+        return self.network(y, max(float(time), self.first_time))
 
     def control_at(self, x: Array, t: float) -> Array:
         """u = Sigma(t) score at x (n, d), reverse time t, shape (n, d)."""
@@ -261,6 +263,7 @@ class LearnedScore:
         """n draws (n, d) of the controlled reverse process at its end."""
         check_count("samples", "n", n)
         check_count("samples", "steps", steps)
+        check_count("samples", "seed", seed, 0)
         return sample(self.problem, self.score, n, steps, seed)
 
     def save(self, path: str | Path) -> Path:

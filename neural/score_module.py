@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from hjbpde.errors import HJBError, ProblemError
+from hjbpde.real_numbers import real_array
 
+from .networks import refuse_training_mode
 from .reverse_diffusion import ReverseDiffusion
 
 Array = NDArray[np.float64]
@@ -42,6 +44,7 @@ def as_score(module: Any, problem: ReverseDiffusion) -> Score:
                 "function of (y, t)."
             )
         return _Checked(function)
+    refuse_training_mode("as_score", module)
     function = _Checked(_module_function(module))
     function(np.zeros((2, problem.dimension)), 0.5 * problem.horizon)
     return function
@@ -65,7 +68,7 @@ class _Checked:
                 f"{type(cause).__name__}: {cause}. A module is called with y (n, d) "
                 "and t (n,)."
             ) from cause
-        out = np.asarray(out, float)
+        out = real_array(out, "as_score: what the score returned")
         if out.shape != y.shape:
             raise ProblemError(
                 f"as_score: the score returned shape {out.shape} for states {y.shape}; "

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hjbpde.errors import ProblemError
 from hjbpde.problem import ControlProblem
+from hjbpde.real_numbers import real_array
 from hjbpde.report import Report
 from hjbpde.sets import Box
 from hjbpde.simulate import Paths, simulate
@@ -167,7 +168,7 @@ class LearnedSolution:
         return found
 
     def _flat(self, x: Any) -> tuple[Array, tuple[int, ...]]:
-        x = np.asarray(x, dtype=float)
+        x = real_array(x, "x, at which a learned solution was asked,")
         d = self.domain.dimension
         if x.ndim == 0 or x.shape[-1] != d:
             raise ProblemError(

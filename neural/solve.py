@@ -15,7 +15,7 @@ from hjbpde.sets import Box
 from .options import check_count
 from .outcome import Outcome
 from .policy_iteration import PolicyIteration
-from .probe import probe
+from .probe import check_ends, probe
 from .q_learning import QLearning
 from .solution import LearnedSolution
 from .time_state import slice_of
@@ -105,6 +105,7 @@ def _require_fields(problem: ControlProblem, method: Any) -> None:
 
 def _probed(problem: ControlProblem, seed: int) -> tuple[str, ...]:
     """Checks of the functions, with a horizon today, half-way and at the end."""
+    check_ends(problem if problem.horizon is None else problem.at_time(0.0), seed)
     if problem.horizon is None:
         return probe(problem, seed)
     times = (0.0, 0.5 * problem.horizon, float(problem.horizon))

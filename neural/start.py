@@ -14,6 +14,7 @@ from scipy.linalg import solve_continuous_are
 from hjbpde.errors import HJBError, ProblemError
 from hjbpde.probe import base_and_step, control_range
 from hjbpde.problem import ControlProblem
+from hjbpde.real_numbers import real_array
 from hjbpde.sets import Box, Finite
 from hjbpde.state_constraint import hold_policy, is_constrained
 
@@ -88,7 +89,7 @@ def checked_start(problem: ControlProblem, start: Callable[[Array], object]) -> 
 
     def policy(x: Array) -> Array:
         try:
-            a = np.asarray(start(x), dtype=float)
+            a = real_array(start(x), "PolicyIteration: what start returned")
         except HJBError:
             raise
         except Exception as cause:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hjbpde.errors import MethodMismatch, ProblemError
 from hjbpde.greedy import greedy_control
+from hjbpde.real_numbers import real_array
 from hjbpde.simulate import Paths
 
 from .solution import LearnedSolution
@@ -97,13 +98,14 @@ class TimedLearnedSolution(LearnedSolution):
 
     def _states(self, x: Any, t: float) -> tuple[Array, tuple[int, ...]]:
         slack = 1e-9 * self.horizon
-        if np.ndim(t) or not -slack <= float(t) <= self.horizon + slack:
+        time = real_array(t, "t")
+        if time.ndim or not -slack <= float(time) <= self.horizon + slack:
             raise ProblemError(
                 f"t = {t} is not a time in [0, {self.horizon:g}]; give one number, "
                 "t = 0 being today."
             )
         flat, lead = self._flat(x)
-        now = min(max(float(t), 0.0), self.horizon)
+        now = min(max(float(time), 0.0), self.horizon)
         if self.stopping is not None and self.stopping.is_rooted:
             now = float(root_clock(now, self.horizon))
         return np.c_[flat, np.full(len(flat), now)], lead

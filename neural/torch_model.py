@@ -15,7 +15,10 @@ from torch import Tensor
 from hjbpde.errors import HJBError, ProblemError
 from hjbpde.greedy import greedy_control
 from hjbpde.problem import ControlProblem
+from hjbpde.real_numbers import real_array
 from hjbpde.sets import Box, ControlSet
+
+from .networks import refuse_training_mode
 
 Array = NDArray[np.float64]
 
@@ -187,7 +190,9 @@ class TorchCandidate:
         tensor = torch.as_tensor(flat, dtype=self.dtype, device=self.device)
         with torch.no_grad():
             out = self._shaped(self.module(tensor), len(flat))
-        return out.double().cpu().numpy().reshape(lead)
+        found = out.double().cpu().numpy()
+        _refuse_nan("value", found, flat)
+        return found.reshape(lead)
 
     def gradient_at(self, x: Any) -> Array:
         """grad V at x (..., d), shape (..., d)."""
@@ -220,7 +225,9 @@ class TorchCandidate:
                     "as_candidate: the module's output does not depend on x through "
                     "torch operations, so it has no gradient."
                 )
-            p = torch.autograd.grad(out, tensor, create_graph=second)[0]
+            p = torch.autograd.grad(
+                out, tensor, create_graph=second, materialize_grads=True
+            )[0]
             rows = [
                 torch.autograd.grad(
                     p[:, i].sum(), tensor, retain_graph=True, materialize_grads=True
@@ -229,7 +236,9 @@ class TorchCandidate:
                 if second and p.requires_grad
             ]
         hess = torch.stack(rows, 1) if rows else p.new_zeros(*p.shape, p.shape[1])
-        return tuple(v.detach().double().cpu().numpy() for v in (p, hess))  # type: ignore[return-value]
+        slope, bend = (v.detach().double().cpu().numpy() for v in (p, hess))
+        _refuse_nan("gradient", slope, x)
+        return slope, bend
 
     def _shaped(self, out: Any, n: int) -> Tensor:
         shape = tuple(getattr(out, "shape", ()))
@@ -246,13 +255,34 @@ class TorchCandidate:
         return out.reshape(n)
 
     def _flat(self, x: Any) -> tuple[Array, tuple[int, ...]]:
-        x = np.asarray(x, dtype=float)
+        x = real_array(x, "as_candidate: x")
         if x.ndim == 0 or x.shape[-1] != self.problem.dimension:
             raise ProblemError(
                 f"as_candidate: points of shape {x.shape} for a problem in "
                 f"{self.problem.dimension} states."
             )
         return np.ascontiguousarray(x.reshape(-1, x.shape[-1])), x.shape[:-1]
+
+
+def _refuse_nan(what: str, found: Array, x: Array) -> None:
+    bad = np.isnan(found.reshape(len(x), -1)).any(1)
+    if bad.any():
+        raise ProblemError(
+            f"as_candidate: the module's {what} is NaN at x = {x[bad][0]} "
+            f"({bad.sum()} of {len(x)} states). Look for a logarithm or root outside "
+            "its range, or weights that training made NaN."
+        )
+
+
+def _twin_of(module: torch.nn.Module, d: int, device: torch.device) -> torch.nn.Module:
+    """A float64 copy, or the module itself where that cannot be made or asked."""
+    try:
+        twin = copy.deepcopy(module).double()
+        with torch.no_grad():
+            twin(torch.zeros(2, d, dtype=torch.float64, device=device))
+    except Exception:  # whatever a module of its own kind raises
+        return module  # its own precision has to do
+    return twin
 
 
 def as_candidate(module: Any, problem: ControlProblem) -> Any:
@@ -277,14 +307,12 @@ def as_candidate(module: Any, problem: ControlProblem) -> Any:
             f"as_candidate: {type(module).__name__} is neither a torch module nor a "
             "solution with value_at."
         )
+    refuse_training_mode("as_candidate", module)
     assert problem.domain is not None
     first = next((p for p in module.parameters() if p.is_floating_point()), None)
     dtype = torch.float64 if first is None else first.dtype
     device = torch.device("cpu") if first is None else first.device
-    try:
-        twin = copy.deepcopy(module).double()
-    except (RuntimeError, TypeError, NotImplementedError):
-        twin = module  # not copyable: its own precision has to do
+    twin = _twin_of(module, problem.dimension, device)
     candidate = TorchCandidate(module, problem, twin, dtype, device)
     try:
         # Two states: an output (2, 1) or (2,) cannot be mistaken for a scalar.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from hjbpde.boundary import Reflecting, StateConstraint
 from hjbpde.errors import ProblemError
 from hjbpde.problem import ControlProblem
+from hjbpde.real_numbers import real_array
 from hjbpde.sets import Box, ControlSet
 from hjbpde.simulate import simulate
 
@@ -63,7 +63,9 @@ class Transitions:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name not in ("dt", "integrated") and value is not None:
+            if field.name in ("dt", "integrated"):
+                continue
+            if value is not None or not field.name.startswith("later"):
                 object.__setattr__(self, field.name, _frozen(field.name, value))
         check_number("Transitions", "dt", self.dt)
         if self.states.ndim != 2 or self.controls.ndim != 2 or not len(self.states):
@@ -161,16 +163,7 @@ def _as_array(name: str, value: Any) -> Array:
                 f"{name}.double()."
             )
         value = value.detach().cpu().numpy()
-    try:
-        given = np.asarray(value)
-        if given.dtype.kind not in "fiub":
-            raise TypeError(f"its numbers are {given.dtype}")
-        array = np.array(given, dtype=float)
-    except (TypeError, ValueError) as cause:
-        raise ProblemError(
-            f"Transitions: {name} is no array of real numbers ({cause}); give one row "
-            "a transition."
-        ) from cause
+    array = real_array(value, f"Transitions: {name}").copy()
     if array.ndim == 0 or not len(array):
         raise ProblemError(
             f"Transitions: {name} has shape {array.shape}; give one row a transition, "
@@ -236,9 +229,14 @@ def sample_transitions(
     ProblemError
         dt or n out of range, or no path that stays inside.
     """
-    _check_steps("sample_transitions", dt, hold, n)
+    check_steps("sample_transitions", dt, hold, n, seed)
+    check_number("sample_transitions", "spread", spread)
     check_count("sample_transitions", "n", n, hold)
     check_count("sample_transitions", "substeps", substeps)
+    if not isinstance(problem, ControlProblem):
+        raise ProblemError(
+            f"sample_transitions takes a ControlProblem, got {type(problem).__name__}."
+        )
     assert problem.domain is not None
     rng = np.random.default_rng(seed)
     paths = n // hold
@@ -273,107 +271,9 @@ def _stopped(problem: ControlProblem, x: Array) -> NDArray[np.bool_]:
     return out
 
 
-def environment_transitions(
-    environment: Any,
-    controls: ControlSet,
-    dt: float,
-    n: int = 20_000,
-    *,
-    policy: Callable[[Array, np.random.Generator], Any] | None = None,
-    seed: int = 0,
-    hold: int = 8,
-    spread: float = 4.0,
-) -> Transitions:
-    """Transitions of a Gymnasium-style environment; gymnasium is not imported.
-
-    ``reset(seed=...) -> (x, info)`` and ``step(a) -> (x, reward, terminated,
-    truncated, info)``; x a flat array, the reward the payoff *integrated* over one
-    step of length dt. A control is held for `hold` steps. The step that ends an
-    episode is left out: its successor has no value here.
-
-    Parameters
-    ----------
-    policy : callable, (x (d,), rng) -> a (m,), optional
-        How controls are chosen; default uniform over the set.
-
-    Raises
-    ------
-    ProblemError
-        An environment without reset and step, or answers of another form.
-    """
-    _check_environment(environment)
-    _check_steps("environment_transitions", dt, hold, n)
-    rng = np.random.default_rng(seed)
-    x, rows, fresh = _reset(environment, seed), [], seed
-    for _ in range(max(n // hold, 1)):
-        chosen = explored(controls, 1, spread, rng)[0]
-        a = chosen if policy is None else np.asarray(policy(x, rng), float)
-        path, gains, over = [x], [], False
-        for _ in range(hold):
-            x, gain, over = _step(environment, a)
-            if over:
-                break
-            path.append(x)
-            gains.append(gain)
-        if gains:
-            rows.append((np.array(path), np.tile(a, (len(gains), 1)), np.array(gains)))
-        if over:
-            fresh += 1
-            x = _reset(environment, fresh)
-    return _joined(rows, dt, hold)
-
-
-def _check_environment(environment: Any) -> None:
-    for name in ("reset", "step"):
-        if not callable(getattr(environment, name, None)):
-            raise ProblemError(
-                f"environment_transitions: {type(environment).__name__} has no "
-                f"{name}(); give an object with Gymnasium's reset and step."
-            )
-
-
-def _check_steps(owner: str, dt: Any, hold: Any, n: Any) -> None:
+def check_steps(owner: str, dt: Any, hold: Any, n: Any, seed: Any) -> None:
+    """Refuse what no transitions can be drawn with."""
     check_number(owner, "dt", dt)
     check_count(owner, "hold", hold)
     check_count(owner, "n", n)
-
-
-def _joined(rows: list[tuple[Array, Array, Array]], dt: float, hold: int) -> Any:
-    need = 2 if hold >= 2 else 1
-    parts = [
-        Transitions.from_paths(x[None], a[None], r[None], dt, integrated=True)
-        for x, a, r in rows
-        if len(r) >= need
-    ]
-    if not parts:
-        raise ProblemError(
-            f"environment_transitions: no episode lasted {need} steps under one "
-            "control; shorten hold or start further from termination."
-        )
-    names = [f.name for f in fields(Transitions) if f.name not in ("dt", "integrated")]
-    joined = {
-        name: None
-        if getattr(parts[0], name) is None
-        else np.concatenate([getattr(part, name) for part in parts])
-        for name in names
-    }
-    return Transitions(**joined, dt=dt, integrated=True)
-
-
-def _reset(environment: Any, seed: int) -> Array:
-    answer = environment.reset(seed=seed)
-    if not (isinstance(answer, tuple) and len(answer) == 2):
-        raise ProblemError("environment_transitions: reset must return (x, info).")
-    return np.array(answer[0], dtype=float).reshape(-1)
-
-
-def _step(environment: Any, a: Array) -> tuple[Array, float, bool]:
-    answer = environment.step(a)
-    if not (isinstance(answer, tuple) and len(answer) == 5):
-        raise ProblemError(
-            "environment_transitions: step must return (x, reward, terminated, "
-            "truncated, info)."
-        )
-    x, reward, terminated, truncated, _ = answer
-    over = bool(terminated) or bool(truncated)
-    return np.array(x, dtype=float).reshape(-1), float(reward), over
+    check_count(owner, "seed", seed, 0)

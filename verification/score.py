@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hjbpde import ProblemError
+from hjbpde.real_numbers import real_array
 
 TIMES = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Forward times checked by default, as far as the horizon goes, and the horizon."""
@@ -92,9 +93,12 @@ def check_score(
         without an exact score.
     """
     import neural  # only this check brings torch in
+    from neural.options import check_count, check_number
 
-    if not (np.isfinite(tolerance) and tolerance > 0):
-        raise ProblemError(f"check_score: tolerance = {tolerance:g}; give one > 0.")
+    check_number("check_score", "tolerance", tolerance)
+    for name, count in (("points", points), ("paths", paths), ("steps", steps)):
+        check_count("check_score", name, count)
+    check_count("check_score", "seed", seed, 0)
     if not isinstance(problem, neural.ReverseDiffusion):
         raise ProblemError(
             f"check_score: the problem is a {type(problem).__name__}; give a "
@@ -102,8 +106,12 @@ def check_score(
         )
     score, horizon = neural.as_score(module, problem), problem.horizon
     default = sorted({*(t for t in TIMES if t < horizon), horizon})
-    asked = np.asarray(default if times is None else times, float)
-    if not len(asked) or not ((asked > 0) & (asked <= horizon)).all():
+    asked = real_array(default if times is None else times, "check_score: times")
+    if (
+        asked.ndim != 1
+        or not len(asked)
+        or not ((asked > 0) & (asked <= horizon)).all()
+    ):
         raise ProblemError(f"check_score: times must lie in (0, {horizon:g}].")
     rng = np.random.default_rng(seed)
     errors = {float(t): _error(score, problem, float(t), points, rng) for t in asked}

@@ -12,6 +12,7 @@ from hjbpde import Box, ControlProblem, ProblemError, Report
 from hjbpde.greedy import greedy_control, greedy_pair, greedy_reply
 from hjbpde.held import keywords
 from hjbpde.players import is_coupled, one_player
+from hjbpde.real_numbers import real_array
 from hjbpde.sets import ControlSet
 from hjbpde.state_constraint import hold_policy
 
@@ -280,7 +281,7 @@ def checked(answer: Any, shape: tuple[int, ...], what: str) -> Array:
     ProblemError
         Naming the function and both shapes.
     """
-    array = np.asarray(answer, dtype=float)
+    array = real_array(answer, f"candidate: what {what} returned")
     if array.shape == shape:
         return array
     hint = ""

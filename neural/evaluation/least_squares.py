@@ -20,6 +20,7 @@ from ..admissible import admissible_start, timed_start
 from ..collocation import Collocation, PolicyFit, importance
 from ..constrained_face import DEPTH
 from ..features import FeatureBasis, FeatureValue
+from ..options import check_count, check_number
 from ..outcome import GreedyPolicy, Outcome
 from ..start import Policy
 from ..time_state import TimedProblem
@@ -121,20 +122,19 @@ class LeastSquares:
     takes: ClassVar[tuple[str, ...]] = ("horizon", "exit", "stop")
 
     def __post_init__(self) -> None:
-        ranges = (
-            ("features", self.features is None or self.features >= 1),
-            ("points_per_feature", self.points_per_feature >= 1.2),
-            ("regularisation", 0 <= self.regularisation <= 1e-3),
-            ("max_policies", self.max_policies >= 1),
-            ("tolerance", self.tolerance > 0),
-            ("scales", self.scales is None or all(s > 0 for s in self.scales)),
-        )
-        for name, good in ranges:
-            if not good:
-                raise ProblemError(
-                    f"LeastSquares: {name} = {getattr(self, name)} is out of range; "
-                    "see the class documentation."
-                )
+        owner, points = "LeastSquares", self.points_per_feature
+        if self.features is not None:
+            check_count(owner, "features", self.features)
+        check_count(owner, "max_policies", self.max_policies)
+        check_number(owner, "tolerance", self.tolerance)
+        check_number(owner, "points_per_feature", points, 1.2, equal=True)
+        check_number(owner, "regularisation", self.regularisation, equal=True)
+        if self.regularisation > 1e-3:
+            raise ProblemError(
+                f"{owner}: regularisation = {self.regularisation}; give 1e-3 or less."
+            )
+        for scale in () if self.scales is None else np.atleast_1d(self.scales):
+            check_number(owner, "an entry of scales", scale)
 
     def learn(
         self, problem: ControlProblem, start: Any, seed: int, progress: bool

@@ -18,6 +18,7 @@ from hjbpde.progress import bar_over, last_of
 
 from ..admissible import admissible_start, timed_start
 from ..networks import check_tensors
+from ..options import check_count, check_file, check_number, check_widths
 from ..outcome import Outcome
 from ..time_state import TimedProblem
 from .actor import Actor, Ascent, GreedyFit
@@ -144,14 +145,15 @@ class MonteCarlo:
 
     def __post_init__(self) -> None:
         for name in ("paths", "value_steps", "policy_steps", "max_policies"):
-            given = getattr(self, name)
-            if given is not None and int(given) < 1:
-                raise ProblemError(f"MonteCarlo: {name} must be 1 or more.")
+            if getattr(self, name) is not None:
+                check_count("MonteCarlo", name, getattr(self, name))
         for name in ("dt", "learning_rate", "tolerance"):
-            if not getattr(self, name) > 0:
-                raise ProblemError(f"MonteCarlo: {name} must be positive.")
-        if self.horizon is not None and not self.horizon >= self.dt:
-            raise ProblemError("MonteCarlo: horizon must be at least dt.")
+            check_number("MonteCarlo", name, getattr(self, name))
+        if self.hidden is not None:
+            check_widths("MonteCarlo", self.hidden)
+        if self.horizon is not None:
+            check_number("MonteCarlo", "horizon", self.horizon, self.dt, equal=True)
+        check_file("MonteCarlo", self.checkpoint)
         if not isinstance(self.stepper, Heun | EulerMaruyama):
             raise ProblemError("MonteCarlo: stepper must be Heun() or EulerMaruyama().")
         if not isinstance(self.actor, GreedyFit | Ascent):
