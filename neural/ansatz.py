@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -81,6 +82,40 @@ def _product(factor: Array, instead: Mapping[int, Array]) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
+class Frame:
+    """Lift and bump at states x (n, d): what no weight of the network changes."""
+
+    lift: FeatureValue
+    bump: Bump
+    x: Array
+
+    @cached_property
+    def z(self) -> Array:
+        """The states on the box [-1, 1]^d."""
+        return (self.x - self.lift.basis.centre) / self.lift.basis.half
+
+    @cached_property
+    def jet(self) -> tuple[Array, Array, Array]:
+        """The bump with its gradient and Hessian in z."""
+        return self.bump.jet(self.z)
+
+    @cached_property
+    def value(self) -> Array:
+        """The lift, (n,)."""
+        return self.lift.value(self.x)
+
+    @cached_property
+    def gradient(self) -> Array:
+        """Its gradient, (n, d)."""
+        return self.lift.gradient(self.x)
+
+    @cached_property
+    def hessian(self) -> Array:
+        """Its Hessian, (n, d, d)."""
+        return self.lift.hessian(self.x)
+
+
+@dataclass(frozen=True, eq=False)
 class AnsatzNetwork:
     """A value model, see `value_model.ValueModel`; float64 throughout.
 
@@ -91,11 +126,28 @@ class AnsatzNetwork:
         Meets the data of the faces in `bump`; else the quadratic the network
         corrects.
     bump : Bump
+    frames : tuple of Frame
+        At sets of states that a run asks about at every step, see `beside`.
     """
 
     net: MLP
     lift: FeatureValue
     bump: Bump
+    frames: tuple[Frame, ...] = ()
+
+    def beside(self, *sets: Array) -> AnsatzNetwork:
+        """The same network, lift and bump found once at each of the sets (n, d).
+
+        A set is known by its array, which nobody writes into.
+        """
+        return replace(self, frames=tuple(Frame(self.lift, self.bump, x) for x in sets))
+
+    def frame(self, x: Array) -> Frame:
+        """Lift and bump at x (n, d)."""
+        for own in self.frames:
+            if own.x is x:
+                return own
+        return Frame(self.lift, self.bump, x)
 
     @property
     def centre(self) -> Array:
@@ -107,40 +159,39 @@ class AnsatzNetwork:
         """Half its width, (d,)."""
         return self.lift.basis.half
 
-    def scaled(self, x: Array) -> Array:
-        """States x (n, d) on the box [-1, 1]^d."""
-        return (x - self.centre) / self.half
-
     def value(self, x: Array) -> Array:
         """V at x (n, d), shape (n,)."""
+        at = self.frame(x)
         with torch.no_grad():
-            u = self.net(_tensor(self.scaled(x)))[:, 0].numpy()
-        return self.lift.value(x) + self.bump.jet(self.scaled(x))[0] * u
+            u = self.net(_tensor(at.z))[:, 0].numpy()
+        return at.value + at.jet[0] * u
 
     def gradient(self, x: Array) -> Array:
         """grad V at x (n, d), shape (n, d)."""
-        z = self.scaled(x)
-        B, dB, _ = self.bump.jet(z)
+        at = self.frame(x)
+        B, dB, _ = at.jet
         with torch.no_grad():
-            u, p = (v.numpy() for v in self.net.value_and_gradient(_tensor(z)))
+            u, p = (v.numpy() for v in self.net.value_and_gradient(_tensor(at.z)))
         mine = B[:, None] * p + u[:, None] * dB
-        return self.lift.gradient(x) + mine / self.half
+        return at.gradient + mine / self.half
 
     def hessian(self, x: Array) -> Array:
         """hess V at x (n, d), shape (n, d, d)."""
+        if len(x) <= BLOCK:
+            return self._hessian(x)
         return np.concatenate(
-            [self._hessian(x[k : k + BLOCK]) for k in range(0, max(len(x), 1), BLOCK)]
+            [self._hessian(x[k : k + BLOCK]) for k in range(0, len(x), BLOCK)]
         )
 
     def _hessian(self, x: Array) -> Array:
-        z = self.scaled(x)
-        B, dB, ddB = self.bump.jet(z)
+        at = self.frame(x)
+        B, dB, ddB = at.jet
         with torch.no_grad():
-            u, p, h = (v.numpy() for v in self.net.jet(_tensor(z)))
+            u, p, h = (v.numpy() for v in self.net.jet(_tensor(at.z)))
         cross = dB[:, :, None] * p[:, None, :]
         mine = B[:, None, None] * h + cross + cross.swapaxes(1, 2)
         mine = mine + u[:, None, None] * ddB
-        return self.lift.hessian(x) + mine / (self.half[:, None] * self.half)
+        return at.hessian + mine / (self.half[:, None] * self.half)
 
     def arrays(self) -> dict[str, Array]:
         """Weights, lift and faces."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -145,6 +146,9 @@ class _Reader:
         """The method `name` of the problem at the time of every state."""
         problem = self.problem
         rate = 1.0 if name == "discount_at" else 0.0
+        field = name.removesuffix("_at")
+        if field == "payoff":
+            field = "reward" if problem.reward is not None else "cost"
 
         def at_time(t: float) -> Callable[..., Array]:
             now = self.slices.get(t)
@@ -152,7 +156,7 @@ class _Reader:
                 now = self.slices[t] = problem.slice_at(t, 1.0)
             return lambda *given: np.asarray(getattr(now, name)(*given)) - rate
 
-        return by_time(at_time, problem.depends_on_time)
+        return by_time(at_time, "t" in keywords(getattr(problem, field)))
 
     def drift(self, y: Array, a: Array) -> Array:
         """(f, 1)."""
@@ -187,15 +191,19 @@ def by_time(
         x, t = np.ascontiguousarray(y[..., :-1]), y[..., -1]
         if not depends or y.size == 0:
             return at_time(0.0)(x, *more)
-        out: Array | None = None
-        for now in np.unique(t):
-            here = t == now
-            part = at_time(float(now))(x[here], *(m[here] for m in more))
-            if out is None:
-                out = np.empty((*t.shape, *part.shape[1:]))
-            out[here] = part
-        assert out is not None
-        return out
+        # States of one time side by side: a mask a time would cost more than the calls.
+        order = np.argsort(t, axis=None, kind="stable")
+        given = [m.reshape(t.size, *m.shape[t.ndim :])[order] for m in (x, *more)]
+        times = t.reshape(-1)[order]
+        starts = np.flatnonzero(np.r_[True, times[1:] != times[:-1]])
+        parts = [
+            at_time(float(times[i]))(*(m[i:j] for m in given))
+            for i, j in pairwise([*starts, t.size])
+        ]
+        found = np.concatenate(parts)
+        out = np.empty(found.shape)
+        out[order] = found
+        return out.reshape(*t.shape, *found.shape[1:])
 
     return at
 

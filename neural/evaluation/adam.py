@@ -29,9 +29,9 @@ def adam_stage(run: ResidualRun, arrays: Mapping[str, Any]) -> None:
     anew at every step with ``direct=True``; they are constants for the gradient, as
     the envelope theorem allows. The moments of an interrupted run are in `arrays`.
     """
-    options, model = run.options, run.model
-    n = max(32, sum(v.numel() for v in model.net.parameters()))
-    adam = torch.optim.Adam(model.net.parameters(), options.learning_rate)
+    options, net = run.options, run.model.net
+    n = max(32, sum(v.numel() for v in net.parameters()))
+    adam = torch.optim.Adam(net.parameters(), options.learning_rate)
     set_adam("adam", adam, arrays)
     run.rng.bit_generator.state = run.place.random
     for step in range(run.place.adam_step, options.adam_steps):
@@ -39,16 +39,17 @@ def adam_stage(run: ResidualRun, arrays: Mapping[str, Any]) -> None:
         if step % REDRAW == 0:
             _keep(run, step, adam)
             equation = run.draw(n)
+            kept = run.keep_at(equation)
             a = run.policy(equation.x)
         for group in adam.param_groups:
             group["lr"] = options.learning_rate * 0.1**share
         if options.direct:
-            a = greedy_policy(run.problem, model, equation.x)
+            a = greedy_policy(run.problem, run.model, equation.x, kept=kept)
         adam.zero_grad()
         loss = mean_square_residual(run, equation, a)
         (loss + mean_square_misfit(run, equation)).backward()
         adam.step()
-    run.policy = GreedyPolicy(run.problem, model)
+    run.policy = GreedyPolicy(run.problem, run.model)
     _keep(run, options.adam_steps, adam)
 
 
@@ -74,9 +75,9 @@ def mean_square_misfit(run: ResidualRun, equation: Equation) -> torch.Tensor:
     model, total = run.model, torch.zeros((), dtype=torch.float64)
     for points, _, face in equation.faces:
         if face == EXIT:
-            z = model.scaled(points.x)
-            known = model.lift.value(points.x) - exit_value(run.problem, points.x)
-            bump, gap = torch.from_numpy(model.bump.jet(z)[0]), torch.from_numpy(known)
-            u = model.net(torch.from_numpy(z))[:, 0]
+            at = model.frame(points.x)
+            known = at.value - exit_value(run.problem, points.x)
+            bump, gap = torch.from_numpy(at.jet[0]), torch.from_numpy(known)
+            u = model.net(torch.from_numpy(at.z))[:, 0]
             total = total + ((bump * u + gap) ** 2).mean()
     return total

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from hjbpde.boundary import Dirichlet
 from hjbpde.errors import ProblemError
 from hjbpde.problem import ControlProblem
 
-from ..ansatz import AnsatzNetwork
+from ..ansatz import AnsatzNetwork, NetworkOperator
 from ..collocation import (
     HELD_OUT_LEVELS,
     LEVELS,
@@ -81,27 +82,11 @@ class Equation:
         x = inner_states(problem, n, partial(interior_points, within, rng=rng), LEVELS)
         return cls(problem, x, tuple(faces))
 
-    def rows(
-        self, model: AnsatzNetwork, a: Array, policy: Policy
-    ) -> tuple[Array, Array]:
-        """J (N, P) and r (N,) at the controls a (n, m); the policy is for faces."""
-        f, sigma, rho, payoff, scale = self.tables(a)
-        inside = NetworkTables(model, self.x).equation(rho, f, sigma)
-        J = [inside[:, :-1] / scale[:, None]]
-        r = [(inside[:, -1] - payoff) / scale]
-        for row, data in self._rim(model, policy):
-            J.append(row[:, :-1])
-            r.append(row[:, -1] - data)
-        return np.vstack(J), np.concatenate(r)
-
-    def residual(self, model: AnsatzNetwork, a: Array, policy: Policy) -> Array:
-        """r alone, without derivatives by the weights inside."""
-        f, sigma, rho, payoff, scale = self.tables(a)
-        terms = model, self.x, rho, -f, sigma, -1.0
-        values = on_network(*terms).taylor(model.net)[0].detach().numpy()
-        r = [(values + on_lift(*terms) - payoff) / scale]
-        r += [row[:, -1] - data for row, data in self._rim(model, policy)]
-        return np.concatenate(r)
+    @property
+    def sets(self) -> tuple[Array, ...]:
+        """All states that are asked, inside and on the rim."""
+        rim = [(points.x, other) for points, other, _ in self.faces]
+        return (self.x, *(x for pair in rim for x in pair if x is not None))
 
     def tables(self, a: Array) -> tuple[Array, ...]:
         """f, sigma, rho, r and the rows' scale at the controls a (n, m).
@@ -130,16 +115,79 @@ class Equation:
                 )
         return (*found.values(), row_scale(problem, x, a))
 
-    def _rim(self, model: AnsatzNetwork, policy: Policy) -> list[tuple[Array, Array]]:
-        out = []
-        for points, other, face in self.faces:
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The equation at controls a (n, m) inside; the policy is asked on the rim.
+
+    What does not depend on the network's weights is found once.
+    """
+
+    equation: Equation
+    model: AnsatzNetwork
+    a: Array
+    policy: Policy
+
+    def with_jacobian(self) -> tuple[Array, Array]:
+        """J (N, P) and r (N,)."""
+        columns, values = self._operator.jacobian(self.model.net)
+        J, r = [columns / self._tables[-1][:, None]], [self._inside(values)]
+        for row, data in self._rim():
+            J.append(row[:, :-1])
+            r.append(row[:, -1] - data)
+        return np.vstack(J), np.concatenate(r)
+
+    def residual(self) -> Array:
+        """r alone, without derivatives by the weights inside."""
+        values = self._operator.taylor(self.model.net)[0].detach().numpy()
+        r = [self._inside(values)]
+        r += [row[:, -1] - data for row, data in self._rim()]
+        return np.concatenate(r)
+
+    def _inside(self, values: Array) -> Array:
+        payoff, scale = self._tables[-2:]
+        return (values + self._on_lift - payoff) / scale
+
+    @cached_property
+    def _tables(self) -> tuple[Array, ...]:
+        return self.equation.tables(self.a)
+
+    @cached_property
+    def _terms(self) -> tuple[Any, ...]:
+        f, sigma, rho, *_ = self._tables
+        return self.model, self.equation.x, rho, -f, sigma, -1.0
+
+    @cached_property
+    def _operator(self) -> NetworkOperator:
+        return on_network(*self._terms)
+
+    @cached_property
+    def _on_lift(self) -> Array:
+        return on_lift(*self._terms)
+
+    @cached_property
+    def _asked(self) -> Policy:
+        """The policy with its answers on the rim, which are the same at every step."""
+        answers: dict[bytes, Array] = {}
+
+        def answer(x: Array) -> Array:
+            key = x.tobytes()
+            if key not in answers:
+                answers[key] = self.policy(x)
+            return answers[key]
+
+        return answer
+
+    def _rim(self) -> list[tuple[Array, Array]]:
+        out, equation, model = [], self.equation, self.model
+        for points, other, face in equation.faces:
             partner = None if other is None else NetworkTables(model, other)
             mine = NetworkTables(model, points.x)
             tables = FaceTables(face, points, mine, partner, face == EXIT)
-            found = face_rows(self.problem, tables, policy)
+            found = face_rows(equation.problem, tables, self._asked)
             if found.rows is not None:
                 # The mean over a face weighs as much as the mean over the inside.
-                weight = np.sqrt(len(self.x) / len(found.rows))
+                weight = np.sqrt(len(equation.x) / len(found.rows))
                 out.append((weight * found.rows, weight * found.data))
         return out
 

@@ -19,7 +19,7 @@ from ..ansatz import AnsatzNetwork, set_weights, weights_of
 from ..outcome import GreedyPolicy
 from ..start import Policy
 from ..value_model import greedy_policy
-from .equation import Equation
+from .equation import Equation, Rows
 
 Array = NDArray[np.float64]
 TRIES = 6
@@ -82,10 +82,9 @@ def evaluate_policy(
     equation: Equation, fitter: Marquardt, a: Array, policy: Policy, steps: int
 ) -> None:
     """Steps on ``rho V = r + L^a V`` at fixed controls, until the cost settles."""
-    model, last = fitter.model, np.inf
+    rows, last = Rows(equation, fitter.model, a, policy), np.inf
     for _ in range(steps):
-        J, r = equation.rows(model, a, policy)
-        cost = fitter.step(J, r, lambda: equation.residual(model, a, policy))
+        cost = fitter.step(*rows.with_jacobian(), rows.residual)
         if cost > 0.98 * last:
             return
         last = cost
@@ -94,14 +93,16 @@ def evaluate_policy(
 def descend(equation: Equation, fitter: Marquardt, a: Array, policy: Policy) -> None:
     """One step on ``rho V = max_a { r + L^a V }`` itself: every trial re-maximises."""
     model, problem = fitter.model, equation.problem
-    J, r = equation.rows(model, a, policy)
+    J, r = Rows(equation, model, a, policy).with_jacobian()
+    kept = policy.kept if isinstance(policy, GreedyPolicy) else None
 
     def residual_of() -> Array:
-        greedy = greedy_policy(problem, model, equation.x, a)
-        after = equation.residual(model, greedy, GreedyPolicy(problem, model))
+        greedy = greedy_policy(problem, model, equation.x, a, kept)
+        present = GreedyPolicy(problem, model, kept=kept)
+        after = Rows(equation, model, greedy, present).residual()
         # Under another policy an artificial face may gain or lose its say, and rows.
         if len(after) != len(r):
-            after = equation.residual(model, greedy, policy)
+            after = Rows(equation, model, greedy, policy).residual()
         return after
 
     fitter.step(J, r, residual_of)

@@ -62,24 +62,24 @@ def on_network(
     By the product rule: ``c0 = A B``, ``c1 = f B + bend sigma sigma' grad B``,
     ``c2 = bend B``.
     """
-    z = model.scaled(x)
+    at = model.frame(x)
     u, S = f / model.half, sigma / model.half[:, None]
-    B, dB, ddB = model.bump.jet(z)
+    B, dB, ddB = at.jet
     inward = np.einsum("nik,njk,nj->ni", S, S, dB)
     c0 = c * B + (u * dB).sum(-1) + 0.5 * bend * np.einsum("nik,njk,nij->n", S, S, ddB)
-    return NetworkOperator(z, c0, u * B[:, None] + bend * inward, bend * B, S)
+    return NetworkOperator(at.z, c0, u * B[:, None] + bend * inward, bend * B, S)
 
 
 def on_lift(
     model: AnsatzNetwork, x: Array, c: Array, f: Array, sigma: Array, bend: float
 ) -> Array:
     """The same operator on the lift, (n,)."""
-    lift = model.lift
-    out = c * lift.value(x) + (f * lift.gradient(x)).sum(-1)
+    at = model.frame(x)
+    out = c * at.value + (f * at.gradient).sum(-1)
     if bend == 0.0 or sigma.shape[-1] == 0:
         return out
     noise = np.einsum("nik,njk->nij", sigma, sigma)
-    return out + 0.5 * bend * np.einsum("nij,nij->n", noise, lift.hessian(x))
+    return out + 0.5 * bend * np.einsum("nij,nij->n", noise, at.hessian)
 
 
 def with_noise(problem: ControlProblem, epsilon: float) -> ControlProblem:

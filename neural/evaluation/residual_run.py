@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hjbpde.point_tables import KeptTables
 from hjbpde.problem import ControlProblem
 from hjbpde.progress import bar_over, last_of
 
@@ -125,30 +126,38 @@ class ResidualRun:
         held = self.model.bump.region is not None
         return Equation.draw(self.problem, n, self.rng, exit_rows=not held)
 
+    def keep_at(self, equation: Equation) -> KeptTables:
+        """Find out once what no weight changes at the states of a level.
+
+        Lift and bump are kept by the model, what the problem is by the tables.
+        """
+        sets = (*equation.sets, self.held_out)
+        self.model = self.model.beside(*sets)
+        return KeptTables(self.problem, sets)
+
     def _level(self, epsilon: float, final: bool) -> None:
         """Policies until V settles; the best value is kept at the last level."""
-        options, model = self.options, self.model
-        n = round(
-            options.points_per_weight * sum(v.numel() for v in model.net.parameters())
-        )
-        place = self.place
+        options, place, net = self.options, self.place, self.model.net
+        n = round(options.points_per_weight * sum(v.numel() for v in net.parameters()))
         self.rng.bit_generator.state = place.random
         equation = self.draw(n)
+        kept = self.keep_at(equation)
+        model = self.model
         fitter = Marquardt(model, place.damping)
         if self.history or options.direct or options.adam_steps:
-            self.policy = GreedyPolicy(self.problem, model)
+            self.policy = GreedyPolicy(self.problem, model, kept=kept)
         for k in range(place.policies, options.max_policies if final else 4):
             a = self.policy(equation.x)
             policy = self.policy
             if isinstance(policy, GreedyPolicy):
                 depth = DEPTH * 0.5**k
-                policy = GreedyPolicy(self.problem, model.copy(), depth)
+                policy = GreedyPolicy(self.problem, model.copy(), depth, kept)
             if options.direct:
                 descend(equation, fitter, a, policy)
             else:
                 evaluate_policy(equation, fitter, a, policy, options.steps)
-            self.policy = GreedyPolicy(self.problem, model)
-            better = self._record(epsilon, final)
+            self.policy = GreedyPolicy(self.problem, model, kept=kept)
+            better = self._record(epsilon, final, kept)
             place.since = 0 if better else place.since + 1
             place.policies, place.damping = k + 1, fitter.lam
             if self._settled(k, place.since):
@@ -170,10 +179,10 @@ class ResidualRun:
             return False
         return True
 
-    def _record(self, epsilon: float, final: bool) -> bool:
+    def _record(self, epsilon: float, final: bool, kept: KeptTables) -> bool:
         """Enter one policy; whether its residual is 10 % below the best so far."""
         x, problem, model = self.held_out, self.problem, self.model
-        a = greedy_policy(problem, model, x)
+        a = greedy_policy(problem, model, x, kept=kept)
         gaps = np.abs(hjb_residual(problem, model, x, a))
         misfit = self.ends.misfit(model)
         residual = float(np.sqrt((gaps**2).mean())) + misfit
@@ -240,7 +249,7 @@ class ResidualRun:
                 f"artificial noise left in: epsilon = {self.epsilons[-1]:.3g}"
             )
         return Outcome(
-            model=self.best,
+            model=self.best.beside(),
             actor=None,
             status=self.status,
             history=self.history,

@@ -58,11 +58,12 @@ class NetworkEvaluator:
         n = round(options.points_per_weight * self.weights)
         held_out = held_out_states(problem, HELD_OUT, rng)
         equation = Equation.draw(problem, n, rng, given_rows=True)
+        self.fitter.model = self.fitter.model.beside(*equation.sets)
         a = policy(equation.x)
         steps = options.steps * (FIRST if self.is_new else 1)
         self.is_new = False
         evaluate_policy(equation, self.fitter, a, policy, steps)
-        return Evaluated(self.fitter.model.copy(), equation.x, a, held_out)
+        return Evaluated(self.fitter.model.copy().beside(), equation.x, a, held_out)
 
     def details(self) -> Mapping[str, Any]:
         """The number of weights."""
