@@ -50,6 +50,21 @@ def test_importing_verification_needs_no_torch(tmp_path):
     assert found.returncode == 0, found.stderr
 
 
+EVERY_MODULE = """
+import importlib, pkgutil
+import hjbpde, verification
+for package in (hjbpde, verification):
+    for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not found.name.endswith("__main__"):
+            importlib.import_module(found.name)
+"""
+
+
+def test_every_module_of_the_grid_side_and_of_the_checks_needs_no_torch(tmp_path):
+    found = run(EVERY_MODULE, blocked=("torch", "neural"), cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+
+
 def test_importing_the_grid_side_loads_neither_torch_nor_matplotlib(tmp_path):
     code = """
 import hjbpde, sys

@@ -389,7 +389,7 @@ def test_eikonal_on_the_interval_with_an_exit_instead_of_faces():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     ("region", "far"),
     [

@@ -380,7 +380,7 @@ def test_monte_carlo_finds_the_value_and_the_rest_at_the_wall(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("problem", [vanishing_noise(), saving(), square()])
 def test_monte_carlo_finds_values_up_to_the_face(problem):
-    learned = neural.solve(problem, neural.PolicyIteration(neural.MonteCarlo()))
+    learned = neural.solve(problem, neural.PolicyIteration(QUICK))
     assert worst(problem, learned) < 1e-2
     face = np.zeros((41, problem.dimension))
     face[:, -1] = np.linspace(-1, 1, 41) if problem.dimension > 1 else 0.0
@@ -390,7 +390,7 @@ def test_monte_carlo_finds_values_up_to_the_face(problem):
 @pytest.mark.slow
 def test_monte_carlo_liquidates_until_the_horizon():
     problem = hjb.catalogue.get("liquidation", penalty=2.0)
-    learned = neural.solve(problem, neural.PolicyIteration(neural.MonteCarlo()))
+    learned = neural.solve(problem, neural.PolicyIteration(QUICK))
     x = np.linspace(0.0, 1.0, 41)[:, None]
     for t in (0.0, 2.5, 4.5):
         value = problem.exact.value(x, t)

@@ -222,39 +222,37 @@ def test_options_that_are_left_out_depend_on_the_problem_and_given_ones_do_not()
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["put", "sphere"])
 def test_default_options_will_do_in_many_states(name):
-    """1024 paths and layers of 64 left the put, at dt = .2, 3e-2 off."""
+    """1024 paths and layers of 64 left the put, at dt = .2 as here, 3e-2 off."""
+    steps = {}
     if name == "put":
         problem, value = problems.geometric_put(5, 0.5)
-        x = problems.inner(problem)
+        x, steps = problems.inner(problem), {"dt": 0.2}
     else:
         problem, value, inside = problems.ellipsoid(10)
         x = along_radii(inside, 10)
-    assert mean_square(learn(problem), value, x) < 2e-2
+    assert mean_square(learn(problem, **steps), value, x) < 2e-2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("d", [5, 10, 20])
-def test_puts_on_many_assets_are_learned(d):
-    problem, value = problems.geometric_put(d, 0.5)
+def test_a_put_on_twenty_assets_is_learned():
+    problem, value = problems.geometric_put(20, 0.5)
     learned = learn(problem, dt=0.2, **MODEST)
     assert mean_square(learned, value, problems.inner(problem)) < 2e-2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("d", [5, 10, 20])
-def test_brownian_motion_is_stopped_on_a_sphere(d):
-    problem, value, inside = problems.ellipsoid(d)
-    learned = learn(problem, **MODEST | {"paths": 4096 if d == 20 else 2048})
-    assert mean_square(learned, value, along_radii(inside, d)) < 2e-2
+def test_brownian_motion_is_stopped_on_a_sphere_in_twenty_states():
+    problem, value, inside = problems.ellipsoid(20)
+    learned = learn(problem, **MODEST | {"paths": 4096})
+    assert mean_square(learned, value, along_radii(inside, 20)) < 2e-2
     assert mean_square(learned, value, problems.inner(problem)) < 2e-2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("kind", ["game", "controlled"])
-def test_either_side_may_stop_and_a_push_may_help_in_five_states(kind, seed):
+def test_either_side_may_stop_and_a_push_may_help_in_five_states(kind):
     problem, truth, w = problems.along_a_line(5, kind, seed=1)
-    learned = learn(problem, seed, **MODEST)
+    learned = learn(problem, **MODEST)
     x = problems.inner(problem)
 
     def value(x):
