@@ -38,16 +38,30 @@ format: env
 slow: env
 	$(BIN)/python -m pytest -q -n $(JOBS) -m slow
 
-# The wheel in a clean environment without torch, its tests from another folder.
+# What a wheel without torch can break and the tree cannot: a file left out, the entry
+# point, templates and other data found beside the code, an import of torch, compiled
+# kernels cached where the package lies. The packages are compared with the tree file
+# by file; what the same files compute is `make test`'s matter, so that of the tests
+# only those of the interface, of the reports and of one problem of every method and
+# every kind run again, from another folder.
+WHEEL_TESTS := test_layers.py \
+	$(addprefix hjbpde/test_,problem.py catalogue.py solution.py cli.py plotting.py \
+		progress.py trajectories.py checkpoint.py mdp.py every_kind.py \
+		closed_forms.py marching.py explicit_solve.py sweeping.py semi_lagrangian.py) \
+	$(addprefix verification/test_,cross_check.py convergence.py report.py)
+
 wheel-test: env
 	rm -rf dist build .wheel-test
 	$(BIN)/python -m build --wheel -o dist .
 	$(PYTHON) -m venv $(WHEEL_VENV)
 	$(WHEEL_VENV)/bin/python -m pip install -q -c constraints.txt dist/*.whl pytest pytest-xdist hypothesis
+	for package in hjbpde neural verification; do \
+		diff -r -x __pycache__ $$package $(WHEEL_VENV)/lib/python*/site-packages/$$package || exit 1; \
+	done
 	mkdir -p .wheel-test/there
 	cp -r tests .wheel-test/there/tests
 	cp pyproject.toml .wheel-test/there/pyproject.toml
-	cd .wheel-test/there && ../venv/bin/python -m pytest -q -n $(JOBS) -m 'not slow and not gpu and not repository'
+	cd .wheel-test/there && ../venv/bin/python -m pytest -q -n $(JOBS) -m 'not slow and not gpu and not repository' $(addprefix tests/,$(WHEEL_TESTS))
 
 evidence: env
 	$(BIN)/python -m benchmarks
