@@ -8,6 +8,8 @@ JOBS ?= 2
 # One thread a process: two test workers, and sums in a fixed order.
 export OMP_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
+# Neighbours stay with one worker, so that what the tests of a file share is made once.
+WORKERS := -n $(JOBS) --dist worksteal
 
 .PHONY: env demo test check format slow wheel-test evidence clean
 
@@ -23,7 +25,7 @@ demo: env
 	$(BIN)/hjbpde demo --out demo-report
 
 test: env
-	$(BIN)/python -m pytest -q -n $(JOBS) -m 'not slow and not gpu'
+	$(BIN)/python -m pytest -q $(WORKERS) -m 'not slow and not gpu'
 
 check: env
 	$(BIN)/ruff format --check .
@@ -36,7 +38,7 @@ format: env
 	$(BIN)/ruff check --fix .
 
 slow: env
-	$(BIN)/python -m pytest -q -n $(JOBS) -m slow
+	$(BIN)/python -m pytest -q $(WORKERS) -m slow
 
 # What a wheel without torch can break and the tree cannot: a file left out, the entry
 # point, templates and other data found beside the code, an import of torch, compiled
@@ -46,7 +48,7 @@ slow: env
 # every kind run again, from another folder.
 WHEEL_TESTS := test_layers.py \
 	$(addprefix hjbpde/test_,problem.py catalogue.py solution.py cli.py plotting.py \
-		progress.py trajectories.py checkpoint.py mdp.py every_kind.py \
+		progress.py trajectories.py mdp.py every_kind.py \
 		closed_forms.py marching.py explicit_solve.py sweeping.py semi_lagrangian.py) \
 	$(addprefix verification/test_,cross_check.py convergence.py report.py)
 
@@ -61,7 +63,7 @@ wheel-test: env
 	mkdir -p .wheel-test/there
 	cp -r tests .wheel-test/there/tests
 	cp pyproject.toml .wheel-test/there/pyproject.toml
-	cd .wheel-test/there && ../venv/bin/python -m pytest -q -n $(JOBS) -m 'not slow and not gpu and not repository' $(addprefix tests/,$(WHEEL_TESTS))
+	cd .wheel-test/there && ../venv/bin/python -m pytest -q $(WORKERS) -m 'not slow and not gpu and not repository' $(addprefix tests/,$(WHEEL_TESTS))
 
 evidence: env
 	$(BIN)/python -m benchmarks

@@ -57,19 +57,19 @@ def convection():
 
 @pytest.fixture
 def assert_agreement():
-    """`assert_agreement(problem, shape, method)` with the method picked by default.
+    """`assert_agreement(problem, shape, method)` with `own`, or with the default.
 
     Both values lie within the sum of their bars at 99 % of the nodes of the region, at
     all times and in all modes. What the method does not take is skipped with its own
     reason in sight.
     """
 
-    def agree(problem, shape, method):
+    def agree(problem, shape, method, own=None):
         try:
             other = hjb.solve(problem, shape, method)
         except hjb.MethodMismatch as reason:
             pytest.skip(str(reason))
-        ours = hjb.solve(problem, shape)
+        ours = hjb.solve(problem, shape, own)
         inside = ours.region.contains(ours.grid.nodes(), 1e-12)
         one, two = (found.value[..., inside] for found in (ours, other))
         there = np.isfinite(one) & np.isfinite(two)

@@ -209,8 +209,13 @@ def test_verify_exits_1_when_nothing_can_be_confirmed(
 
 
 @pytest.mark.slow
-def test_the_demo_writes_every_report(tmp_path: Path, capsys: Text) -> None:
+def test_the_demo_writes_every_report(
+    tmp_path: Path, capsys: Text, monkeypatch: Any
+) -> None:
+    """With Monte Carlo cut short: nothing is asked of its values."""
     pytest.importorskip("torch")
+    short = {"paths": 128, "hidden": (16, 16), "value_steps": 30, "max_policies": 3}
+    monkeypatch.setattr("neural.evaluation.monte_carlo.PLAIN", short)
     assert main(["demo", "--out", str(tmp_path)]) == 0
     stems = [
         f"{n}-{m}" for n in ("lqr", "merton") for m in ("least-squares", "monte-carlo")

@@ -16,6 +16,7 @@ import pytest
 import hjbpde as hjb
 
 NODES = 41
+STEPS = 24
 LEVELS = (-0.4, 0.7)
 CONTROLS = {
     "one": hjb.Finite([[0.0]]),
@@ -121,7 +122,9 @@ CASES = [
 def test_two_methods_agree_on_every_kind(kind, controls, horizon, assert_agreement):
     sense = "cost" if len(kind) % 2 else "reward"
     problem = problem_of(kind, controls, horizon, sense)
-    assert_agreement(problem, NODES, hjb.SemiLagrangian())
+    # Not the default 64: the bars are the same to 1 % and far below those of the other.
+    own = None if horizon is None else hjb.Marching(steps=STEPS)
+    assert_agreement(problem, NODES, hjb.SemiLagrangian(), own)
 
 
 @pytest.mark.parametrize(

@@ -133,11 +133,15 @@ def test_the_same_seed_gives_the_same_bits(form):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", [torch.float64, torch.float32])
-def test_networks_reach_ten_percent_in_policy_and_one_percent_in_regret(precision):
+@pytest.mark.parametrize(
+    ("precision", "seeds"), [(torch.float64, 3), (torch.float32, 1)]
+)
+def test_networks_reach_ten_percent_in_policy_and_one_percent_in_regret(
+    precision, seeds
+):
     truth, region = hjb.solve(LQR, 401), LQR.domain.inner(0.75)
     x = np.linspace(-1.5, 1.5, 61)[:, None]
-    for seed in range(3):
+    for seed in range(seeds):
         form = neural.LittleQ(2, neural.QNetworks())
         method = neural.QLearning(form, precision=precision)
         learned = neural.solve(LQR, method, seed=seed)

@@ -222,8 +222,10 @@ def test_bad_input_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", [torch.float64, torch.float32])
-@pytest.mark.parametrize("problem", [LINE, PLANE])
+@pytest.mark.parametrize(
+    ("problem", "precision"),
+    [(LINE, torch.float64), (LINE, torch.float32), (PLANE, torch.float64)],
+)
 def test_learned_score_is_within_two_percent(problem, precision):
     learned = neural.ScoreControl(precision=precision).solve(problem)
     verdict = verification.check_score(learned, problem)
