@@ -86,7 +86,8 @@ def diagnose(learned: Any, *, seed: int = 0, show: bool = True) -> Diagnosis:
     Diagnosis, with findings among: inadmissible policy, exploding gradients,
     vanishing gradients, saturated actor, wrong curvature, paths leaving, time step
     dominates, noise dominates, destabilising policy, value and policy disagree,
-    float32 floor, not converged, free boundary not settled.
+    float32 floor, not a number, constant value, not converged, free boundary not
+    settled.
 
     Raises
     ------
@@ -160,7 +161,7 @@ def _of_gradients(details: Mapping[str, Any]) -> list[Finding]:
     norms = details.get("gradient_norms")
     if not norms:
         return []
-    low, high = float(min(norms)), float(max(norms))
+    low, high = float(np.min(norms)), float(np.max(norms))
     if not np.isfinite(high) or high > 1e4:
         return [
             Finding(
@@ -177,6 +178,16 @@ def _of_gradients(details: Mapping[str, Any]) -> list[Finding]:
                 f"the loss gradient fell to {low:.2g} (largest {high:.2g})",
                 "inputs of order one, less saturated activations, smaller initial "
                 "weights; a target that is constant has nothing to teach",
+            )
+        ]
+    share = float(details.get("layer_share", 1.0))
+    if share < 1e-6:
+        return [
+            Finding(
+                "vanishing gradients",
+                f"one layer of the network gets {share:.1g} of the gradient of another",
+                "fewer layers: what the first ones compute never reaches the loss, and "
+                "the answer is the same number everywhere",
             )
         ]
     return []
@@ -227,8 +238,36 @@ def _of_saturation(share: float) -> list[Finding]:
     ]
 
 
+def _of_numbers(e: Evidence) -> list[Finding]:
+    """Why NaN, and why the same number everywhere."""
+    if e.lost > 0.0:
+        return [
+            Finding(
+                "not a number",
+                f"V or its control is NaN or infinite on {e.lost:.0%} of the states; "
+                "once one weight is NaN all are",
+                "smaller learning rate; payoffs of order one; a start of finite value; "
+                "look for a logarithm, root or division in the payoff near x = "
+                f"{e.lost_at}",
+            )
+        ]
+    if e.flat:
+        return [
+            Finding(
+                "constant value",
+                f"V is {e.level:.3g} all over, but its payoff is not the same "
+                "everywhere: nothing was learned",
+                "fewer layers or a larger learning rate; inputs and targets of order "
+                "one; a boundary rule or terminal cost that tells states apart",
+            )
+        ]
+    return []
+
+
 def _of_answer(e: Evidence, problem: ControlProblem) -> list[Finding]:
-    out = [*_of_saturation(e.saturated), *_of_paths(e)]
+    if e.lost > 0.0:
+        return _of_numbers(e)
+    out = [*_of_numbers(e), *_of_saturation(e.saturated), *_of_paths(e)]
     if e.wrong_curvature > 0.0:
         out.append(
             Finding(

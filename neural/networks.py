@@ -6,7 +6,7 @@ value: ``dh = s'(z) W dg`` and ``ddh = s'(z) W ddg + s''(z) (W dg)(W dg)'``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -89,6 +89,26 @@ def refuse_training_mode(owner: str, module: nn.Module) -> None:
                 "and answers at random, or by the batch it is asked in. Call "
                 "module.eval() first."
             )
+
+
+def gradient_size(weights: Iterable[Tensor]) -> float:
+    """The length of the loss gradient that the last step left behind; 0 before one."""
+    grads = [w.grad for w in weights if w.grad is not None]
+    if not grads:
+        return 0.0
+    return float(torch.stack([(g**2).sum() for g in grads]).sum().sqrt())
+
+
+def layer_share(weights: Iterable[Tensor]) -> float:
+    """The least gradient of a layer's matrix over the largest; 1 before a step.
+
+    It falls like a power of the depth where a deep network passes nothing on.
+    """
+    grads = [w.grad for w in weights if w.grad is not None and w.ndim == 2]
+    sizes = [float(g.norm()) for g in grads]
+    if not sizes or not max(sizes) > 0:
+        return 1.0
+    return min(sizes) / max(sizes)
 
 
 def like(net: nn.Module, values: NDArray[np.float64]) -> Tensor:

@@ -347,6 +347,7 @@ class QLearning:
             "transitions": len(task.data),
             "dt": task.data.dt,
             "gradient_norms": list(answer.gradients),
+            "layer_share": answer.layer_share,
             "saturated": task.saturation(answer),
             "rounding": task.rounding(answer, torch.finfo(self.precision).eps),
         }

@@ -25,7 +25,7 @@ from hjbpde.errors import ProblemError
 from hjbpde.progress import bar_over, last_number
 
 from .checkpoint import Checkpoint, NetworkRun
-from .networks import MLP, as_array, like
+from .networks import MLP, as_array, gradient_size, layer_share, like
 from .options import check_count, check_number, check_widths
 from .quadratic_q import Scales, monomials, with_one
 from .transitions import Transitions
@@ -164,6 +164,7 @@ class NetworkAnswer:
     unit: float
     changes: tuple[float, ...]
     gradients: tuple[float, float]
+    layer_share: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,8 +230,11 @@ def train_little_q(given: Fitting) -> NetworkAnswer:
         changes.append(float(top.std() / data.rate.std()))
         run.keep(sweep + 1, weights=as_array(weights))
     actor = _actor_of(as_answered(hamiltonian.net), hamiltonian.m)
-    spread = min(norms), max(norms)
-    return NetworkAnswer(as_answered(value), actor, data.unit, tuple(changes), spread)
+    # NumPy's extremes keep NaN, Python's lose it.
+    spread = float(np.min(norms)), float(np.max(norms))
+    share = layer_share(hamiltonian.parameters())
+    nets = as_answered(value), actor
+    return NetworkAnswer(*nets, data.unit, tuple(changes), spread, share)
 
 
 def _networks(
@@ -306,8 +310,7 @@ def descend(
         fit.zero_grad()
         loss(rows).backward()
         fit.step()
-    grads = [p.grad for p in fit.param_groups[0]["params"] if p.grad is not None]
-    return float(torch.stack([(g**2).sum() for g in grads]).sum().sqrt())
+    return gradient_size(fit.param_groups[0]["params"])
 
 
 def _actor_of(net: MLP, m: int) -> MLP:

@@ -18,7 +18,7 @@ from hjbpde.report import Report
 
 from .checkpoint import Checkpoint, NetworkRun
 from .forward_process import linear
-from .networks import as_array, check_tensors
+from .networks import as_array, check_tensors, layer_share
 from .options import check_count, check_file, check_number, check_widths
 from .reverse_diffusion import ReverseDiffusion, sample
 from .score_network import ScoreNetwork
@@ -117,6 +117,7 @@ class ScoreControl:
         identity = f"{self}, {problem.process}, seed {seed}"
         file = Checkpoint.at(self.checkpoint, "ScoreControl", identity, numbers)
         losses, norms = self._train(network, stream, file, progress)
+        share = layer_share(network.net.parameters())
         network = ScoreNetwork.from_arrays(network.arrays(), process)
         report = Report(
             status="converged" if np.isfinite(losses).all() else "diverged",
@@ -126,6 +127,7 @@ class ScoreControl:
             seconds={"learn": time.perf_counter() - began},
             details={
                 "gradient_norms": norms,
+                "layer_share": share,
                 "first_time": self.first_time,
                 "own_share": stream.share,
             },
@@ -180,7 +182,7 @@ class ScoreControl:
                 sizes.append(float(sum((g**2).sum() for g in grads)) ** 0.5)
                 run.keep(step + 1, order=stream.order, **mean.arrays())
         mean.apply()
-        return losses, [min(sizes), max(sizes)]
+        return losses, [float(np.min(sizes)), float(np.max(sizes))]  # NaN stays
 
 
 class TailMean:

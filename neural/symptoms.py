@@ -25,7 +25,9 @@ PATHS, MOST_STEPS = 200, 600
 class Evidence:
     """Shares are of states or paths; residual and mismatch are over sup|V|.
 
-    `floor` is the residual that rounding V to float32 alone may leave.
+    `floor` is the residual that rounding V to float32 alone may leave; `lost` the share
+    of states without a number; `flat` whether V is `level` all over although its payoff
+    is not.
     """
 
     residual: float
@@ -36,6 +38,10 @@ class Evidence:
     mismatch: float
     single_precision: bool
     floor: float
+    lost: float = 0.0
+    lost_at: str = ""
+    flat: bool = False
+    level: float = 0.0
 
 
 def look(
@@ -47,6 +53,9 @@ def look(
     """
     rng = np.random.default_rng(seed)
     x, start = (_states(problem, region, n, rng) for n in (points, PATHS))
+    lost = _lost_at(learned, x)
+    if lost.any():
+        return _nothing(float(lost.mean()), str(x[lost][0]))
     value, a = learned.value_at(x), learned.control_at(x)
     scale = max(float(np.abs(value).max()), 1e-300)
     paths = _paths(learned, problem, start, seed)
@@ -60,7 +69,34 @@ def look(
         mismatch=_mismatch(learned, problem, paths) / scale,
         single_precision=single,
         floor=float(np.finfo(np.float32).eps) * 8.0,
+        flat=_flat(problem, x, a, value),
+        level=float(value.mean()),
     )
+
+
+def _lost_at(learned: Any, x: Array) -> NDArray[np.bool_]:
+    """Where V or its slope is no finite number, shape (n,)."""
+    lost = ~np.isfinite(learned.value_at(x))
+    if not lost.any():
+        lost = ~np.isfinite(learned.gradient_at(x)).all(-1)
+    return lost if lost.any() else ~np.isfinite(learned.control_at(x)).all(-1)
+
+
+def _nothing(share: float, where: str) -> Evidence:
+    """What can be said of an answer that is NaN: no path can be followed."""
+    nan = float("nan")
+    return Evidence(nan, 0.0, 0.0, 0.0, False, nan, False, 0.0, share, where)
+
+
+def _flat(problem: ControlProblem, x: Array, a: Array, value: Array) -> bool:
+    """Whether V varies by less than 1e-4 of what its payoff does, at its own rate.
+
+    ``rho V - L V = r`` lets V vary by that of r over the rate of the rows, about.
+    """
+    now = _today(problem)
+    paid = float(np.ptp(np.asarray(now.payoff_at(x, a))))
+    rate = float(np.median(row_scale(now, x, a)))
+    return bool(np.isfinite(paid) and np.ptp(value) * rate < 1e-4 * paid)
 
 
 def _states(

@@ -12,7 +12,7 @@ from torch import Tensor
 from hjbpde.progress import bar_over, last_number
 
 from .checkpoint import NetworkRun
-from .networks import MLP
+from .networks import MLP, gradient_size, layer_share
 from .q_networks import Batch, Fitting, NetworkAnswer, QNetworks, descend
 from .value_network import as_answered
 
@@ -62,9 +62,10 @@ def train_td(given: Fitting) -> NetworkAnswer:
         changes.append(float(loss.detach()) ** 0.5)
         run.keep(sweep + 1)
     value = _distilled(critic, choose, data, options, generator)
-    spread = min(norms), max(norms)
+    spread = float(np.min(norms)), float(np.max(norms))
     nets = as_answered(value), as_answered(actor)
-    return NetworkAnswer(*nets, data.unit, tuple(changes), spread)
+    share = layer_share(critic.parameters())
+    return NetworkAnswer(*nets, data.unit, tuple(changes), spread, share)
 
 
 def _networks(
@@ -91,8 +92,7 @@ def _step(loss: Tensor, fit: torch.optim.Optimizer) -> float:
     fit.zero_grad()
     loss.backward()
     fit.step()
-    grads = [p.grad for p in fit.param_groups[0]["params"] if p.grad is not None]
-    return float(torch.stack([(g**2).sum() for g in grads]).sum().sqrt())
+    return gradient_size(fit.param_groups[0]["params"])
 
 
 def _distilled(

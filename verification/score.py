@@ -93,12 +93,17 @@ def check_score(
         without an exact score.
     """
     import neural  # only this check brings torch in
-    from neural.options import check_count, check_number
 
-    check_number("check_score", "tolerance", tolerance)
-    for name, count in (("points", points), ("paths", paths), ("steps", steps)):
-        check_count("check_score", name, count)
-    check_count("check_score", "seed", seed, 0)
+    size = real_array(tolerance, "check_score: tolerance")
+    if size.ndim or not (np.isfinite(size) and size > 0):
+        raise ProblemError(f"check_score: tolerance = {tolerance}; give one > 0.")
+    least = {"points": (points, 1), "paths": (paths, 2), "steps": (steps, 1)}
+    for name, (count, few) in {**least, "seed": (seed, 0)}.items():
+        whole = isinstance(count, int | np.integer) and not isinstance(count, bool)
+        if not whole or count < few:
+            raise ProblemError(
+                f"check_score: {name} = {count!r}; give a whole number, {few} or more."
+            )
     if not isinstance(problem, neural.ReverseDiffusion):
         raise ProblemError(
             f"check_score: the problem is a {type(problem).__name__}; give a "

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hjbpde.errors import ProblemError
+
 from ..networks import MLP, like
 
 Array = NDArray[np.float64]
@@ -59,6 +61,22 @@ def fit(
         sum((penalty(net) for penalty in penalties), start=loss).backward()
         optimizer.step()
     return float(loss.detach())
+
+
+def refuse_lost(values: Array, rate: float) -> None:
+    """Refuse to go on where the first fit to finite targets left no numbers.
+
+    Raises
+    ------
+    ProblemError
+        Values that are NaN or infinite.
+    """
+    if not np.isfinite(values).all():
+        raise ProblemError(
+            "MonteCarlo: V became NaN or infinite in the first fit, although its "
+            "targets are finite: the steps of Adam were too long. Give a smaller "
+            f"learning_rate (now {rate:g})."
+        )
 
 
 def settle(

@@ -54,6 +54,7 @@ def keep_run(run: Training, path: Path) -> None:
         "status": run.status,
         "scale": run.scale,
         "warm_up_noise": run.warm_up_noise,
+        "gradient_norms": run.gradient_norms,
     }
     clean = {k: np.ascontiguousarray(v, dtype=np.float64) for k, v in arrays.items()}
     write_file(path, save(clean, {"hjbpde": json.dumps(header)}))
@@ -93,6 +94,7 @@ def resume_run(run: Training, path: Path) -> None:
     run.penalties = face_penalties(run.problem, run.model, faces)
     run.rng.bit_generator.state = header["random"]
     run.history, run.warm_up_noise = header["history"], header["warm_up_noise"]
+    run.gradient_norms = header.get("gradient_norms", [])
     run.settled, run.status = header["settled"], header["status"]
     run.scale = header["scale"]
     run.keep()

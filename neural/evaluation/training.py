@@ -15,7 +15,7 @@ from hjbpde.errors import ProblemError
 from hjbpde.problem import ControlProblem
 
 from ..ends import Ends
-from ..networks import MLP, like
+from ..networks import MLP, gradient_size, layer_share, like
 from ..outcome import HeldActor, Outcome
 from ..start import Policy
 from ..time_state import TimedProblem
@@ -24,7 +24,7 @@ from ..value_network import PolicyNetwork, ValueNetwork
 from .actor import Schedule, scaled_actor
 from .face_penalty import ExitPenalty, FacePenalty, face_penalties
 from .first_guess import changes_sign, first_guess, relinked
-from .fitting import fit, settle
+from .fitting import fit, refuse_lost, settle
 from .path_starts import check_states, path_horizons, path_starts
 from .rollout import Rollout
 from .walls import Walls
@@ -92,7 +92,8 @@ class Training:
         self.history: list[dict[str, Any]] = []
         self.status, self.settled, self.began = "not converged", 0, time.perf_counter()
         self.kept: tuple[ValueNetwork, PolicyNetwork | None] | None = None
-        self.scale, self.warm_up_noise = 0.0, list[float]()
+        self.scale = 0.0
+        self.warm_up_noise, self.gradient_norms = list[float](), list[float]()
 
     def warm_up(self) -> None:
         """Evaluate the first policy until the control variate has removed the noise.
@@ -110,6 +111,7 @@ class Training:
             self._fit_value(x, targets)
             assert self.model is not None
             values = self.model.value(x)
+            refuse_lost(values, self.options.learning_rate)
             noise = float((targets - values).std() / np.abs(values).max())
             self.warm_up_noise.append(noise)
             if len(self.warm_up_noise) > 2 and noise < NOISE:
@@ -278,9 +280,10 @@ class Training:
         steps = self.options.value_steps * (5 if anew else 1)
         wanted = self.model.asked(x, targets)[:, None]
         z, terms = self.model.scaled(x), self._terms()
-        return fit(
-            self.value_net, self.value_adam, z, wanted, steps, self._rates(), terms
-        )
+        net, adam = self.value_net, self.value_adam
+        loss = fit(net, adam, z, wanted, steps, self._rates(), terms)
+        self.gradient_norms.append(gradient_size(net.parameters()))
+        return loss
 
     def _improve(self, longer: int = 1) -> None:
         """Let the actor follow the value."""
@@ -393,5 +396,7 @@ class Training:
                 "time_step_bias": bias,
                 "horizon": self.horizon,
                 "warm_up_noise": self.warm_up_noise,
+                "gradient_norms": self.gradient_norms,
+                "layer_share": layer_share(self.value_net.parameters()),
             },
         )
