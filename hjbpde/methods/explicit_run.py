@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from ..boundary import Dirichlet, Extrapolate, Reflecting
 from ..checkpoint import Checkpoint
-from ..error_bar import NESTED_SAFETY, neighbour_maximum
 from ..errors import MethodMismatch
 from ..game_solution import GameSolution
 from ..grid import Grid
-from ..interpolation import Interpolant
 from ..one_sided import End, FirstOrder, OneSided
 from ..problem import ControlProblem
 from ..report import Report
@@ -26,14 +24,9 @@ from .explicit import ExplicitMarching, Marched, march_explicit
 from .filtering import Filtered
 from .game import Game, game_of, isaacs_gap
 from .monotone_opinion import OPINION, distance, needs_opinion
+from .timed_bars import Far, Nested, around, carried, discretisation, truncation
 
 Array = NDArray[np.float64]
-Nested = list[tuple[Grid, Array]]
-MOST_ORDER = 2
-"""Order of h believed in the bar: faces and kinks are felt by smooth nodes as well."""
-FASTEST = 5
-"""Order at which differences fall at most, that of the best scheme: where errors of the
-steps and of the cells cancel for a moment, they seem to fall faster."""
 LEAST_NODES = 7
 """Nodes an axis of the coarsest grid has at least."""
 
@@ -83,14 +76,14 @@ def run_explicit(
         (one, _march(problem, one, its)[1].values)
         for one, its in zip(coarser, plans, strict=True)
     ]
-    bar, order = _discretisation(marched.values, others, grid, method)
-    far = _monotone_distance(problem, game, grid, plan, marched.values, others)
-    bar = np.maximum(bar, far)
-    cut = _truncation(problem, grid, plans, others)
+    bar, order = discretisation(marched.values, others, grid, method)
+    own = _monotone_distance(problem, game, grid, plan, marched.values, others)
+    bar = np.maximum(bar, own)
+    cut = truncation(problem, grid, others, _farther(plans))
     floor = 8 * np.finfo(float).eps * float(np.abs(marched.values).max())
     a, b, gap = _controls(game, grid, method, marched)
     parts = _largest(problem, grid, {"discretisation": bar, "truncation": cut})
-    words = (OPINION,) if far.any() else ()
+    words = (OPINION,) if own.any() else ()
     fields: dict[str, Any] = {
         "problem": problem,
         "grid": grid,
@@ -237,45 +230,6 @@ def _coarser(grid: Grid) -> list[Grid]:
     return grids
 
 
-def _carried(values: Array, coarse: Grid, grid: Grid) -> Array:
-    """Values (T, *shape) of a coarser grid on `grid`."""
-    if coarse is grid:
-        return values
-    nodes = grid.nodes()
-    return np.stack([Interpolant(coarse, v).cubic(nodes) for v in values])
-
-
-def _discretisation(
-    fine: Array, others: Nested, grid: Grid, method: ExplicitMarching
-) -> tuple[Array, float | None]:
-    """The bar (T, *shape) from halved grids, and the order seen in the mean.
-
-    The order is taken node by node from the largest difference around, between the
-    scheme's p and p / (p + 1), at which schemes of order p smear kinks that are carried
-    along: those of first order spread them over the root of h.
-    """
-    if not others:
-        return np.full_like(fine, np.ptp(fine)), None
-    spread = [_carried(v, coarse, grid) for coarse, v in others]
-    gaps = [np.abs(fine - spread[-1])]
-    if len(spread) == 2:
-        gaps.append(np.abs(spread[-1] - spread[0]))
-    near = [_around(gap, grid) for gap in gaps]
-    if len(near) == 1:
-        return NESTED_SAFETY * near[0], None
-    near[0] = np.maximum(near[0], 2.0**-FASTEST * near[1])
-    tiny = 1e-14 * max(float(np.ptp(fine)), 1e-300)
-    ratio = (near[1] + tiny) / (near[0] + tiny)
-    most = 2.0 ** min(method.scheme.order, method.stages, MOST_ORDER)
-    least = 2.0 ** (method.scheme.order / (method.scheme.order + 1))
-    if method.stages == 1:
-        # Whole steps: those of two grids can be as 5 to 3, which one-stage rules feel.
-        least = min(least, 1.5)
-    bar = NESTED_SAFETY * near[0] / (np.clip(ratio, least, most + 1e-9) - 1.0)
-    order = float(np.log2(max(gaps[1].mean(), tiny) / max(gaps[0].mean(), tiny)))
-    return bar, order
-
-
 def _monotone_distance(
     problem: ControlProblem, game: Game, grid: Grid, plan: Plan, fine: Array,
     others: Nested,
@@ -293,8 +247,8 @@ def _monotone_distance(
     own = plan.monotone()
     grids = [*(coarse for coarse, _ in others), grid]
     marched = [_march(problem, one, own)[1].values for one in grids]
-    values = [_carried(v, one, grid) for v, one in zip(marched, grids, strict=True)]
-    return distance(fine, values, lambda gap: _around(gap, grid))
+    values = [carried(v, one, grid) for v, one in zip(marched, grids, strict=True)]
+    return distance(fine, values, lambda gap: around(gap, grid))
 
 
 def _with_ends(problem: ControlProblem, grid: Grid, values: Array) -> Array:
@@ -303,26 +257,15 @@ def _with_ends(problem: ControlProblem, grid: Grid, values: Array) -> Array:
     return np.concatenate([values, ends[None]])
 
 
-def _around(gap: Array, grid: Grid) -> Array:
-    """The largest entry around every node of gaps (T, *shape), dips in time filled.
+def _farther(plans: list[Plan]) -> Far:
+    """Values on larger boxes, marched as the halved grids were."""
 
-    A difference that changes its sign says nothing at that time.
-    """
-    near = np.stack([neighbour_maximum(g, grid) for g in gap])
-    beside = np.minimum(near[:-2], near[2:])
-    near[1:-1] = np.maximum(near[1:-1], beside)
-    return near
+    def far(problem: ControlProblem, grid: Grid, halved: int, closed: bool) -> Array:
+        plan = plans[-halved]
+        plan = replace(plan, words=f"{plan.words}farther faces, ")
+        return _march(problem, grid, plan, closed=closed)[1].values
 
-
-def _truncation(
-    problem: ControlProblem, grid: Grid, plans: list[Plan], others: Nested
-) -> Array:
-    """How far another closure of artificial faces moves V, on the coarsest grid."""
-    if not any(problem.artificial_axes) or not others:
-        return np.zeros(grid.shape)
-    coarse, values = others[0]
-    moved = _march(problem, coarse, plans[0], closed=False)[1].values
-    return np.abs(_carried(np.abs(moved - values), coarse, grid))
+    return far
 
 
 def _controls(
