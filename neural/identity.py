@@ -57,7 +57,10 @@ class Identity:
         return abs(self.difference) <= 2.0 * self.bias + 4.0 * self.error
 
     def __str__(self) -> str:
-        word = "holds" if self.holds else "FAILS"
+        word = "FAILS"
+        if self.holds:
+            small = abs(self.difference) <= 4.0 * self.error
+            word = f"holds within its {'noise' if small else 'discretisation bias'}"
         return (
             f"J(u) - V = {self.excess:.5f} +- {self.excess_error:.5f}, half the "
             f"squared distance = {self.distance:.5f} +- {self.distance_error:.5f}, "

@@ -99,6 +99,31 @@ def test_the_identity_holds_for_right_and_wrong_controls_alike():
     assert found["weak"].distance > 0.4 > 0.1 < bent.distance
 
 
+@pytest.mark.slow
+def test_what_the_identity_misses_is_the_bias_of_the_time_step():
+    """Euler is of weak order 1: a quarter of the step, a quarter of the gap.
+
+    The gap of u* itself, the null test, is the same gap on the same noise.
+    """
+    gaps, apart = {}, {}
+    for steps in (50, 200):
+        runs = [
+            neural.identity(
+                LINE,
+                lambda x, t: LINE.control(x, t) + 0.5 * np.sin(3 * x),
+                paths=2000, steps=steps, seed=seed,
+            )
+            for seed in range(5)
+        ]  # fmt: skip
+        assert all("discretisation bias" in str(r) or "noise" in str(r) for r in runs)
+        gaps[steps] = np.mean([r.difference for r in runs])
+        apart[steps] = np.mean([r.difference - r.null for r in runs])
+        # Far beyond sampling noise, whose deviation falls like paths^(-1/2).
+        assert gaps[steps] > 3.0 * np.mean([r.error for r in runs]) / np.sqrt(5)
+    assert abs(np.log2(gaps[50] / gaps[200]) / 2 - 1) < 0.35
+    assert abs(apart[200]) < 0.5 * gaps[200]
+
+
 @pytest.mark.parametrize("d", [1, 2, 5])
 def test_posterior_mean_is_the_weighted_mean_of_all_draws(d):
     rng = np.random.default_rng(d)
