@@ -161,9 +161,9 @@ def test_transitions_and_scores_in_float32_go_on_from_their_file(run, tmp_path, 
         answer(given, checkpoint=tmp_path / "run")
 
 
-@runs
-def test_training_happens_on_the_device_asked_for(run, tensors_seen, monkeypatch):
-    """On a device that computes nothing but refuses tensors of another device.
+@pytest.fixture
+def read_as_zero(monkeypatch):
+    """A device that computes nothing but refuses tensors of another device.
 
     Whatever is read back from it is 0.
     """
@@ -179,11 +179,36 @@ def test_training_happens_on_the_device_asked_for(run, tensors_seen, monkeypatch
 
     monkeypatch.setattr(torch.Tensor, "cpu", brought_home)
     monkeypatch.setattr(torch.Tensor, "__float__", read)
+
+
+@runs
+@pytest.mark.usefixtures("read_as_zero")
+def test_training_happens_on_the_device_asked_for(run, tensors_seen):
     answer, given, *_ = run
     answer(given, device="meta", precision=torch.float32)
     trained = (torch.float32, "meta"), (torch.float32, "meta")
     answered = (torch.float64, "cpu"), (torch.float64, "cpu")
     assert tensors_seen == {trained, answered}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lqr", "merton", "unit-ball"])
+@pytest.mark.usefixtures("read_as_zero")
+def test_monte_carlo_trains_on_the_device_asked_for(name, tensors_seen, monkeypatch):
+    """All but L-BFGS, which reads numbers off the device to search along a line.
+
+    `Ascent` brings its controls home, where the problem's functions are asked.
+    """
+    monkeypatch.setattr("neural.evaluation.training.settle", lambda *_: None)
+    short = neural.MonteCarlo(
+        paths=16, dt=0.1, horizon=0.5, hidden=(4,), value_steps=2, policy_steps=2,
+        max_policies=1, device="meta", precision=torch.float32,
+    )  # fmt: skip
+    learned(short, name)
+    trained = (torch.float32, "meta"), (torch.float32, "meta")
+    answered = (torch.float64, "cpu"), (torch.float64, "cpu")
+    assert trained in tensors_seen
+    assert tensors_seen <= {trained, answered}
 
 
 @pytest.mark.gpu
