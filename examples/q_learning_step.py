@@ -27,6 +27,11 @@ P = 0.1 * K
 STEPS = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
 COLLAPSING = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 SEEDS = 20
+FORMS = {
+    "little-q, networks": neural.LittleQ(2, neural.QNetworks()),
+    "temporal differences": neural.TemporalDifference(),
+    "temporal differences, networks": neural.TemporalDifference(neural.QNetworks()),
+}
 Rows = list[tuple[float, float]]
 
 
@@ -151,5 +156,5 @@ if __name__ == "__main__":
     folder = Path(__file__).resolve().parents[1] / "docs" / "images"
     picture(studies, errors, alone).savefig(folder / "q_learning_dt.png", dpi=110)
     print(verdict)
-    networks = neural.QLearning(neural.LittleQ(2, neural.QNetworks()))
-    print("networks:", judged(networks))
+    for name, form in FORMS.items():
+        print(f"{name}:", judged(neural.QLearning(form)))
