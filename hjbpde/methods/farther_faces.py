@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..grid import Grid
 from ..problem import ControlProblem
@@ -30,16 +31,14 @@ def farther(
     """
     axes, cut = [], []
     for k, axis in enumerate(grid.axes):
-        cells = int(np.ceil(share * (axis.size - 1)))
-        artificial = [
-            not grid.periodic[k] and problem.faces.get((k, side)) is None
-            for side in ("low", "high")
-        ]
-        before, after = (cells if one else 0 for one in artificial)
-        low = axis[0] + (axis[1] - axis[0]) * np.arange(-before, 0)
-        high = axis[-1] + (axis[-1] - axis[-2]) * np.arange(1, after + 1)
-        axes.append(np.concatenate([low, axis, high]))
-        cut.append(slice(before, before + axis.size))
+        low, high = (
+            _beyond(steps, share * (axis[-1] - axis[0]))
+            if not grid.periodic[k] and problem.faces.get((k, side)) is None
+            else np.empty(0)
+            for side, steps in (("low", np.diff(axis)), ("high", np.diff(axis)[::-1]))
+        )
+        axes.append(np.concatenate([axis[0] - low[::-1], axis, axis[-1] + high]))
+        cut.append(slice(low.size, low.size + axis.size))
     low, high = (
         np.array(side, dtype=float) for side in (grid.domain.low, grid.domain.high)
     )
@@ -49,3 +48,13 @@ def farther(
     domain = Box(low, high, periodic=grid.periodic)
     wider = replace(problem, domain=domain, suggested_grid=None)
     return wider, Grid.from_axes(axes, domain), tuple(cut)
+
+
+def _beyond(steps: NDArray[np.float64], width: float) -> NDArray[np.float64]:
+    """Distances of new nodes to a face, over `width`: the mirror image of those inside.
+
+    `steps` are those of the axis as seen from the face.
+    """
+    times = int(np.ceil(width / steps.sum()))
+    far = np.cumsum(np.concatenate([steps, steps[::-1]] * times))
+    return far[: 1 + int(np.searchsorted(far, width * (1.0 - 1e-9)))]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint import Checkpoint
-from ..error_bar import neighbour_maximum
+from ..error_bar import NESTED_SAFETY, neighbour_maximum
 from ..exit_surface import surface_miss
 from ..game_solution import GameSolution
 from ..game_tables import GameTables
@@ -24,6 +24,7 @@ from ..timed_solution import TimedSolution
 from .adaptive_steps import adapted_times
 from .corrections import all_central
 from .end_slopes import CLOSURE_SAFETY, Closing
+from .farther_faces import FAR, NEAR, farther
 from .marching import Marches, Marching, Run, halved, march, romberg, time_grid
 from .marching_bar import InSpace, InTime
 from .moded_marching import stepper_of
@@ -33,6 +34,8 @@ from .stationary_game import check_game_faces, gap_of
 from .stepper import Stepper
 
 Array = NDArray[np.float64]
+MOST_AXES = 2
+"""Axes of problems marched on a larger box as well: more take longer than the solve."""
 
 
 def run_marching(
@@ -261,7 +264,32 @@ def _closure_error(
         page = plan.checkpoint.page(f"{grid.shape}, closed otherwise {number}")
         moved = march(other, plan.to_go, plan.outputs, page).values
         apart += np.abs(moved.reshape(values.shape) - values)
-    return CLOSURE_SAFETY * np.stack([neighbour_maximum(one, grid) for one in apart])
+    apart = np.maximum(
+        CLOSURE_SAFETY * apart, _farther(problem, method, plan, last, values)
+    )
+    return np.stack([neighbour_maximum(one, grid) for one in apart])
+
+
+def _farther(
+    problem: ControlProblem, method: Marching, plan: Plan, last: Marches, values: Array
+) -> Array:
+    """How far `values` are from those on a larger box; 0 where there is none."""
+    grid = last.grid
+    if grid.dimension > MOST_AXES:
+        return np.zeros_like(values)
+    share = FAR if grid.dimension == 1 else NEAR
+    page = plan.checkpoint.page(f"{grid.shape}, farther faces")
+    try:
+        wider, wide, own = farther(problem, grid, share)
+        with np.errstate(all="ignore"):
+            far = march(
+                stepper_of(wider, wide, method.scheme), plan.to_go, plan.outputs, page
+            )
+    # The user's own functions are called where they need not be defined.
+    except Exception:
+        return np.zeros_like(values)
+    gap = np.abs(far.values.reshape(-1, *wide.shape)[(slice(None), *own)] - values)
+    return NESTED_SAFETY * gap if np.isfinite(gap).all() else np.zeros_like(values)
 
 
 def _inner(problem: ControlProblem, grid: Grid) -> NDArray[np.bool_]:

@@ -112,3 +112,30 @@ def test_only_artificial_faces_are_moved():
     np.testing.assert_allclose(np.asarray(wider.domain.high), [2.0, 2.0])
     for mine, theirs, part in zip(grid.axes, wide.axes, own, strict=True):
         np.testing.assert_array_equal(mine, theirs[part])
+
+
+@pytest.mark.parametrize("rate", [0.6, 1.1, 1.6])
+def test_bars_of_implicit_steps_cover_noise_that_drift_carries_out(rate):
+    """dX = rate X dt + .4 dW: E[X_s^4] = m^4 + 6 m^2 v + 3 v^2 with the mean
+    m = e^{rate s} x and the variance v = .4^2 (e^{2 rate s} - 1) / (2 rate).
+    """
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: rate * x,
+        diffusion=0.4,
+        reward=lambda x, a: quartic(x),
+        domain=hjb.Box(-1.0, 1.0),
+        horizon=HORIZON,
+        terminal=lambda x: 0.0 * x[..., 0],
+    )
+
+    def paid(s, x):
+        mean, v = np.exp(rate * s) * x, 0.08 / rate * np.expm1(2 * rate * s)
+        return (mean**4 + 6 * mean**2 * v + 3 * v**2) / 4
+
+    solution = hjb.solve(problem, 61, hjb.Marching(), times=[0.0])
+    x = solution.grid.nodes()
+    inside = solution.region.contains(x, 1e-12)
+    value = quad_vec(lambda s: paid(s, x[..., 0]), 0.0, HORIZON, epsrel=1e-11)[0]
+    error = np.abs(solution.value[0] - value)[inside]
+    assert np.all(error <= solution.error_bar[0][inside])
+    assert error.max() > solution.report.error_parts["discretisation"]
