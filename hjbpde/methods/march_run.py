@@ -264,10 +264,18 @@ def _closure_error(
         page = plan.checkpoint.page(f"{grid.shape}, closed otherwise {number}")
         moved = march(other, plan.to_go, plan.outputs, page).values
         apart += np.abs(moved.reshape(values.shape) - values)
-    apart = np.maximum(
-        CLOSURE_SAFETY * apart, _farther(problem, method, plan, last, values)
+    cut, gap = (
+        np.stack([neighbour_maximum(one, grid) for one in each])
+        for each in (
+            CLOSURE_SAFETY * apart,
+            _farther(problem, method, plan, last, values),
+        )
     )
-    return np.stack([neighbour_maximum(one, grid) for one in apart])
+    # What covers the most that a larger box changes is believed as it is.
+    inner = _inner(problem, grid)
+    if gap[:, inner].max() > cut[:, inner].max():
+        cut = np.maximum(cut, NESTED_SAFETY * gap)
+    return cut
 
 
 def _farther(
@@ -289,7 +297,7 @@ def _farther(
     except Exception:
         return np.zeros_like(values)
     gap = np.abs(far.values.reshape(-1, *wide.shape)[(slice(None), *own)] - values)
-    return NESTED_SAFETY * gap if np.isfinite(gap).all() else np.zeros_like(values)
+    return gap if np.isfinite(gap).all() else np.zeros_like(values)
 
 
 def _inner(problem: ControlProblem, grid: Grid) -> NDArray[np.bool_]:
