@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from .errors import MethodMismatch, NotConverged
 from .grid import Grid
-from .methods.marching import output_times, time_grid
+from .methods.marching import output_times
 from .methods.policy_iteration import iterate, iterate_fused
 from .methods.state import GridState, make_state
 from .methods.stepper import STEP_TOLERANCE, Stepper
+from .methods.time_grids import data_grid
 from .problem import ControlProblem
 from .schemes import Upwind
 from .table_checks import hold_inside
@@ -81,7 +82,7 @@ def march_beside(
     )
     own.a = np.zeros((0, grid.size))
     values, controls, stopping = [(own.V, best.state.V)], [], []
-    for t, dt, kept_there in steps_back(float(problem.horizon), outputs, steps):
+    for t, dt, kept_there in steps_back(problem, outputs, steps):
         best.step(t, dt)
         theirs, stopped = best.control(), controllers_stops(best.state)
         mine, stops = rule(t, theirs, stopped)
@@ -99,11 +100,12 @@ def march_beside(
 
 
 def steps_back(
-    horizon: float, outputs: Array, steps: int
+    problem: ControlProblem, outputs: Array, steps: int
 ) -> Iterator[tuple[float, float, bool]]:
     """Every step from the horizon: to which time, how long, whether it is an output."""
+    horizon = float(problem.horizon or 0.0)
     wanted = {float(round(t, 12)) for t in horizon - outputs}
-    for before, now in pairwise(time_grid(horizon, outputs, steps)):
+    for before, now in pairwise(data_grid(problem, outputs, steps)):
         yield horizon - now, now - before, float(round(now, 12)) in wanted
 
 

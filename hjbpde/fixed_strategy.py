@@ -94,7 +94,7 @@ def march_answered(
     kept: dict[Side, list[Any]] = {
         side: [(sides[side].value, game.state.V, None)] for side in rules
     }
-    for t, dt, kept_there in steps_back(float(problem.horizon), outputs, steps):
+    for t, dt, kept_there in steps_back(problem, outputs, steps):
         game.step(t, dt)
         moment = _moment(problem, game, t)
         for side, answer in sides.items():

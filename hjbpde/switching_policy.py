@@ -81,7 +81,7 @@ def march_switching(
         assert isinstance(part, Led)
         part.leader = leader
     values, controls = [(own.value, best.value)], []
-    for t, dt, kept_there in steps_back(float(problem.horizon), outputs, steps):
+    for t, dt, kept_there in steps_back(problem, outputs, steps):
         best.step(t, dt)
         theirs = best.control()
         mine, given[0] = rule(t, theirs)

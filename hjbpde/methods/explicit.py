@@ -22,13 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint import Page
+from ..data_in_time import Breaks
 from ..errors import MethodMismatch, ProblemError, StabilityError
 from ..grid import Grid
 from ..one_sided import WENO5, End, Ends, OneSided, Reconstruction
 from .constraint import Constraint, Tube, with_tube
 from .filtering import Filter, Filtered
 from .hamiltonians import Hamiltonian, LaxFriedrichs, Numerical
-from .rates import rates_of
+from .rates import Discount, rates_of
 
 Array = NDArray[np.float64]
 MAX_DIMENSION = 6
@@ -134,17 +135,18 @@ class _March:
         grid: Grid,
         terminal: Array,
         method: ExplicitMarching,
-        rho: Array,
+        discount: Discount,
         parts: int,
+        breaks: Breaks,
     ) -> None:
-        self.method, self.rho = method, rho
+        self.method, self.breaks = method, breaks
         self.V = np.array(terminal, dtype=float).ravel()
         self.stages = [self.V.copy(), self.V.copy()]
         one_sided = OneSided.on(grid, method.reconstruction, method.ends, terminal)
-        self.rates = rates_of(hamiltonian, method.hamiltonian, one_sided, rho)
+        self.rates = rates_of(hamiltonian, method.hamiltonian, one_sided, discount)
         self.filter = None
         if isinstance(method.scheme, Filtered):
-            given = (hamiltonian, method.hamiltonian, grid, method.ends, rho)
+            given = (hamiltonian, method.hamiltonian, grid, method.ends, discount)
             self.filter = Filter(method.scheme, *given)
         self.speeds = np.zeros(grid.dimension)
         self.courant, self.dt_range = 0.0, (math.inf, 0.0)
@@ -185,7 +187,7 @@ class _March:
 
     def step_for(self, total: float, remaining: float) -> float:
         """The next step: the user's if stable, else `cfl` of the largest stable."""
-        total = total + float(self.rho.max())
+        total = total + float(self.rates.rho.max())
         step = self.method.step
         if step is None:
             stable = self.method.cfl / total if total > 0.0 else remaining
@@ -207,7 +209,8 @@ class _March:
 
     def advance(self, t: float, remaining: float) -> float:
         """One Runge-Kutta step back from calendar time t; returns its length."""
-        total = self.sum_at(self.V, t)
+        end = self.breaks.before(t)
+        total = self.sum_at(self.V, end)
         if not math.isfinite(total):
             raise StabilityError(
                 f"explicit marching: max|dH/dp| is {total} at t = {t:g}: the value "
@@ -218,7 +221,7 @@ class _March:
         while self.method.step is None and worst > COURANT_LIMIT * (1 + 1e-9):
             # Speeds grew within the step: take it again, shorter.
             dt *= 0.5 / worst
-            worst = self._stages(t, dt, self.sum_at(self.V, t))
+            worst = self._stages(t, dt, self.sum_at(self.V, end))
         last = self.stages[(self.method.stages - 1) % 2]
         if self.filter is not None:
             self.filter.apply(last, dt)
@@ -232,7 +235,8 @@ class _March:
         """All stages of a step, in two arrays taking turns; the largest CFL sum."""
         worst, before = dt * total, self.V
         if self.filter is not None:
-            worst = max(worst, self.filter.prepare(self.V, t, dt))
+            end = self.breaks.before(t)
+            worst = max(worst, self.filter.prepare(self.V, end, dt))
         for s, (a, b, c) in enumerate(_RULES[self.method.stages]):
             if s > 0:
                 worst = max(worst, dt * self.sum_at(before, t - c * dt))
@@ -249,11 +253,12 @@ def march_explicit(
     method: ExplicitMarching | None = None,
     *,
     constraint: Constraint | None = None,
-    rho: Array | float = 0.0,
+    rho: Array | float | Discount = 0.0,
     tick: Callable[[float], None] | None = None,
     page: Page | None = None,
     parts: int = 1,
     through: Sequence[float] | Array = (),
+    breaks: Breaks | None = None,
 ) -> Marched:
     """March from the last of `times` back to the first, keeping V at each.
 
@@ -267,8 +272,8 @@ def march_explicit(
         Increasing calendar times; ``value[0]`` belongs to ``times[0]``.
     constraint : Constraint, optional
         Obstacles and Dirichlet nodes; the tube of `method` is added to it.
-    rho : float or (N,)
-        Discount rate.
+    rho : float, (N,), or callable
+        Discount rate; ``rho(t) -> (N or 1,)`` where it moves.
     tick : callable, optional
         Called with the calendar time after every step.
     page : Page, optional
@@ -278,6 +283,8 @@ def march_explicit(
         multiple of that where they are even.
     through : (S,), optional
         Further times to step on, without keeping V there.
+    breaks : Breaks, optional
+        Where data jump or bend: steps back from there take the data before.
 
     Returns
     -------
@@ -295,8 +302,9 @@ def march_explicit(
     times = _checked_times(times)
     terminal = _checked_terminal(grid, terminal)
     constraint = with_tube(constraint or Constraint(), method.tube, terminal.ravel())
-    rates = np.atleast_1d(np.asarray(rho))
-    march = _March(hamiltonian, grid, terminal, method, rates, parts)
+    discount = rho if callable(rho) else _resting(rho)
+    breaks = breaks or Breaks.none()
+    march = _March(hamiltonian, grid, terminal, method, discount, parts, breaks)
     values = np.zeros((len(times), *grid.shape))
     values[-1] = terminal
     page = page or Page()
@@ -325,6 +333,12 @@ def march_explicit(
     path, share = np.array(march.path), march.filter.share if march.filter else 0.0
     met = (march.dt_range, march.courant, march.speeds, share)
     return Marched(times, values, path, *met)
+
+
+def _resting(rho: Array | float) -> Discount:
+    """The same discount at all times."""
+    rates = np.atleast_1d(np.asarray(rho, dtype=float))
+    return lambda t: rates
 
 
 def _checked_times(times: Sequence[float] | Array) -> Array:

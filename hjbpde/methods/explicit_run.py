@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..boundary import Dirichlet, Extrapolate, Reflecting
 from ..checkpoint import Checkpoint
+from ..data_in_time import Breaks, DataInTime
 from ..errors import MethodMismatch
 from ..game_solution import GameSolution
 from ..grid import Grid
@@ -67,8 +68,10 @@ def run_explicit(
     start = time.perf_counter()
     coarser = _coarser(grid)
     # Every date ends a step, so that the bound there acts on V at the date.
-    times = np.union1d(outputs, problem.dates)
-    plan = Plan(method, outputs, times, checkpoint, parts=2 ** len(coarser))
+    times, data = np.union1d(outputs, problem.dates), DataInTime.of(problem)
+    breaks = data.breaks()
+    goals = Goals(times, data.followed(times, breaks), breaks)
+    plan = Plan(method, outputs, goals, checkpoint, parts=2 ** len(coarser))
     game, marched = _march(problem, grid, plan, progress)
     spent = time.perf_counter() - start
     plans = plan.coarsened(len(coarser), marched.path)
@@ -104,16 +107,25 @@ def run_explicit(
 
 
 @dataclass(frozen=True, eq=False)
+class Goals:
+    """Times that end steps on all grids; of these, the `kept` ones and the `breaks`."""
+
+    kept: Array
+    times: Array
+    breaks: Breaks
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
     """How a grid is marched, the outputs to keep, and the file.
 
-    From one of `times` to the next, the outputs among them, it takes at least `parts`
-    steps, and it steps on the times `through`.
+    From one of the goals to the next it takes at least `parts` steps, and it steps on
+    the times `through`.
     """
 
     method: ExplicitMarching
     outputs: Array
-    times: Array
+    goals: Goals
     checkpoint: Checkpoint
     parts: int = 1
     through: Array = field(default_factory=lambda: np.empty(0))
@@ -134,7 +146,7 @@ class Plan:
         for k in range(count, 0, -1):
             step = self.method.step
             method = replace(self.method, step=None if step is None else step * 2**k)
-            through = _thinned(path, self.times, 2**k)
+            through = _thinned(path, self.goals.times, 2**k)
             found.append(replace(self, method=method, parts=1, through=through))
         return found
 
@@ -166,9 +178,10 @@ def _march(
     ends = _ends(problem, grid, method, closed)
     own = replace(method, ends=ends, tube=tube)
     constraint = constraint_of(problem, grid)
-    args = (game.hamiltonian, grid, terminal, plan.times, own)
+    args = (game.hamiltonian, grid, terminal, plan.goals.kept, own)
     more: dict[str, Any] = {"constraint": constraint, "rho": game.rho, "page": page}
-    more |= {"parts": plan.parts, "through": plan.through}
+    through = np.union1d(plan.goals.times, plan.through)
+    more |= {"parts": plan.parts, "through": through, "breaks": plan.goals.breaks}
     if not progress:
         return game, _at_times(march_explicit(*args, **more), outputs)
     from rich.progress import Progress

@@ -25,7 +25,7 @@ from ..grid import Grid
 from ..kernels.filtering import keep_within
 from ..one_sided import ENO2, WENO3, WENO5, End, Ends, FirstOrder, OneSided
 from .hamiltonians import Hamiltonian, Numerical
-from .rates import rates_of
+from .rates import Discount, rates_of
 
 Array = NDArray[np.float64]
 
@@ -89,12 +89,12 @@ class Filter:
         numerical: Numerical,
         grid: Grid,
         ends: End | Ends,
-        rho: Array,
+        discount: Discount,
     ) -> None:
         self.grid, self.fixed = grid, filtered.width is not None
         self.width = filtered.width or 0.0
         one_sided = OneSided.on(grid, FirstOrder(), ends)
-        self.rates = rates_of(hamiltonian, numerical, one_sided, rho)
+        self.rates = rates_of(hamiltonian, numerical, one_sided, discount)
         self.monotone = np.empty(grid.size)
         self.moved, self.steps = 0, 0
 

@@ -17,11 +17,13 @@ from ..coefficients import evaluate
 from ..errors import MemoryBudgetError, MethodMismatch
 from ..faces import Faces
 from ..grid import Grid
+from ..held import keywords
 from ..players import one_player
 from ..problem import ControlProblem
 from ..sets import Box, ControlSet, Finite
 from ..tabulate import QuadraticTables, tabulate
 from .hamiltonians import AffineHamiltonian, SampledHamiltonian
+from .rates import Discount
 
 Array = NDArray[np.float64]
 SAMPLES = {1: 65, 2: 17, 3: 9}
@@ -32,10 +34,11 @@ MOST_NUMBERS = 1.5e8
 
 @dataclass(frozen=True)
 class Game:
-    """The Hamiltonian, the discount rate (N or 1,), and how extrema are taken."""
+    """The Hamiltonian, the discount rate (N or 1,) or that of a calendar time, and how
+    extrema are taken."""
 
     hamiltonian: AffineHamiltonian | SampledHamiltonian
-    rho: Array
+    rho: Array | Discount
     check: str
 
 
@@ -57,7 +60,14 @@ def game_of(problem: ControlProblem, grid: Grid) -> Game:
     def at_time(t: float) -> Any:
         return _at(problem, grid, t)[0]
 
-    return Game(replace(first, at_time=at_time), rho, check)
+    if "t" not in keywords(problem.discount):
+        return Game(replace(first, at_time=at_time), rho, check)
+    nodes = grid.nodes().reshape(-1, grid.dimension)
+
+    def discount(t: float) -> Array:
+        return np.asarray(problem.at_time(t).discount_at(nodes), dtype=float)
+
+    return Game(replace(first, at_time=at_time), discount, check)
 
 
 def _at(

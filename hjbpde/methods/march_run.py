@@ -25,13 +25,14 @@ from .adaptive_steps import adapted_times
 from .corrections import all_central
 from .end_slopes import CLOSURE_SAFETY, Closing
 from .farther_faces import FAR, NEAR, farther
-from .marching import Marches, Marching, Run, halved, march, romberg, time_grid
+from .marching import Marches, Marching, Run, march, romberg
 from .marching_bar import InSpace, InTime
 from .moded_marching import stepper_of
 from .policy_iteration import EPS
 from .state import set_obstacles
 from .stationary_game import check_game_faces, gap_of
 from .stepper import Stepper
+from .time_grids import data_grid, goals_of, halved
 
 Array = NDArray[np.float64]
 MOST_AXES = 2
@@ -101,16 +102,17 @@ def _times(
     problem: ControlProblem, coarsest: Grid, method: Marching, outputs: Array,
     checkpoint: Checkpoint,
 ) -> Array:  # fmt: skip
-    """Times to go of the coarsest time grid."""
-    if method.local_error is None:
-        end = float(problem.horizon or 0.0)
-        return time_grid(end, outputs, method.steps, problem.dates)
+    """Times to go of the coarsest time grid; steps begin where data jump or bend."""
     page = checkpoint.page("times")
     kept = page.found()
     if kept is not None:
         return kept["to_go"]
-    pilot = stepper_of(problem, coarsest, method.scheme)
-    to_go = adapted_times(pilot, outputs, method.local_error, problem.dates)
+    if method.local_error is None:
+        to_go = data_grid(problem, outputs, method.steps)
+    else:
+        pilot = stepper_of(problem, coarsest, method.scheme)
+        goals = goals_of(problem, outputs)
+        to_go = adapted_times(pilot, goals, method.local_error, problem.dates)
     page.keep(lambda: {"to_go": to_go}, finished=True)
     return to_go
 

@@ -27,8 +27,6 @@ from .memory import memory_of, recall
 from .stepper import Stepper, end_of
 
 Array = NDArray[np.float64]
-LEAST_STEPS = 6
-"""Steps of the coarsest time grid between two dates."""
 MOST_STEPS = 100_000
 """The first step of the finest of five time grids is still 2e4 roundings of T."""
 
@@ -51,9 +49,10 @@ class Marching:
     local_error : float, optional
         Steps of the coarsest time grid are chosen so that the local error of each,
         relative to max|V|, stays below it (1e-3 to 1e-5, say), instead of `steps`: for
-        data that change fast at times. They are found on the coarsest grid in space;
-        what happens within 1/32 of the horizon may be missed unless a time is asked for
-        there.
+        values that change fast at times. They are found on the coarsest grid in space.
+
+    Steps begin where data jump or bend in time, see `DataInTime`, and more are taken
+    where data pass quickly.
 
     Raises
     ------
@@ -92,42 +91,6 @@ class Marching:
         text = f"implicit marching, {label} scheme, {self.levels} time grids"
         text += "" if self.local_error is None else " of steps by local error"
         return text + (", extrapolated in space" if self.order == 4 else "")
-
-
-def time_grid(
-    horizon: float, outputs: Array, steps: int, dates: tuple[float, ...] = ()
-) -> Array:
-    """Times to go, increasing from 0: graded as j^2, outputs and dates among them.
-
-    Small steps follow the terminal data, whose kinks are smoothed there, and every
-    date at which somebody may stop, where V gets new ones. An interval between dates
-    of length L takes ``steps sqrt(L / T)`` steps, so that all begin alike.
-    """
-    marks = np.unique(np.r_[0.0, horizon, horizon - np.asarray(dates, float)])
-    graded = np.concatenate(
-        [_graded(*pair, horizon, steps) for pair in pairwise(marks)]
-    )
-    merged = np.sort(np.r_[0.0, graded, horizon - outputs])
-    least = 1e-3 * min(horizon / steps**2, float(np.diff(marks).min()))
-    apart = np.concatenate([[True], np.diff(merged) > least])
-    kept = merged[apart]
-    to_go = np.r_[horizon - outputs, marks]
-    nearest = np.abs(kept[:, None] - to_go[None, :]).argmin(axis=0)
-    kept[nearest] = to_go
-    return kept
-
-
-def _graded(start: float, end: float, horizon: float, steps: int) -> Array:
-    """Times after `start` up to `end`, graded as j^2."""
-    share = np.sqrt((end - start) / horizon)
-    count = steps if share == 1.0 else max(LEAST_STEPS, round(steps * share))
-    return start + (end - start) * (np.arange(1, count + 1) / count) ** 2
-
-
-def halved(times: Array) -> Array:
-    """The grid with every interval cut in two."""
-    middle = 0.5 * (times[1:] + times[:-1])
-    return np.sort(np.concatenate([times, middle]))
 
 
 class Marches(Protocol):

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -24,12 +25,16 @@ from .hamiltonians import (
 from .reflecting_faces import reflecting_faces
 
 Array = NDArray[np.float64]
+Discount = Callable[[float], Array]
+"""rho (N or 1,) at a calendar time."""
 
 
 class Rates(Protocol):
-    """The rate of V (N,); largest (d,) is max|dG/dp_k| where measured last."""
+    """The rate of V (N,); where measured last, largest (d,) is max|dG/dp_k|, and rho
+    (N or 1,) the discount rate."""
 
     largest: Array
+    rho: Array
 
     def measure(self, V: Array, t: float) -> float:
         """Prepare `step` from V at calendar time t; returns the CFL sum."""
@@ -44,7 +49,7 @@ def rates_of(
     hamiltonian: Hamiltonian,
     numerical: Numerical,
     one_sided: OneSided,
-    rho: Array,
+    discount: Discount,
 ) -> Rates:
     """Slab by slab with the speeds of all controls, else the whole grid."""
     if (
@@ -53,8 +58,8 @@ def rates_of(
         and numerical.reach == LaxFriedrichs.CONTROLS
         and numerical.bounds is None
     ):
-        return SlabRates(hamiltonian, numerical, one_sided, rho)
-    return GridRates(hamiltonian, numerical, one_sided, rho)
+        return SlabRates(hamiltonian, numerical, one_sided, discount)
+    return GridRates(hamiltonian, numerical, one_sided, discount)
 
 
 def _inverse_h(one_sided: OneSided) -> Array:
@@ -71,11 +76,12 @@ class GridRates:
         hamiltonian: Hamiltonian,
         numerical: Numerical,
         one_sided: OneSided,
-        rho: Array,
+        discount: Discount,
     ) -> None:
         d, n = one_sided.grid.dimension, one_sided.grid.size
         self.hamiltonian, self.numerical = hamiltonian, numerical
-        self.one_sided, self.rho = one_sided, rho
+        self.one_sided, self.discount = one_sided, discount
+        self.rho = np.zeros(1)
         slopes = np.empty((d, n)), np.empty((d, n))
         self.slopes = Slopes(*slopes, _inverse_h(one_sided))
         self.faces = reflecting_faces(one_sided, self.slopes.inverse_h)
@@ -83,7 +89,7 @@ class GridRates:
 
     def measure(self, V: Array, t: float) -> float:
         """As `Rates.measure`; the rate is filled along with it."""
-        self.V, slopes = V, self.slopes
+        self.V, self.rho, slopes = V, self.discount(t), self.slopes
         self.one_sided.fill(V, slopes.minus, slopes.plus)
         given = self.hamiltonian.at(t), self.numerical
         total = given[0].fill_rate(slopes, given[1], self.rate, self.largest)
@@ -104,10 +110,11 @@ class SlabRates:
         hamiltonian: AffineHamiltonian,
         numerical: LaxFriedrichs,
         one_sided: OneSided,
-        rho: Array,
+        discount: Discount,
     ) -> None:
         self.hamiltonian, self.numerical = hamiltonian, numerical
-        self.one_sided, self.rho = one_sided, rho
+        self.one_sided, self.discount = one_sided, discount
+        self.rho = np.zeros(1)
         self.cut = slab_of(one_sided.grid.shape)
         self.inverse_h = _inverse_h(one_sided)
         self.faces = reflecting_faces(one_sided, self.inverse_h)
@@ -120,7 +127,7 @@ class SlabRates:
 
     def measure(self, V: Array, t: float) -> float:
         """As `Rates.measure`."""
-        self.V, now = V, self.hamiltonian.at(t)
+        self.V, self.rho, now = V, self.discount(t), self.hamiltonian.at(t)
         if now is not self.now:
             self._take(now)
         return self.total

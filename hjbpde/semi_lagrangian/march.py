@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..checkpoint import Page
 from ..coefficients import Motion
+from ..data_in_time import Breaks
 from ..faces import Faces
 from ..grid import Grid
 from ..methods.end_slopes import Closing
@@ -35,7 +36,7 @@ SEARCHED = 1e-6
 class Clock:
     """The steps of one march: strides that all grids share, each cut into equal steps.
 
-    ticks : ends of the strides, decreasing from T to 0, every date among them.
+    ticks : ends of the strides, decreasing from T to 0, all marks among them.
     cuts : steps of a stride.
     """
 
@@ -43,10 +44,8 @@ class Clock:
     cuts: int = 1
 
     @classmethod
-    def of(cls, problem: ControlProblem, stride: float) -> Clock:
-        """Strides of at most that length."""
-        end = float(problem.horizon or 0.0)
-        marks = np.unique(np.r_[0.0, problem.dates, end])
+    def of(cls, marks: Array, stride: float) -> Clock:
+        """Strides of at most that length between marks, which increase from 0 to T."""
         counts = np.maximum(np.ceil(np.diff(marks) / stride * (1 - 1e-9)), 1)
         pieces = [
             np.linspace(*pair, int(n) + 1)[1:]
@@ -108,11 +107,12 @@ class March:
         grid: Grid,
         method: SemiLagrangian,
         columns: list[int],
+        breaks: Breaks,
         closing: Closing = Closing.ANCHORED,
         bent: bool = False,
     ) -> None:
         self.tracks = [
-            Track(part, grid, method, columns, closing, bent)
+            Track(part, grid, method, columns, breaks, closing, bent)
             for part in parts_of(problem)
         ]
         self.slack, self.enough = 1e-10 * float(problem.horizon or 0.0), SEARCHED

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint import Checkpoint
+from ..data_in_time import Breaks, DataInTime
 from ..error_bar import ErrorBar
 from ..errors import ProblemError
 from ..game_solution import GameSolution
@@ -141,12 +142,14 @@ class Plan:
         method: SemiLagrangian,
         columns: list[int],
         length: StepLength,
+        marks: tuple[Array, Breaks],
         file: Checkpoint,
     ) -> None:
         self.problem, self.grids, self.method = problem, grids, method
+        self.breaks = marks[1]
         self.columns, self.power, self.file = columns, length.power, file
         self._check_steps(length)
-        self.clock = Clock.of(problem, length.at(len(grids) - 1))
+        self.clock = Clock.of(marks[0], length.at(len(grids) - 1))
 
     def _check_steps(self, length: StepLength) -> None:
         """Refuse a horizon of too many steps before their times are laid out."""
@@ -179,7 +182,8 @@ class Plan:
         f, sigma = _sampled(problem, grids[0])
         columns = active_columns(sigma)
         length = planned(problem, grid, f, sigma[:, :, columns], method)
-        plan = cls(problem, grids, method, columns, length, file)
+        marks = _marks(problem)
+        plan = cls(problem, grids, method, columns, length, marks, file)
         if method.step is not None or one_player(problem).n_controls == 0:
             return plan
         ends = np.array([0.0, float(problem.horizon or 0.0)])
@@ -187,7 +191,7 @@ class Plan:
         f = np.concatenate([one.fastest.f for one in trial])
         sigma = np.concatenate([one.fastest.sigma for one in trial])
         length = planned(problem, grid, f, sigma, method)
-        return cls(problem, grids, method, columns, length, file)
+        return cls(problem, grids, method, columns, length, marks, file)
 
     def march(
         self,
@@ -199,7 +203,8 @@ class Plan:
     ) -> list[Marched]:
         """On one of the grids, all modes; `part` begins the name of its page."""
         grid = self.grids[level]
-        march = March(self.problem, grid, self.method, self.columns, closing, bent)
+        given = (self.problem, grid, self.method, self.columns, self.breaks)
+        march = March(*given, closing, bent)
         name = f"{part}{grid.shape}, {closing.value}{', bent' if bent else ''}"
         return march.run(self._clock(level), outputs, self.file.page(name))
 
@@ -217,6 +222,14 @@ class Plan:
         if self.problem.jumps is not None:
             others.append(self.march(level, outputs, bent=True))
         return level, others
+
+
+def _marks(problem: ControlProblem) -> tuple[Array, Breaks]:
+    """Times that end steps on all grids, 0, T and all dates among them; the breaks."""
+    ends = np.unique(np.r_[0.0, problem.dates, float(problem.horizon or 0.0)])
+    data = DataInTime.of(problem)
+    breaks = data.breaks()
+    return data.followed(ends, breaks), breaks
 
 
 def _sampled(problem: ControlProblem, grid: Grid) -> tuple[Array, Array]:

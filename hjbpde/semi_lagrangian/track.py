@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..closure import bend_beyond
 from ..coefficients import Motion
+from ..data_in_time import Breaks
 from ..errors import ProblemError, StabilityError
 from ..faces import Faces
 from ..grid import Grid
@@ -46,12 +47,13 @@ class Track:
         grid: Grid,
         method: SemiLagrangian,
         columns: list[int],
+        breaks: Breaks,
         closing: Closing,
         bent: bool = False,
     ) -> None:
         problem, self.part = part.problem, part
         self.problem, self.grid, self.closing = problem, grid, closing
-        self.bent = bent
+        self.bent, self.breaks = bent, breaks
         self.obstacles: Obstacles | None = None
         self._held: dict[float, ControlProblem] = {}
         self.moving = problem.depends_on_time or problem.data_depend_on_time
@@ -126,7 +128,8 @@ class Track:
     def look_back(self, t: float, later: float) -> Array:
         """Turn to the step from `later` to t; V(t) as it would go on, (*shape)."""
         delta = later - t
-        held = [self.at(time) for time in (t, t + 0.5 * delta, later)]
+        times = (t, t + 0.5 * delta, self.breaks.before(later))
+        held = [self.at(time) for time in times]
         self.look = self.search.look = self.look.held(held, delta)
         if self.bent:
             faces, V = self.faces, self.V

@@ -45,11 +45,13 @@ def errors(method):
 
 
 def test_a_moment_of_fast_data_gets_the_steps():
-    graded, _ = errors(hjb.Marching())
+    graded, other = errors(hjb.Marching())
     adapted, solution = errors(hjb.Marching(local_error=1e-3))
-    assert solution.report.details["steps"] <= 64
+    assert solution.report.details["steps"] <= other.report.details["steps"]
+    assert adapted < graded
     assert "local error" in solution.report.method
-    assert adapted < 1e-2 * graded
+    # Two halvings are extrapolated: far below the local errors of the first grid.
+    assert adapted < 0.1 * 1e-3 * np.abs(solution.value).max()
     assert adapted <= solution.error_bar[0].max()
 
 
