@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter1d
+from scipy.ndimage import maximum_filter1d, uniform_filter1d
 
 from ..error_bar import SAFETY, neighbour_maximum
 from ..grid import Grid
@@ -39,6 +39,10 @@ REACH = 1 / 16
 SMOOTH = 3.0
 """Interpolation errors of smooth data fall fourfold from grid to grid, kinks halve."""
 
+KINK_SHARE = 0.25
+"""Share of a kink's jump of slope, times h, that a nodal value may miss."""
+UNRESOLVED = 0.375
+"""Of second differences a halving leaves 1/4 where V is smooth, 1/2 at kinks."""
 SLOWEST = 0.5
 """Order of h at which upwinding smears kinks."""
 
@@ -127,7 +131,8 @@ class InSpace:
         step = self.gap(-1)
         size = _widened(step, fine.grid)
         if not (fine.is_central and self.levels[-2].is_central):
-            return _packed(fine.best, SAFETY * self._slowly(size), in_time)
+            missed = np.maximum(SAFETY * self._slowly(size), self._kinked())
+            return _packed(fine.best, missed, in_time)
         rest = self._rest(step, size)
         if order == 4 and fine.grid.halves:
             return _packed(fine.best + step / 3.0, SAFETY * rest, in_time)
@@ -181,9 +186,26 @@ class InSpace:
             return size
         coarse, fine = self.levels[-2].grid, self.levels[-1].grid
         before = carried(_widened(self.gap(-2), coarse), coarse, fine)
+        # Less than order 3 leaves is a coincidence: nodes turn from upwind to central.
+        size = np.maximum(size, before / 8.0)
         first = _spread(before)
         last = np.maximum(_spread(size), np.finfo(float).tiny)
         return size / (np.clip(first / last, 2.0**SLOWEST, 2.0) - 1.0)
+
+    def _kinked(self) -> Array:
+        """What nodal values miss at kinks that their grids do not resolve.
+
+        How wrong a node is depends on where the kink lies in its cell, which may be
+        alike on two grids. A kink is where second differences, summed over three
+        nodes, do not fall with the square of h; then they are the jump of the slope
+        times h.
+        """
+        fine, coarse = self.levels[-1], self.levels[-2]
+        bent = _bending(fine.best, fine.grid)
+        wide = carried(_bending(coarse.best, coarse.grid), coarse.grid, fine.grid)
+        return KINK_SHARE * _widened(
+            np.where(bent > UNRESOLVED * wide, bent, 0.0), fine.grid
+        )
 
     def _rest(self, step: Array, size: Array) -> Array:
         """What the extrapolated value still misses, from three grids or a guess."""
@@ -206,6 +228,26 @@ class InSpace:
         if self.kinks is Kinks.AVERAGED:
             share = np.minimum(share, MOST_SHARE)
         return np.maximum(rest * share, FLOOR * wide)
+
+
+def _bending(values: Array, grid: Grid) -> Array:
+    """|second differences| of values (T, *shape), summed over three nodes; the largest
+    of all axes, in units of V."""
+    found = np.zeros_like(values)
+    for k, (axis, around) in enumerate(zip(grid.axes, grid.periodic, strict=True), 1):
+        if axis.size < 5:
+            continue
+        if around:
+            bent = np.abs(np.roll(values, 1, k) - 2.0 * values + np.roll(values, -1, k))
+        else:
+            V, bent = np.moveaxis(values, k, -1), np.zeros_like(values)
+            h = np.diff(axis)
+            slopes = np.diff(V, axis=-1) / h
+            inner = np.abs(np.diff(slopes, axis=-1)) * np.minimum(h[1:], h[:-1])
+            np.moveaxis(bent, k, -1)[..., 1:-1] = inner
+        mode = "wrap" if around else "nearest"
+        found = np.maximum(found, 3.0 * uniform_filter1d(bent, 3, axis=k, mode=mode))
+    return found
 
 
 def carried(values: Array, coarse: Grid, fine: Grid) -> Array:
