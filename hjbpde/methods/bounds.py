@@ -18,11 +18,16 @@ from ..error_bar import (
     sawtooth,
     truncation_bar,
 )
+from ..errors import HJBError
+from ..face_response import FaceResponse
+from ..grid import Grid
 from .corrections import Corrections, fourth_orders, monotone_room
 from .policy_iteration import EPS, PolicyIteration, round_off_floor
 from .state import GridState
 
 Array = NDArray[np.float64]
+UNRESOLVED = 0.375
+"""Of second differences a halving leaves 1/4 where data are smooth, 1/2 at kinks."""
 
 
 def control_switches(states: list[GridState]) -> bool:
@@ -84,6 +89,8 @@ def bound(
     if trusted is None:
         apart = neighbour_maximum(np.abs(better.V - fine.V), fine.grid)
         trusted = apart <= 3 * monotone_room(states) + 1e-9 * fine.scale
+    if usable and trusted.any():
+        smooth = smooth + unresolved(states, better.V, trusted)
     part = np.where(trusted & usable, smooth, rough)
     if fine.faces.fixed_mask is not None:
         part[fine.faces.fixed_mask] = 0.0
@@ -104,6 +111,82 @@ def bound(
     order = limit.order if method.order == 4 else _monotone_order(states)
     notes = () if order is not None else ("order not observed: too few grids",)
     return ErrorBar(part + cut + algebraic + rounding, parts, order, notes)
+
+
+def unresolved(
+    states: list[GridState], better: Array, trusted: NDArray[np.bool_]
+) -> Array:
+    """How far the corrected value W is moved by what grids do not resolve, (*shape).
+
+    With M the monotone rows, ``tau = |M (W - V)|`` is what W has added at a node; where
+    it is refused all of it may be wrong. A kink of the payoff is read at nodes alone,
+    see `payoff_kinks`. Both reach a node as z, ``M z`` = their sum.
+    """
+    fine = states[-1]
+    source = payoff_kinks(fine)
+    if trusted.all() and not source.any():
+        return source
+    change = np.ascontiguousarray(better - fine.V).ravel()
+    response = FaceResponse(fine)
+    tau = np.abs(response.rows.residual(change, np.zeros_like(change)))
+    source += np.where(trusted, 0.0, tau.reshape(fine.grid.shape))
+    none = [np.zeros_like(push) for push in response.pushes]
+    return response.to(none, source)
+
+
+def payoff_kinks(state: GridState) -> Array:
+    """What nodes miss of the mean payoff in their cells at its kinks, (*shape).
+
+    An eighth of the second difference: nested grids may cut a kink alike and agree.
+    Kinks are where second differences, summed over three nodes, fall too slowly with
+    the spacing. The control is held: the payoff also bends with the control, where the
+    Hamiltonian does not.
+    """
+    grid = state.grid
+    a = np.repeat(np.median(state.a, axis=1, keepdims=True), grid.size, axis=1)
+    found = np.zeros(grid.shape)
+    try:
+        under = state.tables.under(a)
+    # Where one control is not admissible at all states nothing is known.
+    except HJBError:
+        return found
+    r = np.broadcast_to(under.r, (grid.size,)).reshape(grid.shape)
+    least = 1e-9 * float(np.abs(r).max())
+    for k in range(grid.dimension):
+        bent, wide = (_bending(r, grid, k, reach) for reach in (1, 2))
+        near, far = (
+            each + np.roll(each, reach, k) + np.roll(each, -reach, k)
+            for each, reach in ((bent, 1), (wide, 2))
+        )
+        kinked = near > np.maximum(UNRESOLVED * far, least)
+        if not grid.periodic[k]:
+            # The wider sums do not reach beyond faces.
+            ends = np.moveaxis(kinked, k, 0)
+            ends[:4], ends[-4:] = False, False
+        found += np.where(kinked, bent / 8.0, 0.0)
+    return found
+
+
+def _bending(r: Array, grid: Grid, axis: int, reach: int) -> Array:
+    """Second differences of r (*shape), ``reach`` nodes either way; 0 beside faces.
+
+    The change of the slope times the shorter step, as ``|r_- - 2 r + r_+|`` where
+    steps are equal.
+    """
+    x = grid.axes[axis]
+    right = np.roll(x, -reach) - x
+    # Across the seam; beside a face any step will do, nothing is kept there.
+    right[-reach:] += grid.domain.width[axis] if grid.periodic[axis] else 2 * np.ptp(x)
+    left = np.roll(right, reach)
+    view = [1] * r.ndim
+    view[axis] = -1
+    h, g = right.reshape(view), left.reshape(view)
+    slopes = (np.roll(r, -reach, axis) - r) / h - (r - np.roll(r, reach, axis)) / g
+    bent = np.abs(slopes) * np.minimum(h, g)
+    if not grid.periodic[axis]:
+        ends = np.moveaxis(bent, axis, 0)
+        ends[:reach], ends[-reach:] = 0.0, 0.0
+    return bent
 
 
 def kinked_bound(states: list[GridState]) -> ErrorBar:
