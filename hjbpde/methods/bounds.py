@@ -20,6 +20,7 @@ from ..error_bar import (
 )
 from ..errors import HJBError
 from ..face_response import FaceResponse
+from ..game_tables import GameTables
 from ..grid import Grid
 from .corrections import Corrections, fourth_orders, monotone_room
 from .policy_iteration import EPS, PolicyIteration, round_off_floor
@@ -140,9 +141,12 @@ def payoff_kinks(state: GridState) -> Array:
     An eighth of the second difference: nested grids may cut a kink alike and agree.
     Kinks are where second differences, summed over three nodes, fall too slowly with
     the spacing. The control is held: the payoff also bends with the control, where the
-    Hamiltonian does not.
+    Hamiltonian does not. With two players 0: their bounds bend payoffs at held controls
+    in ways that their saddle undoes.
     """
     grid = state.grid
+    if isinstance(state.tables, GameTables):
+        return np.zeros(grid.shape)
     a = np.repeat(np.median(state.a, axis=1, keepdims=True), grid.size, axis=1)
     found = np.zeros(grid.shape)
     try:
