@@ -91,7 +91,7 @@ def bound(
         apart = neighbour_maximum(np.abs(better.V - fine.V), fine.grid)
         trusted = apart <= 3 * monotone_room(states) + 1e-9 * fine.scale
     if usable and trusted.any():
-        smooth = smooth + unresolved(states, better.V, trusted)
+        smooth = smooth + unresolved(fine, better.V, trusted)
     part = np.where(trusted & usable, smooth, rough)
     if fine.faces.fixed_mask is not None:
         part[fine.faces.fixed_mask] = 0.0
@@ -114,16 +114,13 @@ def bound(
     return ErrorBar(part + cut + algebraic + rounding, parts, order, notes)
 
 
-def unresolved(
-    states: list[GridState], better: Array, trusted: NDArray[np.bool_]
-) -> Array:
+def unresolved(fine: GridState, better: Array, trusted: NDArray[np.bool_]) -> Array:
     """How far the corrected value W is moved by what grids do not resolve, (*shape).
 
     With M the monotone rows, ``tau = |M (W - V)|`` is what W has added at a node; where
     it is refused all of it may be wrong. A kink of the payoff is read at nodes alone,
     see `payoff_kinks`. Both reach a node as z, ``M z`` = their sum.
     """
-    fine = states[-1]
     source = payoff_kinks(fine)
     if trusted.all() and not source.any():
         return source

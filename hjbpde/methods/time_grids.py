@@ -15,15 +15,14 @@ LEAST_STEPS = 6
 """Steps of the coarsest time grid between two dates."""
 MOST_BETWEEN = 4
 """Times put where data move fast, at most so many a step."""
-NO_BREAKS = Breaks.none()
 
 
 def time_grid(
     horizon: float,
     outputs: Array,
     steps: int,
-    dates: tuple[float, ...] = (),
-    breaks: Breaks = NO_BREAKS,
+    dates: tuple[float, ...],
+    breaks: Breaks,
 ) -> Array:
     """Times to go, increasing from 0: graded as j^2, outputs and dates among them.
 
