@@ -109,14 +109,18 @@ class OneSided:
         scheme: Reconstruction,
         ends: End | Ends = End.LINEAR,
         value: Array | None = None,
+        stretched: bool = False,
     ) -> OneSided:
-        """Prepared for a grid; `value` sets the scale of epsilon where it is None."""
+        """Prepared for a grid; `value` sets the scale of epsilon where it is None.
+
+        `stretched` axes are taken by any scheme, but at order 2 at most.
+        """
         pairs = [(ends, ends)] * grid.dimension if isinstance(ends, End) else ends
         ghosts = np.zeros((grid.dimension, 2), np.int64)
         inverse = np.zeros((grid.dimension, max(grid.shape)))
         epsilon = np.full(grid.dimension, scheme.epsilon or 0.0)
         for k, pair in enumerate(pairs):
-            _check_axis(grid, k, scheme)
+            _check_axis(grid, k, scheme, stretched)
             if not grid.periodic[k]:
                 ghosts[k] = [end.value for end in pair]
             inverse[k, : grid.shape[k]] = 1.0 / grid.spacing(k)[1]
@@ -167,9 +171,9 @@ class OneSided:
         return found
 
 
-def _check_axis(grid: Grid, k: int, scheme: Reconstruction) -> None:
-    step = grid.spacing(k)[1]
-    if scheme.order > 1 and not np.allclose(step, step[0], rtol=1e-9):
+def _check_axis(grid: Grid, k: int, scheme: Reconstruction, stretched: bool) -> None:
+    step, high = grid.spacing(k)[1], scheme.order > 1
+    if high and not stretched and not np.allclose(step, step[0], rtol=1e-9):
         raise MethodMismatch(
             f"{type(scheme).__name__} needs equal steps, axis {k} is stretched "
             f"(steps {step.min():.3g} to {step.max():.3g}). Use hjb.FirstOrder(), or "

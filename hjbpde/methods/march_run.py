@@ -22,11 +22,11 @@ from ..report import Report
 from ..timed_moded_solution import TimedModedSolution
 from ..timed_solution import TimedSolution
 from .adaptive_steps import adapted_times
-from .corrections import all_central
 from .end_slopes import CLOSURE_SAFETY, Closing
 from .farther_faces import FAR, NEAR, farther
+from .marched_corrections import CorrectedStepper, can_be_corrected
 from .marching import Marches, Marching, Run, march, romberg
-from .marching_bar import InSpace, InTime
+from .marching_bar import Answer, InSpace, InTime
 from .moded_marching import stepper_of
 from .policy_iteration import EPS
 from .state import set_obstacles
@@ -60,19 +60,26 @@ def run_marching(
     grids = nested_grids(grid)[-3:]
     to_go = _times(problem, grids[0], method, outputs, checkpoint)
     plan = Plan(to_go, outputs, checkpoint)
-    levels: list[InTime] = []
-    for one, _ in bar_over(grids, [g.shape for g in grids], progress, "march"):
-        level, runs, stepper = _in_time(problem, one, method, plan)
-        levels.append(level)
+    marched = [
+        _in_time(problem, one, method, plan)
+        for one, _ in bar_over(grids, [g.shape for g in grids], progress, "march")
+    ]
+    nested = InSpace([one.level for one in marched])
+    found, details = nested.answer(method.order), _details(problem, grids, to_go)
+    runs, stepper = marched[-1].runs, marched[-1].stepper
+    controls, shape = runs[-1].controls, runs[-1].values.shape
+    if can_be_corrected(problem, method, nested):
+        found, controls, share = _corrected(
+            problem, method, plan, marched, found, progress
+        )
+        details["corrected"] = share
     spent = time.perf_counter() - start
-    nested = InSpace(levels)
-    values, bar, parts = nested.answer(method.order)
+    values, bar, parts, opinion = found.value, found.bar, found.parts, found.opinion
     cut = _closure_error(problem, grid, method, plan, (runs[0], stepper))
     parts["truncation"] = float(np.max(cut[:, _inner(problem, grid)]))
     if problem.exit is not None:
-        missed = _surface(stepper, levels[-1].best, outputs)
+        missed = _surface(stepper, nested.levels[-1].best, outputs)
         parts["exit surface"], bar = float(missed.max()), bar + missed
-    opinion, shape = nested.opinion(values), runs[-1].values.shape
     if problem.stops:
         # Extrapolation in space may pass psi once more.
         values = _on_the_right_side(stepper, values, outputs)
@@ -82,10 +89,10 @@ def run_marching(
         "grid": grid,
         "times": outputs,
         "value": problem.sign * values.reshape(shape),
-        "control": runs[-1].controls,
+        "control": controls,
         "error_bar": bar.reshape(shape),
         "stopping": runs[-1].stops if problem.stops else None,
-        "report": _report(method, parts, spent, _details(problem, grids, to_go)),
+        "report": _report(method, parts, spent, details),
         "scheme": method.scheme,
         "second_opinion": (
             None if opinion is None else problem.sign * opinion.reshape(shape)
@@ -162,39 +169,75 @@ def _details(
     return {**found, "dates": list(problem.dates)} if problem.dates else found
 
 
+@dataclass(frozen=True, eq=False)
+class Marched:
+    """A problem marched on one grid: values extrapolated in the step, the runs behind
+    them and the last stepper."""
+
+    level: InTime
+    runs: list[Run]
+    stepper: Marches
+
+
 def _in_time(
-    problem: ControlProblem, grid: Grid, method: Marching, plan: Plan
-) -> tuple[InTime, list[Run], Marches]:
-    """Values extrapolated in the step, the runs behind them and the last stepper."""
+    problem: ControlProblem,
+    grid: Grid,
+    method: Marching,
+    plan: Plan,
+    before: Marched | None = None,
+) -> Marched:
+    """March on one grid; with corrected steps where it was marched `before`."""
     runs: list[Run] = []
-    times, stepper = plan.to_go, None
+    times, stepper = plan.to_go, None if before is None else before.stepper
+    kind, title = (Stepper, "") if before is None else (CorrectedStepper, "corrected, ")
     # One step size alone says nothing about its error: a second one judges it.
     for level in range(max(method.levels, 2)):
         times = times if level == 0 else halved(times)
-        stepper = stepper_of(problem, grid, method.scheme, before=stepper)
-        page = plan.checkpoint.page(f"{grid.shape}, halved {level} times")
-        runs.append(march(stepper, times, plan.outputs, page))
+        stepper = stepper_of(problem, grid, method.scheme, before=stepper, kind=kind)
+        page = plan.checkpoint.page(f"{grid.shape}, {title}halved {level} times")
+        # Whether the scheme is central, the steps of one run can tell for all.
+        watch = level == 0 and before is None
+        runs.append(march(stepper, times, plan.outputs, page, watch))
     assert stepper is not None
     values = [run.values.reshape(-1, *grid.shape) for run in runs]
     may_stop = any(stop.dates is None for stop in problem.stops)
-    best, before, earlier = romberg(values, 2 if may_stop else method.levels - 1)
+    best, last, earlier = romberg(values, 2 if may_stop else method.levels - 1)
     if method.levels == 1:
-        best, before, earlier = values[0], 2.0 * values[1] - values[0], None
+        best, last, earlier = values[0], 2.0 * values[1] - values[0], None
     elif method.local_error is not None:
         # The best without the last halving, where that is farther away.
         less = romberg(values[:-1], 2 if may_stop else method.levels - 2)[0]
-        farther = np.abs(best - less) > np.abs(best - before)
-        before = np.where(farther, less, before)
+        further = np.abs(best - less) > np.abs(best - last)
+        last = np.where(further, less, last)
     if problem.stops:
         best = _on_the_right_side(stepper, best, plan.outputs)
-    for part in stepper.parts:
-        _remember(part)
-    central = all(all_central(part.state) for part in stepper.parts)
+    central = bool(runs[0].is_central)
     kinks = max(part.kinks for part in stepper.parts)
     kinds = (central, may_stop, bool(problem.dates), kinks)
     adapted = method.local_error is not None
-    level = InTime(grid, best, before, earlier, *kinds, len(stepper.parts), adapted)
-    return level, runs, stepper
+    level = InTime(grid, best, last, earlier, *kinds, len(stepper.parts), adapted)
+    return Marched(level, runs, stepper)
+
+
+def _corrected(
+    problem: ControlProblem,
+    method: Marching,
+    plan: Plan,
+    marched: list[Marched],
+    found: Answer,
+    progress: bool,
+) -> tuple[Answer, Array, float]:
+    """The answer of corrected steps where it is taken, its controls, and its share."""
+    shapes = [one.level.grid.shape for one in marched]
+    again = [
+        _in_time(problem, one.level.grid, method, plan, one)
+        for one, _ in bar_over(marched, shapes, progress, "correct")
+    ]
+    answer, taken = found.corrected_by(
+        InSpace([one.level for one in again]).corrected()
+    )
+    plain, better = (each[-1].runs[-1].controls for each in (marched, again))
+    return answer, np.where(taken[..., None], better, plain), float(taken.mean())
 
 
 def _on_the_right_side(stepper: Marches, values: Array, outputs: Array) -> Array:
@@ -210,11 +253,6 @@ def _on_the_right_side(stepper: Marches, values: Array, outputs: Array) -> Array
                 np.minimum(V, state.most, out=V)
         state.V = last
     return found
-
-
-def _remember(stepper: Stepper) -> None:
-    """The coefficients of the last policy, which the fused kernel does not keep."""
-    stepper.state.under = stepper.state.tables.under(stepper.state.a)
 
 
 def _surface(stepper: Marches, values: Array, outputs: Array) -> Array:

@@ -41,7 +41,8 @@ class Marching:
         The monotone scheme in space.
     order : {1, 2, 4}
         In space: 1 and 2 return the scheme's own solution (order 2 where it is
-        central), 4 extrapolates it from two grids where it is central on both.
+        central), 4 extrapolates it from two grids where it is central on both and
+        else corrects its steps, see `marched_corrections`.
     steps : int
         Steps of the coarsest time grid, graded towards the horizon.
     levels : int
@@ -137,23 +138,29 @@ class Marches(Protocol):
 class Run:
     """Values (T, *shape), maximised, and controls and stops at the output times.
 
-    With modes (T, K, *shape), here and below.
+    With modes (T, K, *shape), here and below. `is_central` (): whether every weight was
+    at all steps, where these were watched.
     """
 
     values: Array
     controls: Array
     stops: NDArray[np.bool_]
+    is_central: NDArray[np.bool_]
 
     @classmethod
     def empty(cls, stepper: Marches, outputs: int) -> Run:
         """Arrays to be filled."""
         shape = (outputs, *stepper.value.shape)
         controls = np.zeros((*shape, len(stepper.parts[0].state.a)))
-        return cls(np.zeros(shape), controls, np.zeros(shape, bool))
+        return cls(np.zeros(shape), controls, np.zeros(shape, bool), np.array(True))
 
 
 def march(
-    stepper: Marches, to_go: Array, outputs: Array, page: Page | None = None
+    stepper: Marches,
+    to_go: Array,
+    outputs: Array,
+    page: Page | None = None,
+    watch: bool = False,
 ) -> Run:
     """March through the times to go; keep what belongs to `outputs`.
 
@@ -170,6 +177,8 @@ def march(
             page.keep(lambda j=j: _kept(stepper, run, j), finished=last)
         if j:
             stepper.step(horizon - time, time - to_go[j - 1])
+            if watch:
+                run.is_central[...] &= all(part.is_central() for part in stepper.parts)
             stepper.exercise(horizon - time)
         at = wanted.get(float(round(time, 12)))
         if at is not None:

@@ -20,6 +20,7 @@ from scipy.ndimage import maximum_filter1d, uniform_filter1d
 from ..error_bar import SAFETY, neighbour_maximum
 from ..grid import Grid
 from ..interpolation import Interpolant
+from ..offsets import evenly_spaced
 from .kinked_data import Kinks
 
 Array = NDArray[np.float64]
@@ -43,6 +44,8 @@ KINK_SHARE = 0.25
 """Share of a kink's jump of slope, times h, that a nodal value may miss."""
 UNRESOLVED = 0.375
 """Of second differences a halving leaves 1/4 where V is smooth, 1/2 at kinks."""
+FEWEST = 7
+"""Nodes of the coarsest grid, on every axis, from which on high orders are believed."""
 SLOWEST = 0.5
 """Order of h at which upwinding smears kinks."""
 
@@ -110,13 +113,50 @@ class InTime:
 
 
 @dataclass(frozen=True, eq=False)
+class Answer:
+    """The value returned (T, *shape), its bar without truncation, and the bar's parts.
+
+    `opinion` is what gradients of the value are measured against.
+    """
+
+    value: Array
+    bar: Array
+    parts: dict[str, float]
+    opinion: Array | None
+
+    @classmethod
+    def of(
+        cls, value: Array, space: Array, in_time: Array, opinion: Array | None
+    ) -> Answer:
+        """With the bar's two parts, both (T, *shape)."""
+        parts = {"discretisation": float(np.max(space)), "time": float(np.max(in_time))}
+        return cls(value, space + in_time, parts, opinion)
+
+    def corrected_by(self, better: Answer) -> tuple[Answer, NDArray[np.bool_]]:
+        """The better one where this one allows for it, (T, *shape); and where.
+
+        A correction leads no farther than both bars; that of a monotone march is
+        known to be too small at single nodes, so that its surroundings count.
+        """
+        apart = np.abs(better.value - self.value)
+        taken = apart <= SAFETY * (better.bar + _spread(self.bar))
+        value = np.where(taken, better.value, self.value)
+        bar = np.where(taken, better.bar, np.maximum(self.bar, apart))
+        parts = better.parts if taken.any() else self.parts
+        opinion = self.opinion
+        if opinion is not None and better.opinion is not None:
+            opinion = np.where(taken, better.opinion, opinion)
+        return Answer(value, bar, parts, opinion), taken
+
+
+@dataclass(frozen=True, eq=False)
 class InSpace:
     """Marched values on nested grids, from coarse to fine."""
 
     levels: list[InTime]
 
-    def answer(self, order: int) -> tuple[Array, Array, dict[str, float]]:
-        """The value returned, its bar without truncation, and the bar's parts.
+    def answer(self, order: int) -> Answer:
+        """The value returned, and its bar.
 
         ``order=4`` extrapolates ``V_h + (V_h - V_2h) / 3`` where both grids are
         central; everything else is returned as it was marched. Where the coarser grid
@@ -127,28 +167,40 @@ class InSpace:
         in_time = fine.bar(self.is_smooth)
         if len(self.levels) == 1:
             whole = np.full_like(fine.best, np.max(np.abs(fine.best)))
-            return _packed(fine.best, whole, in_time)
+            return Answer.of(fine.best, whole, in_time, None)
         step = self.gap(-1)
         size = _widened(step, fine.grid)
+        # One extrapolated at first order is off by as much the other way.
+        other = fine.best + step
         if not (fine.is_central and self.levels[-2].is_central):
-            missed = np.maximum(SAFETY * self._slowly(size), self._kinked())
-            return _packed(fine.best, missed, in_time)
+            missed = np.maximum(SAFETY * self._slowly(size, 1), self._kinked())
+            return Answer.of(fine.best, missed, in_time, other)
         rest = self._rest(step, size)
-        if order == 4 and fine.grid.halves:
-            return _packed(fine.best + step / 3.0, SAFETY * rest, in_time)
-        found = fine.best + step / 3.0 if order == 4 else fine.best
-        return _packed(found, SAFETY * (size / 3.0 + rest), in_time)
+        if order < 4:
+            missed = SAFETY * (size / 3.0 + rest)
+            return Answer.of(fine.best, missed, in_time, other)
+        missed = rest if fine.grid.halves else size / 3.0 + rest
+        value = fine.best + step / 3.0
+        return Answer.of(value, SAFETY * missed, in_time, fine.best)
 
-    def opinion(self, values: Array) -> Array | None:
-        """What gradients of the values returned are measured against.
+    @property
+    def is_central(self) -> bool:
+        """Whether the scheme was, on every grid and at all times."""
+        return all(level.is_central for level in self.levels)
 
-        The value before extrapolation; where there was none, one extrapolated at
-        first order, which is off by as much the other way.
+    def corrected(self) -> Answer:
+        """The same of marches whose steps are corrected, of order 4 where V is smooth.
+
+        One order less is believed: faces with slopes, and kinks that noise blurs
+        over a few cells, are felt by smooth nodes as well. On stretched axes, where
+        differences are of order 2, that is 1, as on grids too coarse for more.
         """
-        best = self.levels[-1].best
-        if values is not best:
-            return best
-        return None if len(self.levels) == 1 else best + self.gap(-1)
+        fine, step = self.levels[-1], self.gap(-1)
+        size = _widened(step, fine.grid)
+        even = all(evenly_spaced(fine.grid, k) for k in range(fine.grid.dimension))
+        order = 3 if even and min(self.levels[0].grid.shape) >= FEWEST else 1
+        missed = np.maximum(SAFETY * self._slowly(size, order), self._kinked())
+        return Answer.of(fine.best, missed, fine.bar(self.is_smooth), fine.best - step)
 
     def gap(self, at: int) -> Array:
         """V_h - V_2h on the nodes of level `at`, cubic between the coarse ones."""
@@ -176,8 +228,8 @@ class InSpace:
             misses.append(float(np.max(np.abs(ends - fine.ends))))
         return misses[0] >= SMOOTH * misses[1]
 
-    def _slowly(self, size: Array) -> Array:
-        """What a first-order scheme misses, from its last differences (T, *shape).
+    def _slowly(self, size: Array, order: int) -> Array:
+        """What is missed by the last differences (T, *shape) of a scheme of some order.
 
         Errors h^p are ``1 / (2^p - 1)`` times the last difference: 1 at order 1, more
         where upwinding smears kinks, down to order 1/2 (Kuznetsov's bound).
@@ -186,11 +238,14 @@ class InSpace:
             return size
         coarse, fine = self.levels[-2].grid, self.levels[-1].grid
         before = carried(_widened(self.gap(-2), coarse), coarse, fine)
-        # Less than order 3 leaves is a coincidence: nodes turn from upwind to central.
-        size = np.maximum(size, before / 8.0)
+        # Less is left by coincidence only; nodes turn from upwind to central, too.
+        size = np.maximum(size, before * 2.0 ** (-3 if order == 1 else -6))
+        if order > 1:
+            # Differences change their sign.
+            size = np.maximum(size, FLOOR * _spread(size))
         first = _spread(before)
         last = np.maximum(_spread(size), np.finfo(float).tiny)
-        return size / (np.clip(first / last, 2.0**SLOWEST, 2.0) - 1.0)
+        return size / (np.clip(first / last, 2.0**SLOWEST, 2.0**order) - 1.0)
 
     def _kinked(self) -> Array:
         """What nodal values miss at kinks that their grids do not resolve.
@@ -240,11 +295,14 @@ def _bending(values: Array, grid: Grid) -> Array:
         if around:
             bent = np.abs(np.roll(values, 1, k) - 2.0 * values + np.roll(values, -1, k))
         else:
-            V, bent = np.moveaxis(values, k, -1), np.zeros_like(values)
+            V = np.moveaxis(values, k, -1)
             h = np.diff(axis)
             slopes = np.diff(V, axis=-1) / h
             inner = np.abs(np.diff(slopes, axis=-1)) * np.minimum(h[1:], h[:-1])
-            np.moveaxis(bent, k, -1)[..., 1:-1] = inner
+            # Nothing is known on faces; a bend of 0 there would make their
+            # neighbours' look like kinks.
+            ends = [(0, 0)] * (V.ndim - 1) + [(1, 1)]
+            bent = np.moveaxis(np.pad(inner, ends, mode="edge"), -1, k)
         mode = "wrap" if around else "nearest"
         found = np.maximum(found, 3.0 * uniform_filter1d(bent, 3, axis=k, mode=mode))
     return found
@@ -278,10 +336,3 @@ def _on_coarse(values: Array, fine: Grid) -> Array:
 def _widened(differences: Array, grid: Grid) -> Array:
     """|differences| (T, *shape), the largest among neighbours."""
     return np.stack([neighbour_maximum(v, grid) for v in np.abs(differences)])
-
-
-def _packed(
-    value: Array, space: Array, in_time: Array
-) -> tuple[Array, Array, dict[str, float]]:
-    parts = {"discretisation": float(np.max(space)), "time": float(np.max(in_time))}
-    return value, space + in_time, parts

@@ -103,12 +103,13 @@ def stepper_of(
     scheme: Scheme,
     closing: Closing = Closing.ANCHORED,
     before: Marches | None = None,
+    kind: type[Stepper] = Stepper,
 ) -> Marches:
-    """What marches a problem: one state, or all modes together.
+    """What marches a problem: one state of `kind`, or all modes together.
 
     `before` has marched on this grid already: jumps, which no modes have, are kept.
     """
     if problem.modes is not None:
         return ModedStepper.of(problem, grid, scheme, closing)
     known = None if before is None else before.parts[0]
-    return Stepper.of(problem, grid, scheme, closing, known)
+    return kind.of(problem, grid, scheme, closing, known)

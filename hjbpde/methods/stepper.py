@@ -18,6 +18,7 @@ from ..jump_rates import JumpRates
 from ..problem import ControlProblem
 from ..schemes import Scheme
 from ..tabulate import GeneralTables, QuadraticTables, Tables
+from .corrections import all_central
 from .end_slopes import Closing, EndSlopes
 from .face_controls import complete_ends, greedy_everywhere
 from .game_iteration import play
@@ -151,6 +152,12 @@ class Stepper:
                 "wide region, or a value growing without bound; try more steps, "
                 "hjb.Upwind(), or a smaller domain."
             )
+
+    def is_central(self) -> bool:
+        """Whether every weight of the last step was central."""
+        # The fused kernel keeps no coefficients.
+        self.state.under = self.state.tables.under(self.state.a)
+        return all_central(self.state)
 
     def known_jumps(self) -> JumpRates | None:
         """The jumps of the last step, where they are those of every step."""

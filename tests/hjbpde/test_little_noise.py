@@ -68,4 +68,5 @@ def test_a_kink_alike_on_two_grids():
     coarse, fine = (hjb.solve(problem, n, times=[0.0]) for n in (96, 768))
     error = np.abs(coarse.value[0] - fine.value[0][::8])
     assert (error <= coarse.error_bar[0] + fine.error_bar[0][::8]).all()
-    assert np.median(coarse.error_bar[0] / np.maximum(error, 1e-14)) <= 10.0
+    # Away from it values are of fourth order, and bars know.
+    assert np.median(error) <= np.median(coarse.error_bar[0]) <= (2 * np.pi / 96) ** 4
