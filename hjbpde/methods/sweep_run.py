@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from ..boundary import Robin
 from ..checkpoint import Checkpoint
-from ..error_bar import NESTED_SAFETY, neighbour_maximum, nested_estimate
+from ..error_bar import NESTED_SAFETY, SAFETY, neighbour_maximum, nested_estimate
 from ..errors import MethodMismatch, ProblemError
 from ..greedy import greedy_control
 from ..grid import Grid
+from ..interpolation import Interpolant
 from ..problem import ControlProblem
 from ..prolongation import prolonged
 from ..report import Report
@@ -53,10 +54,13 @@ def run_sweeping(
     check_sweepable(problem, grid)
     start = time.perf_counter()
     ball = isotropy(problem, grid)
-    grids = _nested(grid)
-    targets = [target_of(problem, one) for one in grids]
+    # A grid that does not halve is judged by one that does.
+    judge = grid if grid.halves else _next_that_halves(grid)
+    grids = _nested(judge)
+    every = [*grids, *([] if judge is grid else [grid])]
+    targets = [target_of(problem, one) for one in every]
     swept = []
-    for one, target in zip(grids, targets, strict=True):
+    for one, target in zip(every, targets, strict=True):
         page = checkpoint.page(f"{one.shape}")
         kept = page.found()
         if kept is not None:
@@ -67,8 +71,12 @@ def run_sweeping(
     spent, target = time.perf_counter() - start, targets[-1]
     fine = swept[-1]
     order = method.order if ball is not None else 1
-    bar, seen = _bar([s.value for s in swept], grids, order)
-    sampled = _sampling(problem, grids, method, swept, ball)
+    nested = swept[: len(grids)]
+    bar, seen = _bar([s.value for s in nested], grids, order)
+    sampled = _sampling(problem, grids, method, nested, ball)
+    if judge is not grid:
+        bar = _judged(fine.value, grid, nested[-1].value, bar, judge)
+        sampled = Interpolant(judge, sampled).linear(grid.nodes())
     bar = bar + sampled
     bar[target.inside | np.isfinite(target.on_faces)] = 0.0
     control = _controls(problem, grid, method, ball, fine)
@@ -88,7 +96,7 @@ def run_sweeping(
             "controls sampled": float(np.max(sampled)),
         },
         observed_order=seen,
-        details={"grids": [list(one.shape) for one in grids]},
+        details={"grids": [list(one.shape) for one in every]},
     )
     return GridSolution(
         problem=problem,
@@ -148,6 +156,30 @@ def _nested(grid: Grid) -> list[Grid]:
             break
         grids.insert(0, old.coarsened())
     return grids
+
+
+def _next_that_halves(grid: Grid) -> Grid:
+    """Up to three more nodes on every axis, so that its cells halve twice."""
+    odd = [0 if around else 1 for around in grid.periodic]
+    return Grid(
+        grid.domain, [n + (k - n) % 4 for n, k in zip(grid.shape, odd, strict=True)]
+    )
+
+
+def _judged(V: Array, grid: Grid, other: Array, bar: Array, judge: Grid) -> Array:
+    """The bar of V on `grid`, from another value's on `judge` and their distance.
+
+    Infinite where the other one, or a node around, is.
+    """
+    x, seen = grid.nodes(), np.isfinite(other) & np.isfinite(bar)
+    filled = (np.where(seen, each, 0.0) for each in (other, bar))
+    near, own = Interpolant(judge, next(filled)), Interpolant(judge, next(filled))
+    # Both are as good where V is smooth; the linear one does not overshoot at kinks.
+    apart = np.minimum(*(np.abs(V - each) for each in (near.cubic(x), near.linear(x))))
+    unknown = Interpolant(judge, np.where(seen, 0.0, 1.0)).linear(x) > 0
+    known = np.isfinite(V) & ~unknown
+    apart = neighbour_maximum(np.where(known, apart, 0.0), grid)
+    return np.where(known, SAFETY * apart + own.linear(x), np.inf)
 
 
 def _on(

@@ -63,3 +63,23 @@ def test_differences_across_an_uneven_seam(order):
         first, _ = along(grid, 0, AxisStencil.of(grid, 0, order), np.sin(x))
         errors.append(np.abs(first - np.cos(x)).max())
     assert order - 0.3 < np.log2(errors[0] / errors[1]) < order + 0.3
+
+
+@pytest.mark.parametrize("shape", [(50, 50), (64, 81), (82, 82)])
+def test_distances_to_a_disc_on_any_number_of_nodes(shape):
+    """Bars of sweeping were infinite on even counts: no coarser grid had equal cells."""
+    turns = np.linspace(0.0, 2.0 * np.pi, 48, endpoint=False)
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: a,
+        cost=lambda x, a: 1.0 + 0.0 * x[..., 0],
+        controls=hjb.Finite(np.stack([np.cos(turns), np.sin(turns)], axis=1)),
+        domain=hjb.Box([-1.0, -1.0], [1.0, 1.0]),
+        exit=hjb.Exit(lambda x: np.hypot(x[..., 0] - 0.1, x[..., 1]) - 0.3),
+    )
+    solution = hjb.solve(problem, shape)
+    x = solution.grid.nodes()
+    error = np.abs(
+        solution.value - np.maximum(np.hypot(x[..., 0] - 0.1, x[..., 1]) - 0.3, 0.0)
+    )
+    assert np.mean(error <= solution.error_bar + 1e-14) >= 0.99
+    assert solution.error_bar.max() <= 1e-2
