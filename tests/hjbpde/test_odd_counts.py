@@ -66,20 +66,24 @@ def test_differences_across_an_uneven_seam(order):
 
 
 @pytest.mark.parametrize("shape", [(50, 50), (64, 81), (82, 82)])
-def test_distances_to_a_disc_on_any_number_of_nodes(shape):
-    """Bars of sweeping were infinite on even counts: no coarser grid had equal cells."""
-    turns = np.linspace(0.0, 2.0 * np.pi, 48, endpoint=False)
+def test_distances_to_a_square_on_any_number_of_nodes(shape):
+    """Bars of sweeping were infinite on even counts: no coarser grid halves there.
+
+    Both speeds are bounded by 1, so that distances are those of the larger coordinate.
+    """
+
+    def distance(x):
+        return np.maximum(np.abs(x[..., 0] - 0.1), np.abs(x[..., 1])) - 0.3
+
     problem = hjb.ControlProblem(
         drift=lambda x, a: a,
         cost=lambda x, a: 1.0 + 0.0 * x[..., 0],
-        controls=hjb.Finite(np.stack([np.cos(turns), np.sin(turns)], axis=1)),
+        controls=hjb.Box([-1.0, -1.0], [1.0, 1.0]),
         domain=hjb.Box([-1.0, -1.0], [1.0, 1.0]),
-        exit=hjb.Exit(lambda x: np.hypot(x[..., 0] - 0.1, x[..., 1]) - 0.3),
+        exit=hjb.Exit(distance),
     )
     solution = hjb.solve(problem, shape)
-    x = solution.grid.nodes()
-    error = np.abs(
-        solution.value - np.maximum(np.hypot(x[..., 0] - 0.1, x[..., 1]) - 0.3, 0.0)
-    )
+    error = np.abs(solution.value - np.maximum(distance(solution.grid.nodes()), 0.0))
     assert np.mean(error <= solution.error_bar + 1e-14) >= 0.99
-    assert solution.error_bar.max() <= 1e-2
+    # The surface cuts cells: first order, a cell at most.
+    assert solution.error_bar.max() <= 2.0 / (min(shape) - 1)
