@@ -192,14 +192,13 @@ def same_noise(
 def discount_of(problem: ControlProblem, x: Array) -> Array:
     """rho at x (n, d), checked to be finite and positive."""
     rho = np.asarray(problem.discount_at(x), dtype=float)
-    ends = problem.exit is not None or problem.horizon is not None
-    free = ends or problem.average
-    least = rho >= 0 if free else rho > 0
+    least = rho >= 0 if problem.may_end or problem.average else rho > 0
     bad = np.flatnonzero(~(np.isfinite(rho) & least))
     if bad.size:
         n = int(bad[0])
         raise ProblemError(
             f"'discount' is {rho[n]:g} at x = {x[n]}; a rate must be finite, and "
-            "positive where the problem has no horizon, exit or average."
+            "positive where the problem has no horizon, exit, average, or noise "
+            "that carries it to Dirichlet data."
         )
     return rho

@@ -144,6 +144,10 @@ def truncation_bar(state: GridState, V: Array) -> Array:
     what the continuation of slopes misses where V is known, at layers inside, plus
     what z itself makes the continuation miss: a geometric series, summed to its tail.
     Jumps beyond the faces feel dg, too, and how V may bend there.
+
+    Without discount slopes do not tell whether who leaves ever comes back to where the
+    process ends, and the closure takes it that everybody does: there max|V| times the
+    probability of coming to such a face is added.
     """
     if not state.faces.artificial or state.under is None:
         return np.zeros(state.grid.shape)
@@ -151,7 +155,10 @@ def truncation_bar(state: GridState, V: Array) -> Array:
     if state.off_axes is not None:
         none = [np.zeros_like(push) for push in response.pushes]
         beyond = response.to(none, state.off_axes.miss(V))
-    return closure_bar(response, slopes_missed(state.faces, V), V, beyond)
+    bar = closure_bar(response, slopes_missed(state.faces, V), V, beyond)
+    if float(np.min(state.tables.rho)) == 0.0 and state.faces.fixed_mask is not None:
+        bar = bar + float(np.max(np.abs(V))) * response.reached()
+    return bar
 
 
 def slopes_missed(faces: Faces, V: Array) -> list[Array]:

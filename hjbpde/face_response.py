@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,8 @@ from .linear import Rows, ladder_for
 from .methods.state import GridState
 
 Array = NDArray[np.float64]
+HEAVY = 1e6
+"""Weight of a row that is given its value against the heaviest other row."""
 MOST_FEEDBACK = 0.9
 """Largest feedback of a face on its own slope that is left undamped."""
 
@@ -61,6 +64,19 @@ class FaceResponse:
             if mask is not None:
                 rhs[mask] = 0.0
         return np.abs(solve_roughly(self.rows, rhs, grid))
+
+    def reached(self) -> Array:
+        """How likely the process comes to an artificial face (*shape), discounted."""
+        faces, rows, at = self.state.faces, self.rows, np.zeros(self.state.grid.shape)
+        for face in faces.artificial:
+            at[faces.slab(face, 0)] = 1.0
+        for mask in (faces.fixed_mask, self.held):
+            if mask is not None:
+                at[mask] = 0.0
+        weight = float(np.max(rows.c + rows.lower.sum(0) + rows.upper.sum(0)))
+        heavy = HEAVY * weight * at.ravel()
+        found = solve_roughly(replace(rows, c=rows.c + heavy), heavy, self.state.grid)
+        return np.clip(found, 0.0, 1.0)
 
     def returned(self, V: Array, z: Array) -> list[Array]:
         """The change of the continued slopes when V moves by z, absolute."""

@@ -60,7 +60,8 @@ class ControlProblem:
     domain : Box
         The states, with periodic axes marked.
     discount : float or callable
-        rho >= 0, or ``rho(x) -> (...)``, a rate per unit of time.
+        rho >= 0, or ``rho(x) -> (...)``, a rate per unit of time; 0 only where the
+        process may end, see `may_end`, and for averages.
     horizon, terminal : float and callable, optional
         T and g(x): the problem ends at T with g. Functions may then name t, the
         calendar time, which is passed by keyword.
@@ -126,8 +127,8 @@ class ControlProblem:
         self._check_functions()
         self._check_domain()
         self._check_events()
-        self._check_discount()
         object.__setattr__(self, "_faces", self._faces_of(self.boundary))
+        self._check_discount()
         self._check_data()
 
     def _fail(self, text: str) -> None:
@@ -217,10 +218,12 @@ class ControlProblem:
         rho = float(self.discount)
         if not np.isfinite(rho) or rho < 0:
             self._fail(f"'discount' must be a finite rate >= 0, got {rho:g}.")
-        if rho == 0 and self.horizon is None and self.exit is None:
+        if rho == 0 and not self.may_end:
             self._fail(
-                "'discount' is 0 without horizon, exit or average: the value would "
-                "be infinite. Give discount > 0."
+                "'discount' is 0, and nothing is sure to end the process: no horizon, "
+                "no exit, and no noise that carries it to a face with Dirichlet data. "
+                "The value may be infinite. Give discount > 0 (1e-6, say), or "
+                "average=True for the long run."
             )
 
     def _faces_of(self, boundary: Any) -> dict[Face, BoundaryRule | None]:
@@ -301,6 +304,17 @@ class ControlProblem:
         used = {field for field in fields if getattr(self, field) is not None}
         used |= {"average"} if self.average else set()
         return frozenset(used | ({"dates"} if self.dates else set()))
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the process may end for good, so that nothing need be discounted.
+
+        At a horizon, in an exit region, or where noise carries it to a face with
+        Dirichlet data.
+        """
+        given = any(isinstance(rule, Dirichlet) for rule in self.faces.values())
+        ends = self.horizon is not None or self.exit is not None
+        return ends or (given and self.diffusion is not None)
 
     def require_only(self, what: str, *fields: str) -> None:
         """Refuse special fields that `what` does not know.

@@ -59,13 +59,14 @@ def rate_of(problem: ControlProblem, x: Array, a: Array) -> Array:
     """What turns a rate of payoff into a value, per unit of time, shape (n,).
 
     The discount; with a horizon ``rho + 1/T``, as what is lost all the time adds up
-    to at most ``min(1/rho, T)``; with an exit also the rate at which noise and drift
-    under the controls a (n, m) cross the domain, which in the long run is all there is.
+    to at most ``min(1/rho, T)``; with an exit, or without any discount, also the rate
+    at which noise and drift under the controls a (n, m) cross the domain, which in the
+    long run is all there is.
     """
     rate = np.array(problem.discount_at(x), dtype=float)
     if problem.horizon is not None:
         rate += 1.0 / float(problem.horizon)
-    if problem.exit is not None or problem.average:
+    if problem.exit is not None or problem.average or not rate.any():
         rate += crossing_rate(problem, x, a)
     return np.maximum(rate, 1e-300)
 
