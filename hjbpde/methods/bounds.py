@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from ..errors import HJBError
 from ..face_response import FaceResponse
 from ..game_tables import GameTables
 from ..grid import Grid
+from ..schemes import HYBRID, UPWIND
 from .corrections import Corrections, fourth_orders, monotone_room
 from .policy_iteration import EPS, PolicyIteration, round_off_floor
 from .state import GridState
@@ -203,6 +205,7 @@ def kinked_bound(states: list[GridState]) -> ErrorBar:
         highest = 1.0 if fine.faces.inside else 2.0
         values, grids = [s.V for s in last], [s.grid for s in last]
         part = nested_estimate(values, grids, highest).bar + free_boundary_part(fine)
+    part = part + noise_left_out(fine)
     if fine.faces.fixed_mask is not None:
         part[fine.faces.fixed_mask] = 0.0
     cut, algebraic = truncation_bar(fine, fine.V), fine.algebraic()
@@ -217,6 +220,40 @@ def kinked_bound(states: list[GridState]) -> ErrorBar:
     order = _monotone_order(states)
     notes = () if order is not None else ("order not observed: too few grids",)
     return ErrorBar(part + cut + algebraic + rounding, parts, order, notes)
+
+
+def noise_left_out(state: GridState) -> Array:
+    """What noise towards given values would do, where the scheme leaves it out.
+
+    Where drift outweighs noise the hybrid scheme is one-sided without it, so that all
+    grids agree that nobody is carried against the drift to an exit; central weights
+    leave out much of it before. What they lack of its rate ``D / h^2``, where that is
+    more than half, times the step of V there is carried on by rows that have it all.
+    """
+    given, grid = state.faces.fixed_mask, state.grid
+    source = np.zeros(grid.shape)
+    if given is None or state.scheme != HYBRID or state.under is None:
+        return source
+    left, noise = FaceResponse(state).rows, state.under.D
+    for k in range(grid.dimension):
+        view = [1] * grid.dimension
+        view[k] = -1
+        steps = grid.spacing(k)
+        D = np.broadcast_to(noise[k], (grid.size,)).reshape(grid.shape)
+        for weights, shift, step in zip(
+            (left.lower, left.upper), (1, -1), steps, strict=True
+        ):
+            beside = np.roll(given, shift, k) & ~given
+            if not grid.periodic[k]:
+                np.moveaxis(beside, k, 0)[0 if shift == 1 else -1] = False
+            rate = 2.0 * D / (step * (steps[0] + steps[1])).reshape(view)
+            missed = rate - weights[k].reshape(grid.shape)
+            apart = np.abs(np.roll(state.V, shift, k) - state.V)
+            source += np.where(beside & (missed > 0.5 * rate), missed * apart, 0.0)
+    if not source.any():
+        return source
+    response = FaceResponse(replace(state, scheme=UPWIND))
+    return response.to([np.zeros_like(push) for push in response.pushes], source)
 
 
 def free_boundary_part(state: GridState) -> float:

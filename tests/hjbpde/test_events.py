@@ -246,3 +246,32 @@ def test_leaving_before_a_horizon_in_one_dimension(a):
         error = np.abs(solution.value_at(x, t) - value(x, t))
         assert (error <= solution.error_at(x, t)).all()
         assert error.max() < 1e-2
+
+
+@pytest.mark.parametrize(
+    ("drift", "noise", "nodes"),
+    [(0.5, 0.1, 41), (0.16, 0.077, 30), (-0.88, 0.086, 116), (0.91, 0.141, 69)],
+)
+def test_who_is_carried_to_an_exit_against_the_drift(drift, noise, nodes):
+    """``(exp(-k x) - exp(-k)) / (1 - exp(-k))`` leave (0, 1) below, k = 2 f / s^2.
+
+    One-sided weights leave noise out, on all grids alike: V was 0 a node from the exit
+    for .08, and the bar 2e-15.
+    """
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: drift + 0.0 * x,
+        reward=lambda x, a: 0.0 * x[..., 0],
+        diffusion=noise,
+        domain=hjb.Box(0.0, 1.0),
+        exit=hjb.Exit(
+            lambda x: np.minimum(x[..., 0], 1.0 - x[..., 0]),
+            lambda x: np.where(x[..., 0] < 0.5, 1.0, 0.0),
+        ),
+    )
+    solution, k = hjb.solve(problem, nodes), 2.0 * drift / noise**2
+    x = solution.grid.axes[0]
+    below = np.exp(-k * x) if k > 0 else np.exp(-k * (x - 1.0))
+    last = np.exp(-k) if k > 0 else 1.0
+    exact = (below - last) / ((1.0 if k > 0 else np.exp(k)) - last)
+    error = np.abs(solution.value - exact)
+    assert np.mean(error <= solution.error_bar + 1e-12) >= 0.99
