@@ -35,6 +35,9 @@ from .stepper import Stepper
 from .time_grids import data_grid, goals_of, halved
 
 Array = NDArray[np.float64]
+MOST_ONE_SIDED = 0.05
+"""Share of nodes, over all steps, that may be one-sided where weights count as central:
+few are so, and soon after a steep terminal value only. None at the last step."""
 MOST_AXES = 2
 """Axes of problems marched on a larger box as well: more take longer than the solve."""
 
@@ -211,7 +214,8 @@ def _in_time(
         last = np.where(further, less, last)
     if problem.stops:
         best = _on_the_right_side(stepper, best, plan.outputs)
-    central = bool(runs[0].is_central)
+    every, last_one = runs[0].one_sided
+    central = bool(every <= MOST_ONE_SIDED and last_one == 0.0)
     kinks = max(part.kinks for part in stepper.parts)
     kinds = (central, may_stop, bool(problem.dates), kinks)
     adapted = method.local_error is not None

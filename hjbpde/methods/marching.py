@@ -138,21 +138,21 @@ class Marches(Protocol):
 class Run:
     """Values (T, *shape), maximised, and controls and stops at the output times.
 
-    With modes (T, K, *shape), here and below. `is_central` (): whether every weight was
-    at all steps, where these were watched.
+    With modes (T, K, *shape), here and below. `one_sided` (2,): share of nodes where
+    some weight was not central, of all steps and of the last, where these were watched.
     """
 
     values: Array
     controls: Array
     stops: NDArray[np.bool_]
-    is_central: NDArray[np.bool_]
+    one_sided: Array
 
     @classmethod
     def empty(cls, stepper: Marches, outputs: int) -> Run:
         """Arrays to be filled."""
         shape = (outputs, *stepper.value.shape)
         controls = np.zeros((*shape, len(stepper.parts[0].state.a)))
-        return cls(np.zeros(shape), controls, np.zeros(shape, bool), np.array(True))
+        return cls(np.zeros(shape), controls, np.zeros(shape, bool), np.zeros(2))
 
 
 def march(
@@ -178,7 +178,9 @@ def march(
         if j:
             stepper.step(horizon - time, time - to_go[j - 1])
             if watch:
-                run.is_central[...] &= all(part.is_central() for part in stepper.parts)
+                share = max(part.one_sided() for part in stepper.parts)
+                run.one_sided[0] += share / (len(to_go) - 1)
+                run.one_sided[1] = share
             stepper.exercise(horizon - time)
         at = wanted.get(float(round(time, 12)))
         if at is not None:

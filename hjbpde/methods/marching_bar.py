@@ -172,7 +172,7 @@ class InSpace:
         size = _widened(step, fine.grid)
         # One extrapolated at first order is off by as much the other way.
         other = fine.best + step
-        if not (fine.is_central and self.levels[-2].is_central):
+        if not self.is_central:
             missed = np.maximum(SAFETY * self._slowly(size, 1), self._kinked())
             return Answer.of(fine.best, missed, in_time, other)
         rest = self._rest(step, size)
@@ -185,20 +185,21 @@ class InSpace:
 
     @property
     def is_central(self) -> bool:
-        """Whether the scheme was, on every grid and at all times."""
-        return all(level.is_central for level in self.levels)
+        """Whether the scheme was, on the two finest grids: these are extrapolated."""
+        return all(level.is_central for level in self.levels[-2:])
 
     def corrected(self) -> Answer:
         """The same of marches whose steps are corrected, of order 4 where V is smooth.
 
-        One order less is believed: faces with slopes, and kinks that noise blurs
-        over a few cells, are felt by smooth nodes as well. On stretched axes, where
-        differences are of order 2, that is 1, as on grids too coarse for more.
+        No more than order 2 is believed: faces with slopes, and kinks that noise blurs
+        over a few cells, are felt by smooth nodes as well, and the coarsest grid is
+        often too coarse to show an order. On stretched axes, where differences are of
+        order 2, order 1 is, as on grids too coarse for more.
         """
         fine, step = self.levels[-1], self.gap(-1)
         size = _widened(step, fine.grid)
         even = all(evenly_spaced(fine.grid, k) for k in range(fine.grid.dimension))
-        order = 3 if even and min(self.levels[0].grid.shape) >= FEWEST else 1
+        order = 2 if even and min(self.levels[0].grid.shape) >= FEWEST else 1
         missed = np.maximum(SAFETY * self._slowly(size, order), self._kinked())
         return Answer.of(fine.best, missed, fine.bar(self.is_smooth), fine.best - step)
 

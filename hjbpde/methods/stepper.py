@@ -18,7 +18,7 @@ from ..jump_rates import JumpRates
 from ..problem import ControlProblem
 from ..schemes import Scheme
 from ..tabulate import GeneralTables, QuadraticTables, Tables
-from .corrections import all_central
+from .corrections import one_sided
 from .end_slopes import Closing, EndSlopes
 from .face_controls import complete_ends, greedy_everywhere
 from .game_iteration import play
@@ -153,11 +153,11 @@ class Stepper:
                 "hjb.Upwind(), or a smaller domain."
             )
 
-    def is_central(self) -> bool:
-        """Whether every weight of the last step was central."""
+    def one_sided(self) -> float:
+        """Share of nodes where some weight of the last step was not central."""
         # The fused kernel keeps no coefficients.
         self.state.under = self.state.tables.under(self.state.a)
-        return all_central(self.state)
+        return one_sided(self.state)
 
     def known_jumps(self) -> JumpRates | None:
         """The jumps of the last step, where they are those of every step."""
