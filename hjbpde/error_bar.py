@@ -45,6 +45,8 @@ class ErrorBar:
     parts: dict[str, float]
     observed_order: float | None
     notes: tuple[str, ...] = ()
+    truncation: Array | None = None
+    """The truncation part (*shape) in `total`."""
 
 
 def neighbour_maximum(values: Array, grid: Grid) -> Array:

@@ -113,7 +113,8 @@ def bound(
     }
     order = limit.order if method.order == 4 else _monotone_order(states)
     notes = () if order is not None else ("order not observed: too few grids",)
-    return ErrorBar(part + cut + algebraic + rounding, parts, order, notes)
+    total = part + cut + algebraic + rounding
+    return ErrorBar(total, parts, order, notes, cut)
 
 
 def unresolved(fine: GridState, better: Array, trusted: NDArray[np.bool_]) -> Array:
@@ -219,7 +220,8 @@ def kinked_bound(states: list[GridState]) -> ErrorBar:
     }
     order = _monotone_order(states)
     notes = () if order is not None else ("order not observed: too few grids",)
-    return ErrorBar(part + cut + algebraic + rounding, parts, order, notes)
+    total = part + cut + algebraic + rounding
+    return ErrorBar(total, parts, order, notes, cut)
 
 
 def noise_left_out(state: GridState) -> Array:

@@ -7,6 +7,7 @@ do in their turn is seen by closing them in another way.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -23,19 +24,24 @@ FAR = 1.5
 
 
 def farther(
-    problem: ControlProblem, grid: Grid, share: float = NEAR
+    problem: ControlProblem,
+    grid: Grid,
+    share: float = NEAR,
+    within_sign: bool = False,
 ) -> tuple[ControlProblem, Grid, tuple[slice, ...]]:
     """A problem on a larger box, a grid on it, and where the nodes of `grid` are in it.
 
     The user's functions must make sense there: who calls this is ready for errors.
+    Wealth and prices make none beyond 0: `within_sign`, faces go at most 3/4 of their
+    way there.
     """
     axes, cut = [], []
     for k, axis in enumerate(grid.axes):
         low, high = (
-            _beyond(steps, share * (axis[-1] - axis[0]))
+            _beyond(steps, width, most)
             if not grid.periodic[k] and problem.faces.get((k, side)) is None
             else np.empty(0)
-            for side, steps in (("low", np.diff(axis)), ("high", np.diff(axis)[::-1]))
+            for side, steps, width, most in _sides(axis, share, within_sign)
         )
         axes.append(np.concatenate([axis[0] - low[::-1], axis, axis[-1] + high]))
         cut.append(slice(low.size, low.size + axis.size))
@@ -50,11 +56,24 @@ def farther(
     return wider, Grid.from_axes(axes, domain), tuple(cut)
 
 
-def _beyond(steps: NDArray[np.float64], width: float) -> NDArray[np.float64]:
+def _sides(
+    axis: NDArray[np.float64], share: float, within_sign: bool
+) -> Iterator[tuple[str, NDArray[np.float64], float, float]]:
+    """Either side of an axis: its steps from the face inward, and how far at most."""
+    steps, width = np.diff(axis), share * (axis[-1] - axis[0])
+    room = 1.0 - 0.25 ** (share / FAR)
+    for side, face, seen in (("low", axis[0], steps), ("high", -axis[-1], steps[::-1])):
+        yield side, seen, width, room * face if within_sign and face >= 0 else np.inf
+
+
+def _beyond(
+    steps: NDArray[np.float64], width: float, most: float
+) -> NDArray[np.float64]:
     """Distances of new nodes to a face, over `width`: the mirror image of those inside.
 
-    `steps` are those of the axis as seen from the face.
+    `steps` are those of the axis as seen from the face; `most` bounds the distances.
     """
     times = int(np.ceil(width / steps.sum()))
     far = np.cumsum(np.concatenate([steps, steps[::-1]] * times))
-    return far[: 1 + int(np.searchsorted(far, width * (1.0 - 1e-9)))]
+    far = far[: 1 + int(np.searchsorted(far, width * (1.0 - 1e-9)))]
+    return far[far <= most]

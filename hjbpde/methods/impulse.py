@@ -265,4 +265,6 @@ def impulse_bound(states: list[GridState], moves: Moves, policy: Policy) -> Erro
     total = bar.total + local + count * cut + algebraic
     if fine.faces.fixed_mask is not None:
         total[fine.faces.fixed_mask] = bar.total[fine.faces.fixed_mask]
-    return ErrorBar(total, parts, bar.observed_order, bar.notes)
+    assert bar.truncation is not None
+    felt = bar.truncation + count * cut
+    return ErrorBar(total, parts, bar.observed_order, bar.notes, felt)

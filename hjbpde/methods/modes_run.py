@@ -16,6 +16,7 @@ from ..problem import ControlProblem
 from ..report import Report
 from .bounds import kinked_bound, region_mask
 from .corrections import Corrections
+from .larger_box import LargerBox, require_settled
 from .moded_state import ModedState
 from .modes import solve_moded
 from .nested import RunOptions
@@ -35,6 +36,9 @@ def run_modes(
     solved = time.perf_counter()
     fine = found[-1]
     values, bars, notes = _extrapolated(found, method)
+    if fine.status != "not converged":
+        box = _larger(problem, found, method, options)
+        bars = box.widened(bars, region_mask(fine.states[0]))
     bars = _with_surfaces(bars, problem, fine)
     seconds = {"solve": solved - start, "error bar": time.perf_counter() - solved}
     m = problem.n_controls
@@ -97,7 +101,7 @@ def _judged(values: list[Array], states: list[GridState]) -> ErrorBar:
         "round-off": 24.0 * EPS * fine.scale,
     }
     total = part + cut + parts["algebraic"] + parts["round-off"]
-    return ErrorBar(total, parts, nested.order)
+    return ErrorBar(total, parts, nested.order, truncation=cut)
 
 
 def _bars(found: list[ModedState]) -> list[ErrorBar]:
@@ -117,8 +121,29 @@ def _bars(found: list[ModedState]) -> list[ErrorBar]:
     ]
     if not any(state.faces.artificial for state in fine.states):
         return bars
-    worst = np.max([bar.total for bar in bars], axis=0)
-    return [replace(bar, total=worst) for bar in bars]
+    worst, cut = (
+        np.max([getattr(bar, name) for bar in bars], axis=0)
+        for name in ("total", "truncation")
+    )
+    return [replace(bar, total=worst, truncation=cut) for bar in bars]
+
+
+def _larger(
+    problem: ControlProblem,
+    found: list[ModedState],
+    method: PolicyIteration,
+    options: RunOptions,
+) -> LargerBox:
+    """All modes with the artificial faces farther off."""
+
+    def solved(wider: ControlProblem, wide: Grid, _: int) -> tuple[Array, Array]:
+        last = solve_moded(wider, wide, method, options.on(wider))[-1]
+        require_settled(last.status)
+        felt = [truncation_bar(state, state.V) for state in last.states]
+        return last.values, np.stack(felt)
+
+    grids, values = [one.grid for one in found], [one.values for one in found]
+    return LargerBox(problem, grids, values, solved)
 
 
 def _with_surfaces(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -52,6 +52,11 @@ class RunOptions:
     def page(self, grid: Grid) -> Page:
         """Where a grid that is solved is kept."""
         return self.checkpoint.page(f"{self.part}{grid.shape}")
+
+    def on(self, wider: ControlProblem) -> RunOptions:
+        """The same for the problem on a larger box, beside its own solve."""
+        part = f"{self.part}on {wider.domain} "
+        return replace(self, guess=None, part=part, progress=False)
 
     def kept(self, status: str) -> bool:
         """Whether a grid that ended so is worth keeping: time did not end it."""

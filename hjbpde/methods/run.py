@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..error_bar import ErrorBar, neighbour_maximum
+from ..error_bar import ErrorBar, neighbour_maximum, truncation_bar
 from ..exit_surface import surface_miss
 from ..faces import Faces
 from ..game_tables import GameTables
@@ -22,14 +22,16 @@ from ..report import Report
 from ..solution import GridSolution
 from ..table_checks import hold_inside
 from ..tabulate import GeneralTables, Tables, fixed_policy_tables, tabulate
-from .bounds import bound
+from .bounds import bound, region_mask
 from .corrections import Corrections
 from .face_controls import complete_ends
+from .larger_box import LargerBox, require_settled
 from .nested import RunOptions, Settling, solve_nested
 from .policy_iteration import PolicyIteration
 from .state import GridState, on_nodes
 
 Array = NDArray[np.float64]
+Tabulated = Callable[[ControlProblem, Grid], Tables | GameTables]
 
 
 @dataclass(eq=False)
@@ -55,9 +57,15 @@ def run(
     """Solve on nested grids and bound the error."""
     clock = Clock()
     with clock.phase("tabulate"):
-        tables = tabulate(problem, grid, Faces.of(problem, grid))
-    fields, a = solved_fields(problem, grid, tables, method, options, clock)
+        tables = _tabulated(problem, grid)
+    fields, a = solved_fields(
+        problem, grid, tables, method, options, clock, tabulated=_tabulated
+    )
     return GridSolution(**fields, control=on_nodes(grid, a))
+
+
+def _tabulated(problem: ControlProblem, grid: Grid) -> Tables:
+    return tabulate(problem, grid, Faces.of(problem, grid))
 
 
 def run_fixed(
@@ -81,10 +89,12 @@ def solved_fields(
     options: RunOptions,
     clock: Clock,
     settled: Callable[..., None] | None = None,
+    tabulated: Tabulated | None = None,
 ) -> tuple[dict[str, Any], Array]:
     """Nested grids, corrections and bar: a solution's fields and its policy (m, N).
 
-    One grid is solved by `settled`, see `solve_nested`.
+    One grid is solved by `settled`, see `solve_nested`; larger boxes are looked at
+    where `tabulated` tells the tables there.
     """
     with clock.phase("solve"):
         states = solve_nested(problem, grid, tables, method, options, Settling(settled))
@@ -100,6 +110,9 @@ def solved_fields(
             value = corrections.extrapolate(states)
         with clock.phase("error bar"):
             bar = bound(states, corrections, value, method)
+            if tabulated is not None:
+                box = _larger(problem, states, method, options, settled, tabulated)
+                (bar,) = box.widened([bar], region_mask(fine))
             bar = with_surface(bar, problem, fine)
     else:
         unknown = np.full(grid.shape, np.inf)
@@ -116,6 +129,26 @@ def solved_fields(
         "stopping": fine.stopped_nodes() if problem.stops else None,
     }
     return fields, a
+
+
+def _larger(
+    problem: ControlProblem,
+    states: list[GridState],
+    method: PolicyIteration,
+    options: RunOptions,
+    settled: Callable[..., None] | None,
+    tabulated: Tabulated,
+) -> LargerBox:
+    """The same scheme with the artificial faces farther off."""
+
+    def solved(wider: ControlProblem, wide: Grid, _: int) -> tuple[Array, Array]:
+        tables, solver = tabulated(wider, wide), Settling(settled)
+        there = options.on(wider)
+        last = solve_nested(wider, wide, tables, method, there, solver)[-1]
+        require_settled(last.status)
+        return last.V, truncation_bar(last, last.V)
+
+    return LargerBox(problem, [s.grid for s in states], [s.V for s in states], solved)
 
 
 def with_surface(

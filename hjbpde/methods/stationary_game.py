@@ -42,9 +42,9 @@ def run_game(
     check_game_faces(problem)
     clock = Clock()
     with clock.phase("tabulate"):
-        tables = tabulate_game(problem, grid, Faces.of(problem, grid))
+        tables = _tabulated(problem, grid)
     fields, u = solved_fields(
-        problem, grid, tables, method, options, clock, settle_game
+        problem, grid, tables, method, options, clock, settle_game, _tabulated
     )
     m = tables.n_own
     report, other = fields["report"], None
@@ -63,6 +63,10 @@ def run_game(
         isaacs_gap=gap,
         swapped_value=other,
     )
+
+
+def _tabulated(problem: ControlProblem, grid: Grid) -> GameTables:
+    return tabulate_game(problem, grid, Faces.of(problem, grid))
 
 
 def check_game_faces(problem: ControlProblem) -> None:
@@ -103,7 +107,7 @@ def _other_value(
 ) -> Array:
     """The value of the monotone scheme with the adversary's choice first, (*shape)."""
     turned = swapped(problem)
-    tables = tabulate_game(turned, grid, Faces.of(turned, grid))
+    tables = _tabulated(turned, grid)
     options = replace(options, guess=None, part="swapped ")
     solver = Settling(settle_game)
     last = solve_nested(turned, grid, tables, method, options, solver)[-1]

@@ -167,7 +167,7 @@ def bound(
     }
     notes = () if orders else ("order not observed: too few grids",)
     total = part + cut + fine.algebraic + rounding
-    return ErrorBar(total, parts, min(orders, default=None), notes)
+    return ErrorBar(total, parts, min(orders, default=None), notes, cut)
 
 
 def _discretisation(

@@ -193,7 +193,9 @@ class Impulses(Nested):
         parts = dict(bar.parts)
         parts["discretisation"] += float(np.max(local[inner]))
         parts["truncation"] += float(np.max(count[inner])) * cut
-        return replace(bar, total=bar.total + local + count * cut, parts=parts)
+        felt = np.asarray(bar.truncation) + count * cut
+        total = bar.total + local + count * cut
+        return replace(bar, total=total, parts=parts, truncation=felt)
 
     def _at_targets(self, fine: ImpulseSystem) -> tuple[float, float]:
         """What readings at the targets in use miss, and the truncation there."""

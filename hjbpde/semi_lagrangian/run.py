@@ -13,6 +13,8 @@ from ..error_bar import ErrorBar
 from ..game_solution import StationaryGameSolution
 from ..grid import Grid
 from ..impulse_solution import ImpulseSolution
+from ..methods.bounds import region_mask
+from ..methods.larger_box import LargerBox, require_settled
 from ..methods.run import Clock
 from ..moded_solution import ModedSolution
 from ..players import swapped
@@ -22,6 +24,7 @@ from ..schemes import Hybrid
 from ..solution import GridSolution
 from .arriving import arriving
 from .average import Averaging
+from .bar import truncation
 from .impulse import Impulses
 from .kruzkov import is_undiscounted
 from .level import spread_policy
@@ -50,6 +53,9 @@ def run_semi_lagrangian(
     fine = systems[-1]
     with clock.phase("error bar"):
         bar, details = nested.bound(systems), nested.details(systems)
+        if type(nested) in (Nested, Impulses) and bar.truncation is not None:
+            box, inner = _larger(nested, systems), region_mask(fine.levels[0])
+            (bar,) = box.widened([bar], inner)
     arrays: dict[str, Any] = {
         "value": problem.sign * fine.V,
         "control": np.stack(
@@ -86,6 +92,21 @@ def nested_of(
     kind = Averaging if problem.average else Nested
     kind = Impulses if problem.impulse is not None else kind
     return kind(problem, grid, method, pages)
+
+
+def _larger(nested: Nested, systems: list[System]) -> LargerBox:
+    """The same steps on the same cells with the artificial faces farther off."""
+    method, pages = nested.method, nested.pages
+
+    def solved(wider: ControlProblem, wide: Grid, level: int) -> tuple[Array, Array]:
+        same = replace(method, step=systems[level].looks[0].delta)
+        there = Pages(pages.file, f"{pages.part}on {wider.domain} ")
+        last = type(nested)(wider, wide, same, there).solve()[-1]
+        require_settled(last.status)
+        return last.V, truncation(last)
+
+    grids, values = [one.grid for one in systems], [one.V for one in systems]
+    return LargerBox(nested.problem, grids, values, solved)
 
 
 def _report(

@@ -1,0 +1,160 @@
+"""Boxes too small for their problem: V comes from beyond the artificial faces.
+
+dX = b dt + s dW is paid exp(p.X) on the whole space, for ever: V = exp(p.x) / k with
+k = rho - p.b - |s p|^2 / 2 (kind: closed form, where k > 0). A payoff exp(p.X) c_m in
+mode m, left at rates Q: V_m = v_m exp(p.x) with (k - Q) v = c.
+"""
+
+import numpy as np
+import pytest
+
+import hjbpde as hjb
+
+SWITCHING = np.array([[-0.4, 0.4], [0.7, -0.7]])
+
+
+def growing(b, s, p, rho, half=1.0, **more):
+    """The problem on [-half, half]^d, and V on the whole space."""
+    b, s, p = (np.atleast_1d(np.asarray(one, float)) for one in (b, s, p))
+    d, k = len(b), rho - p @ b - 0.5 * np.sum((s * p) ** 2)
+    fields = {
+        "drift": lambda x, a: b + 0 * x,
+        "diffusion": lambda x, a: np.broadcast_to(np.diag(s), (*x.shape, d)),
+        "reward": lambda x, a: np.exp(x @ p),
+        "domain": hjb.Box([-half] * d, [half] * d),
+        "discount": rho,
+    }
+    return hjb.ControlProblem(**{**fields, **more}), lambda x: np.exp(x @ p) / k, k
+
+
+def drawn(rng, d):
+    """Drifts, noises and growth of which k is at least a fifth of rho."""
+    while True:
+        b, s = rng.uniform(-0.5, 0.5, d), rng.uniform(0.1, 0.6, d)
+        p, rho = rng.uniform(-1.2, 1.2, d), rng.uniform(0.1, 1.0)
+        if rho - p @ b - 0.5 * np.sum((s * p) ** 2) >= 0.2 * rho:
+            return b, s, p, rho
+
+
+def uncovered(solution, exact):
+    off = np.abs(solution.value - exact(solution.grid.nodes()))
+    return np.mean(off > solution.error_bar)
+
+
+@pytest.mark.parametrize(
+    ("method", "d", "n", "draws"),
+    [
+        (None, 1, 65, 25),
+        (None, 2, 33, 12),
+        (hjb.SemiLagrangian(), 1, 65, 12),
+        pytest.param(None, 3, 17, 5, marks=pytest.mark.slow),
+        pytest.param(hjb.SemiLagrangian(), 2, 33, 6, marks=pytest.mark.slow),
+    ],
+)
+def test_bars_hold_where_v_comes_from_beyond_the_faces(method, d, n, draws):
+    rng, missed = np.random.default_rng(d), []
+    for _ in range(draws):
+        problem, exact, _ = growing(*drawn(rng, d))
+        missed.append(uncovered(hjb.solve(problem, [n] * d, method), exact))
+    assert np.max(missed) <= 0.01
+
+
+def test_bars_of_all_modes_hold_where_v_comes_from_beyond_the_faces():
+    c, rng = np.array([1.0, -0.5]), np.random.default_rng(4)
+    for _ in range(5):
+        b, s, p, rho = drawn(rng, 1)
+        problem, exact, k = growing(
+            b,
+            s,
+            p,
+            rho,
+            modes=hjb.Modes(SWITCHING),
+            reward=lambda x, a, mode, p=p: c[mode] * np.exp(x @ p),
+        )
+        v = np.linalg.solve(k * np.eye(2) - SWITCHING, c)
+        solution = hjb.solve(problem, 65)
+        off = np.abs(solution.value - k * v[:, None] * exact(solution.grid.nodes()))
+        assert np.mean(off > solution.error_bar) <= 0.01
+
+
+@pytest.mark.parametrize(("low", "high", "n"), [(20, 200, 101), (20, 300, 141)])
+def test_a_perpetual_put_knows_that_prices_rise_beyond_the_box(low, high, n):
+    # McKean's put: exercise below b = K g / (1 + g), g = 2 r / sigma^2, else
+    # (K - b) (S / b)^-g (Merton, Bell J. Economics 4 (1973) 141).
+    r, sigma, strike = 0.06, 0.4, 100.0
+    g = 2 * r / sigma**2
+    best = strike * g / (1 + g)
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: r * x,
+        diffusion=lambda x, a: sigma * x[..., None],
+        reward=lambda x, a: 0 * x[..., 0],
+        domain=hjb.Box(low, high),
+        discount=r,
+        stop=hjb.Stop(lambda x: np.maximum(strike - x[..., 0], 0.0)),
+    )
+    solution = hjb.solve(problem, n)
+    S = solution.grid.axes[0]
+    waiting = (strike - best) * (np.maximum(S, best) / best) ** -g
+    off = np.abs(solution.value - np.where(S < best, strike - S, waiting))
+    assert np.all(off <= solution.error_bar)
+    # A bar that says so, not one that says nothing.
+    assert np.median(solution.error_bar) <= 3 * np.max(off)
+
+
+def test_wealth_that_is_eaten_at_the_face_has_no_bar():
+    # Merton (1969) with consumption and a share of risk as controls: where the face
+    # hands out what is not there, V is a ten-thousandth of the truth.
+    r, mu, s, rho, gamma = 0.02, 0.07, 0.25, 0.1, 4.0
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: x * (r + a[..., :1] * (mu - r) - a[..., 1:]),
+        diffusion=lambda x, a: (s * a[..., :1] * x)[..., None],
+        reward=lambda x, a: (x[..., 0] * a[..., 1]) ** (1 - gamma) / (1 - gamma),
+        controls=hjb.Box([0, 1e-3], [1, 3.0]),
+        domain=hjb.Box(1.0, 3.0),
+        discount=rho,
+    )
+    solution = hjb.solve(problem, 101)
+    growth = r + (mu - r) ** 2 / (2 * gamma * s * s)
+    k = (rho - (1 - gamma) * growth) / gamma
+    w = solution.grid.axes[0]
+    exact = w ** (1 - gamma) / (1 - gamma) * k**-gamma
+    assert np.all(np.abs(solution.value - exact) <= solution.error_bar)
+    assert np.isinf(solution.error_bar).any()
+    assert any("enlarge the domain" in line for line in solution.report.checks)
+
+
+def test_faces_that_are_not_felt_leave_the_bar_as_narrow_as_it_was():
+    # Strong reversion: nobody comes to the faces, and slopes there say so.
+    problem = hjb.ControlProblem(
+        drift=lambda x, a: -3.0 * x,
+        diffusion=0.2,
+        cost=lambda x, a: x[..., 0] ** 2,
+        domain=hjb.Box(-1, 1),
+        discount=0.5,
+    )
+    solution = hjb.solve(problem, 65)
+    x = solution.grid.axes[0]
+    # c x^2 + c s^2 / rho with (rho + 6) c = 1.
+    exact = (x**2 + 0.2**2 / 0.5) / 6.5
+    assert np.all(np.abs(solution.value - exact) <= solution.error_bar)
+    assert solution.report.error_parts["truncation"] <= 1e-9
+
+
+def test_a_problem_without_values_beyond_its_box_is_solved_and_says_so():
+    def reward(x, a):
+        if np.abs(x).max() > 1.0 + 1e-9:
+            raise ValueError("outside")
+        return np.exp(x[..., 0])
+
+    problem, _, _ = growing(0.1, 0.3, 1.0, 0.5, reward=reward)
+    checks = hjb.solve(problem, 41).report.checks
+    assert any("no value on a larger box" in line for line in checks)
+
+
+def test_a_run_resumed_has_the_same_bars(tmp_path):
+    problem, _, _ = growing(0.1, 0.3, 1.0, 0.5)
+    path = tmp_path / "kept.npz"
+    plain = hjb.solve(problem, 65)
+    first, again = (hjb.solve(problem, 65, checkpoint=path) for _ in range(2))
+    assert np.array_equal(plain.error_bar, first.error_bar)
+    assert np.array_equal(plain.error_bar, again.error_bar)
