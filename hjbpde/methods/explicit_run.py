@@ -26,6 +26,7 @@ from .filtering import Filtered
 from .game import Game, game_of, isaacs_gap
 from .monotone_opinion import OPINION, distance, needs_opinion
 from .timed_bars import Far, Nested, around, carried, discretisation, truncation
+from .unseen_kinks import unseen
 
 Array = NDArray[np.float64]
 LEAST_NODES = 7
@@ -81,7 +82,7 @@ def run_explicit(
     ]
     bar, order = discretisation(marched.values, others, grid, method)
     own = _monotone_distance(problem, game, grid, plan, marched.values, others)
-    bar = np.maximum(bar, own)
+    bar = np.maximum(bar, own) + _unseen_kinks(problem, grid, others, plans)
     cut = truncation(problem, grid, others, _farther(plans))
     floor = 8 * np.finfo(float).eps * float(np.abs(marched.values).max())
     a, b, gap = _controls(game, grid, method, marched)
@@ -164,13 +165,18 @@ def _march(
     plan: Plan,
     progress: bool = False,
     closed: bool = True,
+    shift: Array | None = None,
 ) -> tuple[Game, Marched]:
-    """In the maximising sense, whatever the problem's own."""
+    """In the maximising sense, whatever the problem's own.
+
+    From the terminal values and `shift` (*shape), in that sense.
+    """
     game, method, outputs = game_of(problem, grid), plan.method, plan.outputs
     ends = f"{'own' if closed else 'other'} ends"
     page = plan.checkpoint.page(f"{grid.shape}, {plan.words}{ends}")
     nodes = grid.nodes()
     terminal = problem.sign * np.asarray(problem.terminal_at(nodes), dtype=float)
+    terminal = terminal if shift is None else terminal + shift
     flipped = {Tube.LEAST: Tube.GREATEST, Tube.GREATEST: Tube.LEAST}
     tube = method.tube
     if problem.sign < 0:
@@ -268,6 +274,28 @@ def _with_ends(problem: ControlProblem, grid: Grid, values: Array) -> Array:
     """The terminal values after these: their kinks count where no output shows them."""
     ends = problem.sign * np.asarray(problem.terminal_at(grid.nodes()), dtype=float)
     return np.concatenate([values, ends[None]])
+
+
+def _unseen_kinks(
+    problem: ControlProblem, grid: Grid, others: Nested, plans: list[Plan]
+) -> Array:
+    """What V (T, *shape) owes to kinks of its terminal values that nodes do not see.
+
+    By how much the next coarser grid's V moves when its nodes know of them.
+    """
+    if not others:
+        return np.zeros(grid.shape)
+    coarse, values = others[-1]
+
+    def terminal(x: Array) -> Array:
+        return problem.sign * np.asarray(problem.terminal_at(x), dtype=float)
+
+    shift = unseen(terminal, coarse, terminal(coarse.nodes()))
+    if shift is None:
+        return np.zeros(grid.shape)
+    plan = replace(plans[-1], words=f"{plans[-1].words}with kinks, ")
+    moved = _march(problem, coarse, plan, shift=shift)[1].values
+    return np.abs(carried(around(np.abs(moved - values), coarse), coarse, grid))
 
 
 def _farther(plans: list[Plan]) -> Far:
