@@ -319,6 +319,9 @@ class Ladder:
         """
         least = self.stop_ratio if least is None else least
         assert self.rows is not None
+        if not residual.any():
+            # Iterations divide by its size.
+            return np.zeros_like(residual), 0.0
         while True:
             x, ratio = self.engines[self.rung].correct(residual, target)
             if ratio <= max(least, target):
