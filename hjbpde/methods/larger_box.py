@@ -13,7 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..error_bar import NESTED_SAFETY, ErrorBar, neighbour_maximum
+from ..error_bar import (
+    NESTED_SAFETY,
+    TRUNCATION_SAFETY,
+    ErrorBar,
+    neighbour_maximum,
+)
 from ..errors import NotConverged
 from ..grid import Grid
 from ..problem import ControlProblem
@@ -26,6 +31,8 @@ Solved = Callable[[ControlProblem, Grid, int], tuple[Array, Array]]
 of the nested grids, and what closures of its artificial faces do to them."""
 FEWEST_NODES = 2001
 """Nodes of larger boxes that are always afforded; else those of the grid judged."""
+TOO_WIDE = 3.0
+"""Closures' part, of the rest of the bar, from which on boxes may also narrow it."""
 FELT = 1e-6
 """Truncation, of the range of V, up to which nothing outside the domain is asked."""
 MOST_LEFT = 0.98
@@ -77,13 +84,17 @@ class LargerBox:
         least = 0.0 if self.problem.stops else FELT * np.ptp(self.values[-1])
         if closures.max() < least:
             return bars
-        part, told = self.judged(closures.reshape(self.values[-1].shape))
+        rest = np.stack([bar.total for bar in bars]) - closures
+        wide = bool((closures > TOO_WIDE * rest)[..., inner].any())
+        part, told = self.judged(closures.reshape(self.values[-1].shape), wide)
         return [
             _with(bar, truncation, inner, told)
             for bar, truncation in zip(bars, part.reshape(shape), strict=True)
         ]
 
-    def judged(self, closures: Array) -> tuple[Array, tuple[str, ...]]:
+    def judged(
+        self, closures: Array, wide: bool = False
+    ) -> tuple[Array, tuple[str, ...]]:
         """The truncation part (..., *shape), at least what `closures` tell of it.
 
         With g_1, g_2 the changes by boxes whose faces are farther by shares 1/2 and
@@ -96,7 +107,7 @@ class LargerBox:
         if found is None:
             return closures, (NONE_LARGER,)
         near = found[0]
-        if not (AT_ONCE * self._carried(near, level) > closures).any():
+        if not wide and not (AT_ONCE * self._carried(near, level) > closures).any():
             return closures, ()
         far, rest = self._change(level, FAR) or found
         left = NESTED_SAFETY * self._left(near, level)
@@ -106,7 +117,16 @@ class LargerBox:
         )
         if (seen > closures).any() and np.isinf(limit).any():
             return np.full_like(closures, np.inf), (WITHOUT_BAR,)
-        return np.where(seen > closures, np.maximum(closures, limit), closures), ()
+        if not wide:
+            return np.where(seen > closures, np.maximum(closures, limit), closures), ()
+        # V is no farther from its limit than from the last box, and that from its own.
+        most = self._carried(np.maximum(near, far) + rest, level)
+        finer = self._change(level + 1, NEAR) if level + 1 < len(self.grids) else None
+        if finer is not None:
+            most = np.maximum(most, self._carried(finer[0], level + 1))
+        most = np.maximum(limit, TRUNCATION_SAFETY * most)
+        more = np.maximum(closures, limit)
+        return np.where(seen > closures, more, np.minimum(closures, most)), ()
 
     def _level(self) -> int:
         """The finest grid whose larger boxes are afforded."""
@@ -197,11 +217,11 @@ def _with(
     inner: NDArray[np.bool_],
     told: tuple[str, ...],
 ) -> ErrorBar:
-    """A bar with another truncation part, at least the one it has."""
+    """A bar with another truncation part."""
     assert bar.truncation is not None
     more = np.zeros_like(truncation)
-    felt = truncation > bar.truncation
-    more[felt] = truncation[felt] - bar.truncation[felt]
+    other = truncation != bar.truncation
+    more[other] = truncation[other] - bar.truncation[other]
     parts = {**bar.parts, "truncation": float(np.max(truncation[..., inner]))}
     notes = (*bar.notes, *told)
     return replace(
