@@ -17,6 +17,7 @@ from ..grid import Grid
 from ..problem import ControlProblem
 from ..sets import Box
 
+Array = NDArray[np.float64]
 NEAR = 0.5
 """Share of the box added beyond every artificial face."""
 FAR = 1.5
@@ -56,9 +57,23 @@ def farther(
     return wider, Grid.from_axes(axes, domain), tuple(cut)
 
 
+def left_beyond(near: Array, far: Array) -> float:
+    """The share of what faces do that is left on the larger of two boxes.
+
+    With g_1, g_2 what boxes with faces farther by `NEAR` and `FAR` change, three times
+    as far, and an influence that decays geometrically with the distance: t^3 where
+    ``g_2 / g_1 = 1 + t + t^2``; 1 and more where it does not decay. The ratio is that
+    of all nodes: where a change has a zero its own says nothing.
+    """
+    ratio = max(
+        float(norm(far)) / max(float(norm(near)), 1e-300) for norm in (np.sum, np.max)
+    )
+    return float(np.sqrt(max(ratio - 0.75, 0.25)) - 0.5) ** 3
+
+
 def _sides(
-    axis: NDArray[np.float64], share: float, within_sign: bool
-) -> Iterator[tuple[str, NDArray[np.float64], float, float]]:
+    axis: Array, share: float, within_sign: bool
+) -> Iterator[tuple[str, Array, float, float]]:
     """Either side of an axis: its steps from the face inward, and how far at most."""
     steps, width = np.diff(axis), share * (axis[-1] - axis[0])
     room = 1.0 - 0.25 ** (share / FAR)
@@ -66,9 +81,7 @@ def _sides(
         yield side, seen, width, room * face if within_sign and face >= 0 else np.inf
 
 
-def _beyond(
-    steps: NDArray[np.float64], width: float, most: float
-) -> NDArray[np.float64]:
+def _beyond(steps: Array, width: float, most: float) -> Array:
     """Distances of new nodes to a face, over `width`: the mirror image of those inside.
 
     `steps` are those of the axis as seen from the face; `most` bounds the distances.

@@ -23,7 +23,7 @@ from ..errors import NotConverged
 from ..grid import Grid
 from ..problem import ControlProblem
 from ..prolongation import prolonged
-from .farther_faces import FAR, NEAR, farther
+from .farther_faces import FAR, NEAR, farther, left_beyond
 
 Array = NDArray[np.float64]
 Solved = Callable[[ControlProblem, Grid, int], tuple[Array, Array]]
@@ -35,7 +35,7 @@ TOO_WIDE = 3.0
 """Closures' part, of the rest of the bar, from which on boxes may also narrow it."""
 FELT = 1e-6
 """Truncation, of the range of V, up to which nothing outside the domain is asked."""
-MOST_LEFT = 0.98
+MOST_LEFT = 0.94
 """Largest share of what the faces do that is believed to be left beyond a box."""
 AT_ONCE = 3.0
 """What the first larger box may see of the whole: a third, where it decays at all."""
@@ -178,20 +178,13 @@ class LargerBox:
         return gap, felt
 
     def _limit(self, near: Array, far: Array, rest: Array, level: int) -> Array:
-        """What faces do, of which boxes twice and four times as wide see a part.
-
-        The ratio is that of all nodes: where a change has a zero its own says nothing.
-        """
-        ratio = max(
-            float(norm(far)) / max(float(norm(near)), 1e-300)
-            for norm in (np.sum, np.max)
-        )
-        t = np.sqrt(max(ratio - 0.75, 0.25)) - 0.5
-        if t >= 1.0 and far.max() > WITHOUT_END * np.ptp(self.values[level]):
+        """What faces do, of which boxes twice and four times as wide see a part."""
+        left = left_beyond(near, far)
+        if left >= 1.0 and far.max() > WITHOUT_END * np.ptp(self.values[level]):
             return np.full_like(far, np.inf)
         far = np.maximum(near, far)
         return np.maximum(
-            far / (1.0 - min(t, MOST_LEFT) ** 3), far + np.minimum(rest, far)
+            far / (1.0 - min(left, MOST_LEFT)), far + np.minimum(rest, far)
         )
 
     def _carried(self, gap: Array, level: int) -> Array:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint import Checkpoint
-from ..error_bar import NESTED_SAFETY, neighbour_maximum
 from ..exit_surface import surface_miss
 from ..game_solution import GameSolution
 from ..game_tables import GameTables
@@ -22,9 +22,8 @@ from ..report import Report
 from ..timed_moded_solution import TimedModedSolution
 from ..timed_solution import TimedSolution
 from .adaptive_steps import adapted_times
-from .end_slopes import CLOSURE_SAFETY, Closing
-from .farther_faces import FAR, NEAR, farther
 from .marched_corrections import CorrectedStepper, can_be_corrected
+from .marched_faces import MarchedFaces, Plan
 from .marching import Marches, Marching, Run, march, romberg
 from .marching_bar import Answer, InSpace, InTime
 from .moded_marching import stepper_of
@@ -38,8 +37,6 @@ Array = NDArray[np.float64]
 MOST_ONE_SIDED = 0.05
 """Share of nodes, over all steps, that may be one-sided where weights count as central:
 few are so, and soon after a steep terminal value only. None at the last step."""
-MOST_AXES = 2
-"""Axes of problems marched on a larger box as well: more take longer than the solve."""
 
 
 def run_marching(
@@ -49,8 +46,11 @@ def run_marching(
     outputs: Array,
     checkpoint: Checkpoint,
     progress: bool = False,
+    beyond: bool = True,
 ) -> TimedSolution:
     """March on up to three nested grids and on halved time grids; bound the error.
+
+    What lies beyond artificial faces is looked at where `beyond`.
 
     Returns
     -------
@@ -78,8 +78,12 @@ def run_marching(
         details["corrected"] = share
     spent = time.perf_counter() - start
     values, bar, parts, opinion = found.value, found.bar, found.parts, found.opinion
-    cut = _closure_error(problem, grid, method, plan, (runs[0], stepper))
-    parts["truncation"] = float(np.max(cut[:, _inner(problem, grid)]))
+    faces = MarchedFaces(problem, method, plan, runs[0], stepper)
+    cut = faces.truncation(beyond)
+    if beyond:
+        solved = partial(_values_and_bars, method=method, outputs=outputs)
+        cut = faces.narrowed(cut, bar, values, solved)
+    parts["truncation"] = float(np.max(cut[:, faces.inner]))
     if problem.exit is not None:
         missed = _surface(stepper, nested.levels[-1].best, outputs)
         parts["exit surface"], bar = float(missed.max()), bar + missed
@@ -154,13 +158,12 @@ def _players(stepper: Stepper, run: Run) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """Times to go of the coarsest time grid, the times to keep, and the file."""
-
-    to_go: Array
-    outputs: Array
-    checkpoint: Checkpoint
+def _values_and_bars(
+    problem: ControlProblem, grid: Grid, method: Marching, outputs: Array
+) -> tuple[Array, Array]:
+    """V in the maximising sense and its bar, with what closures alone tell of faces."""
+    found = run_marching(problem, grid, method, outputs, Checkpoint(), beyond=False)
+    return problem.sign * np.asarray(found.value), np.asarray(found.error_bar)
 
 
 def _details(
@@ -274,76 +277,3 @@ def _surface(stepper: Marches, values: Array, outputs: Array) -> Array:
     ]
     until = np.maximum.accumulate([0.0, *found[::-1]])[::-1]
     return np.repeat(until, several).reshape(-1, *(1,) * stepper.grid.dimension)
-
-
-def _closure_error(
-    problem: ControlProblem,
-    grid: Grid,
-    method: Marching,
-    plan: Plan,
-    known: tuple[Run, Marches],
-) -> Array:
-    """How far another closure of artificial faces moves V: rows as in `InTime`.
-
-    `known` are the first run on the grid and a stepper of it.
-
-    Slopes held where the terminal data have them, and slopes continued from inside
-    without regard to those, against anchored ones; on the grid itself, since coarse
-    grids continue slopes that are wrong for other reasons. With jumps also V bent
-    beyond the faces as much as it may be, against straight.
-    """
-    first, last = known
-    values = first.values.reshape(-1, *grid.shape)
-    if not any(problem.artificial_axes):
-        return np.zeros_like(values)
-    apart = np.zeros_like(values)
-    others = [
-        stepper_of(problem, grid, method.scheme, closing, last)
-        for closing in (Closing.HELD, Closing.CONTINUED)
-    ]
-    if problem.jumps is not None:
-        others.append(stepper_of(problem, grid, method.scheme, before=last))
-        others[-1].parts[0].bent = True
-    for number, other in enumerate(others):
-        page = plan.checkpoint.page(f"{grid.shape}, closed otherwise {number}")
-        moved = march(other, plan.to_go, plan.outputs, page).values
-        apart += np.abs(moved.reshape(values.shape) - values)
-    cut, gap = (
-        np.stack([neighbour_maximum(one, grid) for one in each])
-        for each in (
-            CLOSURE_SAFETY * apart,
-            _farther(problem, method, plan, last, values),
-        )
-    )
-    # What covers the most that a larger box changes is believed as it is.
-    inner = _inner(problem, grid)
-    if gap[:, inner].max() > cut[:, inner].max():
-        cut = np.maximum(cut, NESTED_SAFETY * gap)
-    return cut
-
-
-def _farther(
-    problem: ControlProblem, method: Marching, plan: Plan, last: Marches, values: Array
-) -> Array:
-    """How far `values` are from those on a larger box; 0 where there is none."""
-    grid = last.grid
-    if grid.dimension > MOST_AXES:
-        return np.zeros_like(values)
-    share = FAR if grid.dimension == 1 else NEAR
-    page = plan.checkpoint.page(f"{grid.shape}, farther faces")
-    try:
-        wider, wide, own = farther(problem, grid, share)
-        with np.errstate(all="ignore"):
-            far = march(
-                stepper_of(wider, wide, method.scheme), plan.to_go, plan.outputs, page
-            )
-    # The user's own functions are called where they need not be defined.
-    except Exception:
-        return np.zeros_like(values)
-    gap = np.abs(far.values.reshape(-1, *wide.shape)[(slice(None), *own)] - values)
-    return gap if np.isfinite(gap).all() else np.zeros_like(values)
-
-
-def _inner(problem: ControlProblem, grid: Grid) -> NDArray[np.bool_]:
-    region = grid.domain.inner(0.75, problem.artificial_axes)
-    return region.contains(grid.nodes(), 1e-12)
