@@ -42,8 +42,8 @@ AT_ONCE = 3.0
 WITHOUT_END = 0.05
 """Change, of the range of V, from which on growth without end means no bar."""
 NONE_LARGER = (
-    "artificial faces: the problem has no value on a larger box; their closure alone "
-    "answers for them"
+    "artificial faces: no larger box could be solved (functions may have no values "
+    "there); their closure alone answers for them"
 )
 WITHOUT_BAR = (
     "artificial faces: what larger boxes change in V grows with them, so that V comes "
