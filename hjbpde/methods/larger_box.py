@@ -115,18 +115,19 @@ class LargerBox:
             self._carried(left * gap, level)
             for gap in (np.maximum(near, far), self._limit(near, far, rest, level))
         )
-        if (seen > closures).any() and np.isinf(limit).any():
-            return np.full_like(closures, np.inf), (WITHOUT_BAR,)
+        if np.isinf(limit).any():
+            if (seen > closures).any():
+                return np.full_like(closures, np.inf), (WITHOUT_BAR,)
+            return closures, ()
         if not wide:
-            return np.where(seen > closures, np.maximum(closures, limit), closures), ()
+            return np.where(limit > closures, limit, closures), ()
         # V is no farther from its limit than from the last box, and that from its own.
         most = self._carried(np.maximum(near, far) + rest, level)
         finer = self._change(level + 1, NEAR) if level + 1 < len(self.grids) else None
         if finer is not None:
             most = np.maximum(most, self._carried(finer[0], level + 1))
         most = np.maximum(limit, TRUNCATION_SAFETY * most)
-        more = np.maximum(closures, limit)
-        return np.where(seen > closures, more, np.minimum(closures, most)), ()
+        return np.where(limit > closures, limit, np.minimum(closures, most)), ()
 
     def _level(self) -> int:
         """The finest grid whose larger boxes are afforded."""
