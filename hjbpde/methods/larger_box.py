@@ -80,9 +80,9 @@ class LargerBox:
             return bars
         closures = np.stack([np.asarray(bar.truncation) for bar in bars])
         shape = closures.shape
-        # Where nodes at the face stop, no slope tells whether they should.
-        least = 0.0 if self.problem.stops else FELT * np.ptp(self.values[-1])
-        if closures.max() < least:
+        if not self._acts_far_away() and closures.max() < FELT * np.ptp(
+            self.values[-1]
+        ):
             return bars
         rest = np.stack([bar.total for bar in bars]) - closures
         wide = bool((closures > TOO_WIDE * rest)[..., inner].any())
@@ -91,6 +91,15 @@ class LargerBox:
             _with(bar, truncation, inner, told)
             for bar, truncation in zip(bars, part.reshape(shape), strict=True)
         ]
+
+    def _acts_far_away(self) -> bool:
+        """Whether slopes at a face cannot tell what happens beyond it.
+
+        Who stops or intervenes does so where it pays, and jumps land anywhere.
+        """
+        problem = self.problem
+        acts = problem.stops or problem.impulse is not None
+        return bool(acts or problem.jumps is not None)
 
     def judged(
         self, closures: Array, wide: bool = False

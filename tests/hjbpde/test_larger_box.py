@@ -215,3 +215,31 @@ def test_wealth_at_a_horizon_has_a_bar_that_says_something():
     off = np.abs(solution.value[0] - w ** (1 - g) * np.exp(k) / (1 - g))
     assert np.all(off <= solution.error_bar[0])
     assert np.median(solution.error_bar[0]) <= 1e-4
+
+
+def test_interventions_beyond_the_box_are_in_the_bar():
+    # The quadratic cost makes V quadratic inside, where nobody intervenes: closures are
+    # exact, and only a larger box knows that one does so farther out. The reference is
+    # the same problem on a box nine times as wide, with cells a quarter as wide.
+    low, high, n = 0.0, 1.6, 101
+
+    def on(width, nodes):
+        domain = hjb.Box(low - width, high + width)
+        problem = hjb.ControlProblem(
+            drift=lambda x, a: -0.6 * x,
+            diffusion=0.58,
+            cost=lambda x, a: (x[..., 0] - 0.26) ** 2,
+            impulse=hjb.Impulse(
+                np.linspace(low, high, 41)[:, None],
+                lambda x, y: 0.67 + 0.28 * np.abs(y - x)[..., 0],
+            ),
+            domain=domain,
+            discount=0.33,
+        )
+        return hjb.solve(problem, nodes)
+
+    solution, far = on(0.0, n), on(4 * (high - low), 9 * 4 * (n - 1) + 1)
+    reference = far.value_at(solution.grid.nodes())
+    off = np.abs(solution.value - reference)
+    assert np.max(off) >= 0.01 * np.ptp(reference)
+    assert np.all(off <= solution.error_bar)
