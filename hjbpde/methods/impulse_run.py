@@ -28,9 +28,11 @@ def run_impulse(
 ) -> ImpulseSolution:
     """Solve on nested grids and bound the error."""
     clock = Clock()
+    with clock.phase("tabulate"):
+        tables = tabulate(problem, grid, Faces.of(problem, grid))
     iteration = ImpulseIteration(problem)
     with clock.phase("solve"):
-        states = _solved(problem, grid, method, options, iteration)
+        states = solve_nested(problem, grid, tables, method, options, iteration)
     fine = states[-1]
     with clock.phase("error bar"):
         if fine.status != "not converged" and iteration.found is not None:
@@ -58,17 +60,6 @@ def run_impulse(
     )
 
 
-def _solved(
-    problem: ControlProblem,
-    grid: Grid,
-    method: PolicyIteration,
-    options: RunOptions,
-    iteration: ImpulseIteration,
-) -> list[GridState]:
-    tables = tabulate(problem, grid, Faces.of(problem, grid))
-    return solve_nested(problem, grid, tables, method, options, iteration)
-
-
 def _larger(
     problem: ControlProblem,
     states: list[GridState],
@@ -78,8 +69,9 @@ def _larger(
     """The same problem with the artificial faces farther off."""
 
     def solved(wider: ControlProblem, wide: Grid, _: int) -> tuple[Array, Array]:
+        tables = tabulate(wider, wide, Faces.of(wider, wide))
         there, iteration = options.on(wider), ImpulseIteration(wider)
-        last = _solved(wider, wide, method, there, iteration)[-1]
+        last = solve_nested(wider, wide, tables, method, there, iteration)[-1]
         require_settled(last.status)
         return last.V, truncation_bar(last, last.V)
 

@@ -104,12 +104,12 @@ class LargerBox:
     def judged(
         self, closures: Array, wide: bool = False
     ) -> tuple[Array, tuple[str, ...]]:
-        """The truncation part (..., *shape), at least what `closures` tell of it.
+        """The truncation part (..., *shape): what `closures` tell of it, or boxes.
 
         With g_1, g_2 the changes by boxes whose faces are farther by shares 1/2 and
         3/2, and an influence that decays geometrically with the distance,
         ``e = g_2 / (1 - t^3)`` where ``g_2 / g_1 = 1 + t + t^2``. Besides, what the
-        report should say of it.
+        report should say of it. Boxes may tell of less only where `wide`.
         """
         level = self._level()
         found = self._change(level, NEAR)
