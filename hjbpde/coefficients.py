@@ -198,7 +198,7 @@ def discount_of(problem: ControlProblem, x: Array) -> Array:
         n = int(bad[0])
         raise ProblemError(
             f"'discount' is {rho[n]:g} at x = {x[n]}; a rate must be finite, and "
-            "positive where the problem has no horizon, exit, average, or noise "
-            "that carries it to Dirichlet data."
+            "positive where the problem has no horizon, exit, right to stop, average, "
+            "or noise that carries it to Dirichlet data."
         )
     return rho

@@ -220,10 +220,10 @@ class ControlProblem:
             self._fail(f"'discount' must be a finite rate >= 0, got {rho:g}.")
         if rho == 0 and not self.may_end:
             self._fail(
-                "'discount' is 0, and nothing is sure to end the process: no horizon, "
-                "no exit, and no noise that carries it to a face with Dirichlet data. "
-                "The value may be infinite. Give discount > 0 (1e-6, say), or "
-                "average=True for the long run."
+                "'discount' is 0, and nothing may end the process: no horizon, no "
+                "exit, no right to stop, no noise that carries it to a face with "
+                "Dirichlet data. The value may be infinite. Give discount > 0 (1e-6, "
+                "say), or average=True for the long run."
             )
 
     def _faces_of(self, boundary: Any) -> dict[Face, BoundaryRule | None]:
@@ -309,11 +309,13 @@ class ControlProblem:
     def may_end(self) -> bool:
         """Whether the process may end for good, so that nothing need be discounted.
 
-        At a horizon, in an exit region, or where noise carries it to a face with
-        Dirichlet data.
+        At a horizon, in an exit region, by a right to stop, or where noise carries it
+        to a face with Dirichlet data.
         """
         given = any(isinstance(rule, Dirichlet) for rule in self.faces.values())
-        ends = self.horizon is not None or self.exit is not None
+        ends = (
+            self.horizon is not None or self.exit is not None or self.stop is not None
+        )
         return ends or (given and self.diffusion is not None)
 
     def require_only(self, what: str, *fields: str) -> None:

@@ -10,6 +10,9 @@ from numba import njit
 
 from .upwind import HYBRID, best_on_pieces, pieces_of
 
+TIE = 1e-14
+"""Gain of going on, relative to V, that counts as none where nothing is discounted."""
+
 
 @njit(cache=True, error_model="numpy")
 def thomas(c, lower, upper, rhs, ratio, out):
@@ -112,9 +115,13 @@ def howard_sweep(
                     0.0,
                 )
         on = here + residual / (rate + lo + up)
-        if on < least[i * s_least]:
+        # Where nothing moves, pays or is discounted, whoever may stop does; so do ties
+        # without discount, which round-off would break for going on for ever.
+        idle = on != on
+        slack = TIE * abs(here) if rate == 0.0 else 0.0
+        if on < least[i * s_least] + slack or (idle and least[i * s_least] > -np.inf):
             lo, up, rate, rhs, residual = 0.0, 0.0, 1.0, least[i * s_least], 0.0
-        elif on > most[i * s_most]:
+        elif on > most[i * s_most] - slack or (idle and most[i * s_most] < np.inf):
             lo, up, rate, rhs, residual = 0.0, 0.0, 1.0, most[i * s_most], 0.0
         worst = max(worst, abs(residual))
         mass = rate + lo * excess

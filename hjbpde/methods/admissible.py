@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..errors import NotConverged
 from ..face_response import solve_roughly
 from ..game_tables import GameTables
+from ..grid import Grid
 from ..linear import Rows, SparseLU
 from ..sets import Finite
 from ..tabulate import GeneralTables
@@ -91,6 +92,28 @@ def admissible_start(state: GridState) -> None:
     state.V, state.a = found[0].reshape(state.grid.shape), found[1]
 
 
+def stopped_start(state: GridState) -> None:
+    """Start from stopping everywhere: policies only get better than that.
+
+    Without discount, to go on everywhere has no value.
+    """
+    psi = state.most if state.least is None else state.least
+    assert psi is not None
+    state.V = psi.copy()
+    if state.faces.fixed_mask is not None:
+        state.faces.set_fixed(state.V)
+
+
+def never_ends(grid: Grid) -> NotConverged:
+    """The error for a policy whose rows have no positive inverse."""
+    return NotConverged(
+        f"policy iteration on the grid {grid.shape} ended at a policy whose value is "
+        "infinite (A w = 1 has no positive solution): a Robin rule feeds back more "
+        "value than the discount takes away, or without discount the process never "
+        "ends. Check the rule's sign, or give guess= near the answer."
+    )
+
+
 def watch_inverse(state: GridState) -> None:
     """Check the final policy's rows; sets ``state.amplification`` to max w.
 
@@ -103,6 +126,10 @@ def watch_inverse(state: GridState) -> None:
     if state.under is None or not (may_lose_inverse(state) or undiscounted):
         return
     rows, _ = state.folded(state.under)
+    if state.held is not None:
+        rows.c[state.held] = 1.0
+        rows.lower[:, state.held], rows.upper[:, state.held] = 0.0, 0.0
+        rows.stay_on_axes(state.held)
     if state.grid.dimension == 1:
         w = touching_time(rows)
     else:
@@ -111,10 +138,5 @@ def watch_inverse(state: GridState) -> None:
         wrong = float(np.max(np.abs(rows.residual(w, ones))))
         w = w if wrong < 1e-2 and (w >= 0).all() else None
     if w is None:
-        raise NotConverged(
-            f"policy iteration on the grid {state.grid.shape} ended at a policy whose "
-            "value is infinite (A w = 1 has no positive solution): a Robin rule feeds "
-            "back more value than the discount takes away, or without discount the "
-            "process never ends. Check the rule's sign, or give guess= near the answer."
-        )
+        raise never_ends(state.grid)
     state.amplification = float(np.max(w))

@@ -100,12 +100,17 @@ class ModedState:
 
     def bound(self, residuals: Array) -> float:
         """Bound of |V - V_h| over all modes (comparison principle)."""
-        return float(np.max(np.abs(residuals))) / self.rho
+        return float(np.max(np.abs(residuals))) / self.ending
 
     def floor(self, rows: list[Rows]) -> float:
         """What rounding leaves of the bound."""
         each = zip(self.states, rows, strict=True)
-        return max(round_off_floor(s, r) * s.rho_min / self.rho for s, r in each)
+        return max(round_off_floor(s, r) * s.rho_min / self.ending for s, r in each)
+
+    @property
+    def ending(self) -> float:
+        """Smallest discount rate; without discount, the rate of leaving by noise."""
+        return self.rho or min(state.rho_min for state in self.states)
 
     def move(self, corrections: Array) -> None:
         """V + correction in every mode."""
@@ -113,13 +118,13 @@ class ModedState:
             state.V = state.V + correction.reshape(state.grid.shape)
 
     def free_rates(self) -> Array:
-        """The rates without those of nodes where V is given: fixed, or stopped."""
+        """The rates without those of nodes where V is given: fixed, or held."""
         tied = np.zeros((len(self.states), self.grid.size), bool)
         for k, state in enumerate(self.states):
             if state.faces.fixed_mask is not None:
                 tied[k] |= state.faces.fixed_mask.ravel()
-            if state.may_stop:
-                tied[k] |= state.stopped_nodes().ravel()
+            if state.held is not None:
+                tied[k] |= state.held
         if not tied.any():
             return self.rates
         return self.rates * ~tied.T[:, :, None]

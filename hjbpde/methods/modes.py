@@ -31,6 +31,7 @@ from ..prolongation import (
     prolonged_policy,
 )
 from ..tabulate import GeneralTables, Tables, tabulate
+from .admissible import never_ends, stopped_start
 from .concave import settle_concave
 from .corrections import noiseless
 from .inward import inward_start
@@ -141,6 +142,27 @@ def iterate_modes(
         moded.move(corrections)
     for state in moded.states:
         state.bounds, state.status = list(moded.bounds), moded.status
+    _watch_inverse(moded)
+
+
+def _watch_inverse(moded: ModedState) -> None:
+    """Without discount: how far residuals move V, by A w = 1 of all modes together.
+
+    Raises
+    ------
+    NotConverged
+        Under the policies found the process never ends.
+    """
+    if moded.rho > 0:
+        return
+    _, rows = moded.residuals()
+    ones = np.ones((len(rows), moded.grid.size))
+    w, left = evaluate_jointly(moded, ones, rows, 1e-2)
+    if not (left < 1.0 and (w >= 0).all()):
+        raise never_ends(moded.grid)
+    for state in moded.states:
+        # In the units of the bounds, which are residuals over `ending`.
+        state.amplification = float(np.max(w)) * moded.ending / state.rho_min
 
 
 def _close_slopes(closings: list[Closing], relative: float) -> bool:
@@ -212,6 +234,8 @@ def _rest(state: GridState) -> None:
     tables = state.tables
     if not isinstance(tables, GeneralTables) or len(tables.resting) != 1:
         return
+    if float(np.min(tables.rho)) == 0.0:
+        return
     if np.isfinite(tables.resting[0]).all():
         state.a = tables.resting[0].copy()
         worth = tables.under(state.a).r / state.spread_rho()
@@ -238,7 +262,9 @@ def _start(
                 carry_slope(face, other, grid)
         state = make_state(faces, tables[k], scheme, V, a)
         set_obstacles(one, state)
-        if V is None and faces.artificial:
+        if V is None and state.ends_by_stops_alone:
+            stopped_start(state)
+        elif V is None and faces.artificial:
             inward_start(state)
         elif V is None:
             _rest(state)

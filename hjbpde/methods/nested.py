@@ -26,7 +26,12 @@ from ..prolongation import (
     prolonged_policy,
 )
 from ..tabulate import Tables
-from .admissible import admissible_start, may_lose_inverse, watch_inverse
+from .admissible import (
+    admissible_start,
+    may_lose_inverse,
+    stopped_start,
+    watch_inverse,
+)
 from .inward import inward_start
 from .memory import recall_result, result_of
 from .policy_iteration import PolicyIteration, iterate, iterate_fused
@@ -126,7 +131,9 @@ def solve_nested(
             continue
         if V is None and may_lose_inverse(state):
             admissible_start(state)
-        if V is None and faces.artificial:
+        if V is None and state.ends_by_stops_alone:
+            stopped_start(state)
+        elif V is None and faces.artificial:
             inward_start(state)
         solver.settle(state, method, options, first=i == 0)
         watch_inverse(state)

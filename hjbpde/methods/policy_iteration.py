@@ -357,5 +357,6 @@ def _fail_non_finite(state: GridState, residual: Array) -> None:
     raise NotConverged(
         f"the iterate on the grid {state.grid.shape} is not finite, first at "
         f"x = {place}. Likely the value itself is infinite (discount too small for "
-        "the growth of the payoff) or a Robin rule with the wrong sign."
+        "the growth of the payoff or, without discount, a process that nothing ends) "
+        "or a Robin rule with the wrong sign."
     )

@@ -17,6 +17,7 @@ from ..game_tables import GameTables
 from ..grid import Grid
 from ..improvement import initial_policy
 from ..jump_rates import JumpRates
+from ..kernels.tridiagonal import TIE
 from ..kernels.upwind import assemble
 from ..linear import Ladder, Rows, default_ladder, off_axes_ladder
 from ..multigrid import spacings
@@ -43,6 +44,9 @@ class GridState:
     under: Coefficients | None = None
     amplification: float | None = None
     """max w of A w = 1 where it was solved for; 1 / rho_min bounds it elsewhere."""
+
+    held: NDArray[np.bool_] | None = None
+    """Nodes (N,) where stopping beat going on when rights to stop were last asked."""
 
     least: Array | None = None
     """psi (*shape) where the maximiser may stop: V stays at or above it."""
@@ -83,20 +87,32 @@ class GridState:
         """Nodes (N,) where stopping beats going on; V is set to psi there.
 
         Going on is worth ``V + R / (c + sum of weights)``, what one relaxation of
-        the row would make of it: a comparison in the units of V.
+        the row would make of it: a comparison in the units of V. Where nothing moves,
+        nothing is paid and nothing discounted, whoever may stop does; so do ties
+        without discount, which round-off would break for going on for ever.
         """
         weight = rows.c + rows.lower.sum(0) + rows.upper.sum(0) + rows.cross_weight
-        on = (self.V.ravel() + residual / weight).reshape(self.V.shape)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            on = (self.V.ravel() + residual / weight).reshape(self.V.shape)
+        idle = np.isnan(on)
+        undiscounted = (rows.c == 0).reshape(self.V.shape)
+        slack = np.where(undiscounted, TIE * np.abs(self.V), 0.0)
         stopped = np.zeros(self.V.shape, bool)
         for psi, better in ((self.least, 1.0), (self.most, -1.0)):
             if psi is not None:
-                here = better * (psi - on) > 0
+                here = (better * (psi - on) > -slack) | (idle & ~stopped)
                 self.V = np.where(here, psi, self.V)
                 stopped |= here
         if self.faces.fixed_mask is not None:
             stopped &= ~self.faces.fixed_mask
             self.faces.set_fixed(self.V)
-        return stopped.ravel()
+        self.held = held = stopped.ravel()
+        return held
+
+    @property
+    def ends_by_stops_alone(self) -> bool:
+        """Whether only rights to stop can end what is not discounted somewhere."""
+        return self.may_stop and float(np.min(self.tables.rho)) == 0.0
 
     def stopped_nodes(self) -> NDArray[np.bool_]:
         """Nodes (*shape) where V sits on a payoff somebody may stop for."""

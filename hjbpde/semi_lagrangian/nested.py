@@ -11,12 +11,18 @@ from numpy.typing import NDArray
 
 from ..checkpoint import Checkpoint, Page
 from ..error_bar import ErrorBar
+from ..errors import NotConverged
 from ..faces import Faces
 from ..grid import Grid
 from ..methods.nested import carry_slope
 from ..problem import ControlProblem
 from ..progress import bar_over
-from ..prolongation import cubically_prolonged, nested_grids, prolonged_policy
+from ..prolongation import (
+    cubically_prolonged,
+    nested_grids,
+    prolonged,
+    prolonged_policy,
+)
 from .bar import bound
 from .game_search import search_of
 from .level import Level, spread_policy
@@ -138,7 +144,14 @@ class Nested:
             system.recall(kept)
             return
         system.admit()
-        self.settle(system, updates)
+        try:
+            self.settle(system, updates)
+        except NotConverged:
+            # Cubic readings that nothing ends on a grid this coarse.
+            if system.grid.matches(self.grids[-1]):
+                raise
+            system.status = "not converged"
+            return
         page.keep(system.memory, finished=True)
 
     def _length_for(self, system: System) -> StepLength:
@@ -169,7 +182,11 @@ class Nested:
             system.recall(kept)
             return system
         system.admit()
-        system.evaluate()
+        if ends_by_stops_alone(self.problem, grid):
+            # To go on everywhere has no value; to stop everywhere has one.
+            system.V = np.stack([v.obstacles.psi for v in levels if v.obstacles])
+        else:
+            system.evaluate()
         settle(system, 1e-6, self.method.max_policies, 30, wide=True)
         page.keep(system.memory, finished=True)
         return system
@@ -180,7 +197,7 @@ class Nested:
         """A system that starts from the values and policies of the one before."""
         grid, levels, method = self.grids[i], [], self.method
         midpoint, columns = method.feet == "rk2", self.sampled[1]
-        wide = width or method.width
+        wide, alone = width or method.width, ends_by_stops_alone(self.problem, grid)
         for part, old in zip(parts_of(self.problem), before.levels, strict=True):
             one, switching = part.joint, part.switching
             faces = Faces.of(one, grid)
@@ -189,11 +206,21 @@ class Nested:
             look = Lookahead(one, faces, delta, wide, midpoint, columns, switching)
             look.perishing = self.perishing
             V, a = _carried(old, grid)
+            if alone and not grid.matches(old.grid):
+                # Cubic overshoot beside a kink of psi would be worth going on for ever.
+                V = prolonged(old.V, grid)
             faces.set_fixed(V)
             a = np.ascontiguousarray(a[look.free])
             search, obstacles = search_of(look, part), obstacles_of(one, grid)
             levels.append(Level(faces, look, search, V, a, obstacles))
         return self.joined(levels, before)
+
+
+def ends_by_stops_alone(problem: ControlProblem, grid: Grid) -> bool:
+    """Whether only rights to stop can end what is not discounted in some state."""
+    nodes = grid.nodes()
+    parts = [part.joint for part in parts_of(problem)] if problem.stops else []
+    return any(np.min(np.asarray(p.discount_at(nodes), float)) <= 0 for p in parts)
 
 
 def sampled(problem: ControlProblem, grid: Grid) -> tuple[Array, Array]:

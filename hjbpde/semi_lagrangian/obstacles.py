@@ -47,6 +47,13 @@ class Obstacles:
         set_obstacles(problem, out, stops)
         return out
 
+    @property
+    def psi(self) -> Array:
+        """What stopping at once is worth, to the controller where he may."""
+        found = self.most if self.least is None else self.least
+        assert found is not None
+        return found
+
     def memory(self) -> dict[str, Array]:
         """The arrays that these are made of."""
         known = {"V": self.V, "least": self.least, "most": self.most}

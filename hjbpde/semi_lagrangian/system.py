@@ -199,13 +199,18 @@ def solve_rows(rows: sp.csr_matrix, rhs: Array, start: Array) -> tuple[Array, st
                 return x, "stabilised biconjugate gradients"
         if best <= 1e-11 * size:
             return x, "stabilised biconjugate gradients"
-    x = spla.splu(rows.tocsc()).solve(rhs)
+    try:
+        x = spla.splu(rows.tocsc()).solve(rhs)
+    except RuntimeError:
+        # SuperLU's word for a singular matrix.
+        x = np.full(n, np.nan)
     if left(x) <= 1e-9 * size:
         return x, "elimination"
     raise NotConverged(
         f"semi-Lagrangian policy evaluation on {n} nodes leaves a residual of "
         f"{left(x):.3g}. Likely a value that is infinite under the policy: discount "
-        "too small for the growth of the payoff."
+        "too small for the growth of the payoff or, without discount, a process that "
+        "nothing ends."
     )
 
 

@@ -36,7 +36,7 @@ def test_a_discount_that_is_no_rate_is_refused(rho):
 
 
 def test_discount_zero_needs_another_end_of_time():
-    refused("nothing is sure to end the process", discount=0.0)
+    refused("nothing may end the process", discount=0.0)
 
 
 @pytest.mark.parametrize(
