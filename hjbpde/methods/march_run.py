@@ -37,6 +37,8 @@ Array = NDArray[np.float64]
 MOST_ONE_SIDED = 0.05
 """Share of nodes, over all steps, that may be one-sided where weights count as central:
 few are so, and soon after a steep terminal value only. None at the last step."""
+RUNAWAY = 5.0
+"""Times max|V| of the finest grid, from which on a coarser grid's V has run away."""
 
 
 def run_marching(
@@ -67,7 +69,9 @@ def run_marching(
         _in_time(problem, one, method, plan)
         for one, _ in bar_over(grids, [g.shape for g in grids], progress, "march")
     ]
+    marched = _without_runaways(marched)
     nested = InSpace([one.level for one in marched])
+    grids = [one.grid for one in nested.levels]
     found, details = nested.answer(method.order), _details(problem, grids, to_go)
     runs, stepper = marched[-1].runs, marched[-1].stepper
     controls, shape = runs[-1].controls, runs[-1].values.shape
@@ -224,6 +228,16 @@ def _in_time(
     adapted = method.local_error is not None
     level = InTime(grid, best, last, earlier, *kinds, len(stepper.parts), adapted)
     return Marched(level, runs, stepper)
+
+
+def _without_runaways(marched: list[Marched]) -> list[Marched]:
+    """Without grids so coarse that V ran away there: they tell nothing of an order.
+
+    Unbounded controls and a slope that a few nodes continue wrongly can do that.
+    """
+    scales = [float(np.abs(one.level.best).max()) for one in marched]
+    gone = [i for i, scale in enumerate(scales) if scale > RUNAWAY * scales[-1]]
+    return marched[max(gone, default=-1) + 1 :]
 
 
 def _corrected(
