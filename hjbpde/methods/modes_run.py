@@ -140,10 +140,15 @@ def _larger(
         last = solve_moded(wider, wide, method, options.on(wider))[-1]
         require_settled(last.status)
         felt = [truncation_bar(state, state.V) for state in last.states]
-        return last.values, np.stack(felt)
+        return _values(last), np.stack(felt)
 
-    grids, values = [one.grid for one in found], [one.values for one in found]
+    grids, values = [one.grid for one in found], [_values(one) for one in found]
     return LargerBox(problem, grids, values, solved)
+
+
+def _values(moded: ModedState) -> Array:
+    """V of all modes (K, *shape)."""
+    return np.stack([state.V for state in moded.states])
 
 
 def _with_surfaces(

@@ -59,10 +59,11 @@ def test_bars_hold_where_v_comes_from_beyond_the_faces(method, d, n, draws):
     assert np.max(missed) <= 0.01
 
 
-def test_bars_of_all_modes_hold_where_v_comes_from_beyond_the_faces():
+@pytest.mark.parametrize(("d", "n"), [(1, 65), (2, 33)])
+def test_bars_of_all_modes_hold_where_v_comes_from_beyond_the_faces(d, n):
     c, rng = np.array([1.0, -0.5]), np.random.default_rng(4)
     for _ in range(5):
-        b, s, p, rho = drawn(rng, 1)
+        b, s, p, rho = drawn(rng, d)
         problem, exact, k = growing(
             b,
             s,
@@ -72,8 +73,9 @@ def test_bars_of_all_modes_hold_where_v_comes_from_beyond_the_faces():
             reward=lambda x, a, mode, p=p: c[mode] * np.exp(x @ p),
         )
         v = np.linalg.solve(k * np.eye(2) - SWITCHING, c)
-        solution = hjb.solve(problem, 65)
-        off = np.abs(solution.value - k * v[:, None] * exact(solution.grid.nodes()))
+        solution = hjb.solve(problem, [n] * d)
+        each = v.reshape(-1, *[1] * d)
+        off = np.abs(solution.value - k * each * exact(solution.grid.nodes()))
         assert np.mean(off > solution.error_bar) <= 0.01
 
 
