@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,8 @@ def evaluate(
     Parameters
     ----------
     control : callable x (..., d) -> (..., m), or array (*shape, m)
-        The policy; it is not projected on the control set.
+        The policy; it is not projected on the control set. To judge artificial faces
+        a callable is asked beyond them, too, and an array taken as it is on them.
     method : PolicyIteration, optional
         Default: the monotone hybrid scheme alone (order 1), so that values of two
         policies on one grid compare without discretisation noise.
@@ -182,7 +184,11 @@ def evaluate(
     if problem.average:
         found = run_average(problem, grid, method, RunOptions.of(), a)
         return _returned(found, strict)
-    return _returned(run_fixed(problem, grid, a, method), strict)
+    if callable(control):
+        beyond = partial(_policy_on, control, m=problem.n_controls)
+    else:
+        beyond = partial(_as_on_the_nearest, grid, a)
+    return _returned(run_fixed(problem, grid, a, method, beyond), strict)
 
 
 def _returned(solution: GridSolution, strict: bool) -> GridSolution:
@@ -264,3 +270,12 @@ def _policy_on(control: Any, grid: Grid, m: int) -> Any:
             f"evaluate: the policy is {flat[bad[0]]} at x = {place}: not finite."
         )
     return flat
+
+
+def _as_on_the_nearest(grid: Grid, a: Any, other: Grid) -> Any:
+    """A policy a (N, m) of `grid` on the nodes of another, as on the nearest of its."""
+    nearest = [
+        np.abs(axis[:, None] - own).argmin(axis=1)
+        for axis, own in zip(other.axes, grid.axes, strict=True)
+    ]
+    return a.reshape(*grid.shape, -1)[np.ix_(*nearest)].reshape(other.size, -1)

@@ -69,16 +69,31 @@ def _tabulated(problem: ControlProblem, grid: Grid) -> Tables:
 
 
 def run_fixed(
-    problem: ControlProblem, grid: Grid, a: Array, method: PolicyIteration
+    problem: ControlProblem,
+    grid: Grid,
+    a: Array,
+    method: PolicyIteration,
+    beyond: Callable[[Grid], Array],
 ) -> GridSolution:
-    """The value of the policy a (N, m) on the grid's nodes."""
+    """The value of the policy a (N, m) on the grid's nodes, and `beyond` on others'."""
     clock = Clock()
+
+    def tabulated(wider: ControlProblem, wide: Grid) -> Tables:
+        return _fixed(wider, wide, beyond(wide))
+
     with clock.phase("tabulate"):
-        faces = Faces.of(problem, grid)
-        tables = fixed_policy_tables(problem, grid, faces, a)
-        hold_inside(grid, faces, tables.f0, a)
-    fields, _ = solved_fields(problem, grid, tables, method, RunOptions.of(), clock)
+        tables = _fixed(problem, grid, a)
+    fields, _ = solved_fields(
+        problem, grid, tables, method, RunOptions.of(), clock, tabulated=tabulated
+    )
     return GridSolution(**fields, control=on_nodes(grid, a.T))
+
+
+def _fixed(problem: ControlProblem, grid: Grid, a: Array) -> Tables:
+    faces = Faces.of(problem, grid)
+    tables = fixed_policy_tables(problem, grid, faces, a)
+    hold_inside(grid, faces, tables.f0, a)
+    return tables
 
 
 def solved_fields(
@@ -89,12 +104,13 @@ def solved_fields(
     options: RunOptions,
     clock: Clock,
     settled: Callable[..., None] | None = None,
-    tabulated: Tabulated | None = None,
+    *,
+    tabulated: Tabulated,
 ) -> tuple[dict[str, Any], Array]:
     """Nested grids, corrections and bar: a solution's fields and its policy (m, N).
 
-    One grid is solved by `settled`, see `solve_nested`; larger boxes are looked at
-    where `tabulated` tells the tables there.
+    One grid is solved by `settled`, see `solve_nested`; `tabulated` tells the tables
+    on larger boxes.
     """
     with clock.phase("solve"):
         states = solve_nested(problem, grid, tables, method, options, Settling(settled))
@@ -110,9 +126,8 @@ def solved_fields(
             value = corrections.extrapolate(states)
         with clock.phase("error bar"):
             bar = bound(states, corrections, value, method)
-            if tabulated is not None:
-                box = _larger(problem, states, method, options, settled, tabulated)
-                (bar,) = box.widened([bar], region_mask(fine))
+            box = _larger(problem, states, method, options, settled, tabulated)
+            (bar,) = box.widened([bar], region_mask(fine))
             bar = with_surface(bar, problem, fine)
     else:
         unknown = np.full(grid.shape, np.inf)

@@ -79,6 +79,26 @@ def test_bars_of_all_modes_hold_where_v_comes_from_beyond_the_faces(d, n):
         assert np.mean(off > solution.error_bar) <= 0.01
 
 
+@pytest.mark.parametrize("tabulated", [False, True])
+def test_bars_of_a_fixed_policy_hold_where_v_comes_from_beyond_the_faces(tabulated):
+    rng, missed = np.random.default_rng(6), []
+    for _ in range(20):
+        b, s, p, rho = drawn(rng, 1)
+        problem, exact, _ = growing(
+            b,
+            s,
+            p,
+            rho,
+            drift=lambda x, a: a,
+            controls=hjb.Box(-1.0, 1.0),
+            reward=lambda x, a, p=p: np.exp(x @ p),
+        )
+        policy = b + np.zeros((65, 1)) if tabulated else lambda x, b=b: b + 0 * x
+        solution = hjb.evaluate(problem, 65, policy)
+        missed.append(uncovered(solution, exact))
+    assert np.max(missed) <= 0.01
+
+
 @pytest.mark.parametrize(("low", "high", "n"), [(20, 200, 101), (20, 300, 141)])
 def test_a_perpetual_put_knows_that_prices_rise_beyond_the_box(low, high, n):
     # McKean's put: exercise below b = K g / (1 + g), g = 2 r / sigma^2, else
