@@ -59,7 +59,7 @@ def run(
     with clock.phase("tabulate"):
         tables = _tabulated(problem, grid)
     fields, a = solved_fields(
-        problem, grid, tables, method, options, clock, tabulated=_tabulated
+        problem, grid, tables, method, options, clock, _tabulated
     )
     return GridSolution(**fields, control=on_nodes(grid, a))
 
@@ -84,7 +84,7 @@ def run_fixed(
     with clock.phase("tabulate"):
         tables = _fixed(problem, grid, a)
     fields, _ = solved_fields(
-        problem, grid, tables, method, RunOptions.of(), clock, tabulated=tabulated
+        problem, grid, tables, method, RunOptions.of(), clock, tabulated
     )
     return GridSolution(**fields, control=on_nodes(grid, a.T))
 
@@ -103,9 +103,8 @@ def solved_fields(
     method: PolicyIteration,
     options: RunOptions,
     clock: Clock,
-    settled: Callable[..., None] | None = None,
-    *,
     tabulated: Tabulated,
+    settled: Callable[..., None] | None = None,
 ) -> tuple[dict[str, Any], Array]:
     """Nested grids, corrections and bar: a solution's fields and its policy (m, N).
 

@@ -44,7 +44,7 @@ def run_game(
     with clock.phase("tabulate"):
         tables = _tabulated(problem, grid)
     fields, u = solved_fields(
-        problem, grid, tables, method, options, clock, settle_game, _tabulated
+        problem, grid, tables, method, options, clock, _tabulated, settle_game
     )
     m = tables.n_own
     report, other = fields["report"], None
