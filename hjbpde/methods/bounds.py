@@ -24,7 +24,7 @@ from ..face_response import FaceResponse
 from ..game_tables import GameTables
 from ..grid import Grid
 from ..schemes import HYBRID, UPWIND
-from .corrections import Corrections, fourth_orders, monotone_room
+from .corrections import Corrections, fourth_orders, monotone_room, noiseless
 from .policy_iteration import EPS, PolicyIteration, round_off_floor
 from .state import GridState
 
@@ -197,13 +197,13 @@ def kinked_bound(states: list[GridState]) -> ErrorBar:
     """The bar where the process may end inside the domain: no higher order helps.
 
     Nested grids of the monotone value: at most second order where it is stopped, and
-    first order where an exit region cuts cells.
+    first order where an exit region cuts cells, and without noise.
     """
     fine = states[-1]
     part = monotone_bar(states, fine.V, fine.V)
     last = states[-3:]
     if len(last) == 3:
-        highest = 1.0 if fine.faces.inside else 2.0
+        highest = 1.0 if fine.faces.inside or noiseless(fine) else 2.0
         values, grids = [s.V for s in last], [s.grid for s in last]
         part = nested_estimate(values, grids, highest).bar + free_boundary_part(fine)
     part = part + noise_left_out(fine)

@@ -19,13 +19,14 @@ from ..one_sided import End, FirstOrder, OneSided
 from ..problem import ControlProblem
 from ..report import Report
 from ..schemes import Upwind
+from ..sets import Finite
 from ..timed_solution import TimedSolution
 from .constraint import Tube, constraint_of
 from .explicit import ExplicitMarching, Marched, march_explicit
 from .filtering import Filtered
 from .game import Game, game_of, isaacs_gap
-from .monotone_opinion import OPINION, distance, needs_opinion
-from .timed_bars import Far, Nested, around, carried, discretisation, truncation
+from .monotone_opinion import OPINION, distance, has_kinks, needs_opinion
+from .timed_bars import Far, Kinks, Nested, around, carried, discretisation, truncation
 from .unseen_kinks import unseen
 
 Array = NDArray[np.float64]
@@ -80,7 +81,8 @@ def run_explicit(
         (one, _march(problem, one, its)[1].values)
         for one, its in zip(coarser, plans, strict=True)
     ]
-    bar, order = discretisation(marched.values, others, grid, method)
+    kinks = _kinks(problem, grid, marched.values, others)
+    bar, order = discretisation(marched.values, others, grid, method, kinks)
     own = _monotone_distance(problem, game, grid, plan, marched.values, others)
     bar = np.maximum(bar, own) + _unseen_kinks(problem, grid, others, plans)
     cut = truncation(problem, grid, others, _farther(plans))
@@ -247,6 +249,17 @@ def _coarser(grid: Grid) -> list[Grid]:
         one = Grid(grid.domain, shape) if equal else (grids or [grid])[0].coarsened()
         grids.insert(0, one)
     return grids
+
+
+def _kinks(problem: ControlProblem, grid: Grid, fine: Array, others: Nested) -> Kinks:
+    """Whether a few controls make kinks all the time, or V has some."""
+    sets = (problem.controls, problem.adversary)
+    if any(isinstance(one, Finite) for one in sets) or not others:
+        return Kinks.OF_CONTROLS
+    coarse, values = others[-1]
+    shown = _with_ends(problem, grid, fine), _with_ends(problem, coarse, values)
+    seen = has_kinks((grid, shown[0]), (coarse, shown[1]))
+    return Kinks.OF_VALUES if seen else Kinks.NONE
 
 
 def _monotone_distance(

@@ -87,9 +87,13 @@ def _extrapolated(
 
 
 def _judged(values: list[Array], states: list[GridState]) -> ErrorBar:
-    """The bar of extrapolated values; rounding and residuals count three times."""
+    """The bar of extrapolated values; rounding and residuals count three times.
+
+    They are believed to be of first order, though of second where V is smooth: kinks
+    lie otherwise in their cells from grid to grid.
+    """
     fine = states[-1]
-    nested = nested_estimate(values, [state.grid for state in states], 2.0)
+    nested = nested_estimate(values, [state.grid for state in states], 1.0)
     cut, inner = truncation_bar(fine, fine.V), region_mask(fine)
     part = nested.bar
     if fine.faces.fixed_mask is not None:

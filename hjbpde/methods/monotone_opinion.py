@@ -44,7 +44,7 @@ def needs_opinion(
     `fine` and `halved`: a grid and the values (T, *shape) on it.
     """
     grid, slopes = fine[0], _slopes(*fine)
-    if not _has_kinks(slopes, _slopes(*halved), grid):
+    if not has_kinks(fine, halved):
         return False
     box = np.array([[s.min(), s.max()] for s in slopes])
     return any(bends_both_ways(G, box, grid.size) for G in hamiltonians)
@@ -61,13 +61,15 @@ def _slopes(grid: Grid, values: Array) -> list[Array]:
     return found
 
 
-def _has_kinks(fine: list[Array], coarse: list[Array], grid: Grid) -> bool:
-    for k in range(grid.dimension):
-        jump, before = (
+def has_kinks(fine: tuple[Grid, Array], halved: tuple[Grid, Array]) -> bool:
+    """Whether some slope of V jumps: a grid and the values (T, *shape) on it, twice."""
+    slopes, before = _slopes(*fine), _slopes(*halved)
+    for k in range(fine[0].dimension):
+        jump, wide = (
             float(np.abs(np.diff(s[k], axis=k + 1)).max(initial=0.0))
-            for s in (fine, coarse)
+            for s in (slopes, before)
         )
-        if jump > LEAST_JUMP * np.ptp(fine[k]) and jump > KEPT * before:
+        if jump > LEAST_JUMP * np.ptp(slopes[k]) and jump > KEPT * wide:
             return True
     return False
 

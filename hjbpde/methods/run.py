@@ -58,9 +58,7 @@ def run(
     clock = Clock()
     with clock.phase("tabulate"):
         tables = _tabulated(problem, grid)
-    fields, a = solved_fields(
-        problem, grid, tables, method, options, clock, _tabulated
-    )
+    fields, a = solved_fields(problem, grid, tables, method, options, clock, _tabulated)
     return GridSolution(**fields, control=on_nodes(grid, a))
 
 

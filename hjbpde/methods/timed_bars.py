@@ -7,9 +7,11 @@ faces miss, in V of a box whose faces are farther off.
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter1d
 
 from ..error_bar import NESTED_SAFETY, neighbour_maximum
 from ..grid import Grid
@@ -23,8 +25,22 @@ Nested = list[tuple[Grid, Array]]
 Far = Callable[[ControlProblem, Grid, int, bool], Array]
 """Values (T, *shape) of a problem on a grid, halved `int` times from the problem's own,
 by the closure of artificial faces in use or, where not, by another."""
+
+
+class Kinks(Enum):
+    """Where V bends sharply."""
+
+    NONE = 0
+    OF_VALUES = 1
+    """V has kinks."""
+    OF_CONTROLS = 2
+    """The Hamiltonian has, as that of a few controls."""
+
+
 MOST_ORDER = 2
 """Order of h believed in the bar: faces and kinks are felt by smooth nodes as well."""
+REACH = 1 / 16
+"""Part of an axis over which kinks are felt."""
 FASTEST = 5
 """Order at which differences fall at most, that of the best scheme: where errors of the
 steps and of the cells cancel for a moment, they seem to fall faster."""
@@ -41,13 +57,15 @@ def carried(values: Array, coarse: Grid, grid: Grid) -> Array:
 
 
 def discretisation(
-    fine: Array, others: Nested, grid: Grid, method: ExplicitMarching
+    fine: Array, others: Nested, grid: Grid, method: ExplicitMarching, kinks: Kinks
 ) -> tuple[Array, float | None]:
     """The bar (T, *shape) from halved grids, and the order seen in the mean.
 
     The order is taken node by node from the largest difference around, between the
     scheme's p and p / (p + 1), at which schemes of order p smear kinks that are carried
-    along: those of first order spread them over the root of h.
+    along: those of first order spread them over the root of h. With kinks p is 1 at
+    most; where those of the Hamiltonian make ever new ones, differences, which change
+    their signs as these move through their cells, are those within `REACH`.
     """
     if not others:
         return np.full_like(fine, np.ptp(fine)), None
@@ -56,12 +74,15 @@ def discretisation(
     if len(spread) == 2:
         gaps.append(np.abs(spread[-1] - spread[0]))
     near = [around(gap, grid) for gap in gaps]
+    if kinks is Kinks.OF_CONTROLS:
+        near = [_spread(gap, grid) for gap in near]
     if len(near) == 1:
         return NESTED_SAFETY * near[0], None
     near[0] = np.maximum(near[0], 2.0**-FASTEST * near[1])
     tiny = 1e-14 * max(float(np.ptp(fine)), 1e-300)
     ratio = (near[1] + tiny) / (near[0] + tiny)
-    most = 2.0 ** min(method.scheme.order, method.stages, MOST_ORDER)
+    believed = MOST_ORDER if kinks is Kinks.NONE else 1
+    most = 2.0 ** min(method.scheme.order, method.stages, believed)
     least = 2.0 ** (method.scheme.order / (method.scheme.order + 1))
     if method.stages == 1:
         # Whole steps: those of two grids can be as 5 to 3, which one-stage rules feel.
@@ -80,6 +101,17 @@ def around(gap: Array, grid: Grid) -> Array:
     beside = np.minimum(near[:-2], near[2:])
     near[1:-1] = np.maximum(near[1:-1], beside)
     return near
+
+
+def _spread(gap: Array, grid: Grid) -> Array:
+    """The largest of gaps (T, *shape) within `REACH` of every axis."""
+    for k, (n, periodic) in enumerate(zip(grid.shape, grid.periodic, strict=True), 1):
+        window, mode = (
+            2 * max(1, round(REACH * n)) + 1,
+            "wrap" if periodic else "nearest",
+        )
+        gap = maximum_filter1d(gap, window, axis=k, mode=mode)
+    return gap
 
 
 def truncation(problem: ControlProblem, grid: Grid, others: Nested, far: Far) -> Array:

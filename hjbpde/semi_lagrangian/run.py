@@ -53,7 +53,7 @@ def run_semi_lagrangian(
     fine = systems[-1]
     with clock.phase("error bar"):
         bar, details = nested.bound(systems), nested.details(systems)
-        if type(nested) in (Nested, Impulses) and bar.truncation is not None:
+        if _looks_beyond(nested) and bar.truncation is not None:
             box, inner = _larger(nested, systems), region_mask(fine.levels[0])
             (bar,) = box.widened([bar], inner)
     arrays: dict[str, Any] = {
@@ -92,6 +92,12 @@ def nested_of(
     kind = Averaging if problem.average else Nested
     kind = Impulses if problem.impulse is not None else kind
     return kind(problem, grid, method, pages)
+
+
+def _looks_beyond(nested: Nested) -> bool:
+    """Whether larger boxes are afforded: moves in three states take minutes on one."""
+    moves = type(nested) is Impulses and nested.problem.dimension < 3
+    return moves or type(nested) is Nested
 
 
 def _larger(nested: Nested, systems: list[System]) -> LargerBox:
