@@ -37,12 +37,14 @@ from .corrections import noiseless
 from .inward import inward_start
 from .moded_state import ModedState
 from .nested import CLOSABLE, RunOptions, carry_slope
-from .policy_iteration import Closing, PolicyIteration, is_searched
+from .policy_iteration import Closing, PolicyIteration, creeping, is_searched
 from .state import GridState, make_state, set_obstacles
 
 Array = NDArray[np.float64]
 FEW_NODES = 100
 """Smaller grids are not worth their overhead, beyond the four a bar needs."""
+PATIENCE = 25
+"""Policies that do not halve the bound before one grid gives up, see `creeping`."""
 SWEEPS = 400
 """Block Gauss-Seidel sweeps over the modes before one evaluation gives up."""
 
@@ -131,7 +133,8 @@ def iterate_modes(
         if all(c.done for c in closings) and bound <= small:
             moded.status = "converged"
             break
-        bad = not np.isfinite(bound) or stalled >= 25
+        bad = not np.isfinite(bound)
+        bad |= stalled >= PATIENCE and not creeping(moded.bounds, PATIENCE)
         rough = stalled >= 3 and bound <= 20 * floor
         if bad or rough or time.monotonic() > options.deadline:
             break

@@ -26,6 +26,11 @@ from .state import GridState
 
 Array = NDArray[np.float64]
 
+ENDS_INSIDE = (
+    "Richardson refused: where the process may end inside the domain, errors depend on "
+    "how cells are cut"
+)
+
 
 def run_modes(
     problem: ControlProblem, grid: Grid, method: PolicyIteration, options: RunOptions
@@ -72,6 +77,8 @@ def _extrapolated(
     plain = np.stack([state.V for state in fine.states])
     if not method.richardson or fine.status == "not converged" or len(found) < 4:
         return plain, _bars(found), []
+    if any(state.may_stop or state.faces.inside for state in fine.states):
+        return plain, _bars(found), [ENDS_INSIDE]
     values, bars, corrections = [], [], Corrections()
     for k in range(len(fine.states)):
         states = [moded.states[k] for moded in found]

@@ -33,6 +33,8 @@ Array = NDArray[np.float64]
 EPS = float(np.finfo(float).eps)
 RARE = 0.4
 """Largest share of jumps in the rate of a row that is left to a fixed point."""
+CREEPING = 0.95
+"""Ratio of bounds, half a patience apart, up to which an iteration still moves."""
 HEAVY = 1e3
 """Weight of a stopped node's row against the heaviest other row."""
 
@@ -124,7 +126,8 @@ def iterate(
 ) -> None:
     """Policies until the residual bound is below tolerance * scale, in place.
 
-    Gives up after `patience` policies that do not halve the bound. Ends with status
+    Gives up after `patience` policies that do not halve the bound, unless it creeps
+    down as the places where controls switch move node by node. Ends with status
     "converged", "stagnated" (round-off floor) or "not converged". A searched policy is
     believed once a scan of the whole control set finds none better: one that is best
     only among its neighbours leaves no residual. `scan`: one to begin with, too.
@@ -151,7 +154,8 @@ def iterate(
         if stalled >= 3 and bound <= 20 * round_off_floor(state, rows):
             state.status = "stagnated"
             return
-        if stalled >= patience or time.monotonic() > deadline:
+        given_up = stalled >= patience and not creeping(state.bounds, patience)
+        if given_up or time.monotonic() > deadline:
             break
         # Far from the answer a policy is not worth an accurate evaluation; where
         # controls tie, the slopes of what evaluation leaves decide between them.
@@ -168,6 +172,16 @@ def iterate(
             after(state)
     floor = round_off_floor(state, rows)
     state.status = "stagnated" if state.bounds[-1] <= 100 * floor else "not converged"
+
+
+def creeping(bounds: list[float], patience: int) -> bool:
+    """Whether bounds fell by a twentieth in the last half of `patience` policies.
+
+    Without noise a switch of controls moves by one node a policy, and the residual
+    there is that of a kink until it arrives.
+    """
+    before = bounds[: -(patience // 2)]
+    return bool(before) and bounds[-1] < CREEPING * before[-1]
 
 
 def is_searched(state: GridState) -> bool:

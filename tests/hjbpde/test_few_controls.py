@@ -1,5 +1,7 @@
 """A few controls and no noise: kinks everywhere, which move through their cells."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -68,3 +70,33 @@ def test_bars_of_modes_hold(finite):
         shares.append(missed(drawn(rng, True, finite), n))
     assert np.mean(np.array(shares) > 0.01) <= 0.1
     assert np.mean(shares) <= 0.02
+
+
+def test_modes_that_end_inside_keep_the_values_given_there():
+    """Values extrapolated across an exit's edge were .24 off, and wrong in the exit."""
+    rng = np.random.default_rng(7)
+    for n in (64, 65, 81, 101):
+        problem = drawn(rng, True)
+        ended = replace(
+            problem, exit=hjb.Exit(lambda x: np.abs(x[..., 0]) - 0.3, value=0.1)
+        )
+        solution = hjb.solve(ended, n)
+        inside = np.abs(solution.grid.axes[0]) <= 0.3
+        assert np.all(solution.value[:, inside] == 0.1)
+        assert missed(ended, n) <= 0.01
+
+
+def test_a_switch_that_moves_node_by_node_arrives():
+    """A grid of 2048 nodes gave up, its residual that of the kink on its way."""
+    problem = hjb.ControlProblem(
+        drift=lambda x, a, mode: 0.28 * np.sin(np.pi * (x + 0.456)) / np.pi + 0.33 * a,
+        cost=lambda x, a, mode: (
+            (0.3 + 0.05 * (1 - np.cos(np.pi * (x + 0.456))).sum(-1)) * (1 + 0.5 * mode)
+            + 0.5 * (a**2).sum(-1)
+        ),
+        controls=hjb.Finite([[-1.0], [0.0], [1.0]]),
+        domain=hjb.Box(-1.0, 1.0, periodic=True),
+        discount=0.1,
+        modes=hjb.Modes([[-1.0, 1.0], [0.5, -0.5]]),
+    )
+    assert hjb.solve(problem, 2048).report.converged
