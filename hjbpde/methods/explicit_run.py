@@ -26,7 +26,15 @@ from .explicit import ExplicitMarching, Marched, march_explicit
 from .filtering import Filtered
 from .game import Game, game_of, isaacs_gap
 from .monotone_opinion import OPINION, distance, has_kinks, needs_opinion
-from .timed_bars import Far, Kinks, Nested, around, carried, discretisation, truncation
+from .timed_bars import (
+    Far,
+    KinksOf,
+    Nested,
+    around,
+    carried,
+    discretisation,
+    truncation,
+)
 from .unseen_kinks import unseen
 
 Array = NDArray[np.float64]
@@ -251,15 +259,15 @@ def _coarser(grid: Grid) -> list[Grid]:
     return grids
 
 
-def _kinks(problem: ControlProblem, grid: Grid, fine: Array, others: Nested) -> Kinks:
-    """Whether a few controls make kinks all the time, or V has some."""
+def _kinks(problem: ControlProblem, grid: Grid, fine: Array, others: Nested) -> KinksOf:
+    """Whether controls are a few points, or V has kinks."""
     sets = (problem.controls, problem.adversary)
     if any(isinstance(one, Finite) for one in sets) or not others:
-        return Kinks.OF_CONTROLS
+        return KinksOf.CONTROLS
     coarse, values = others[-1]
     shown = _with_ends(problem, grid, fine), _with_ends(problem, coarse, values)
     seen = has_kinks((grid, shown[0]), (coarse, shown[1]))
-    return Kinks.OF_VALUES if seen else Kinks.NONE
+    return KinksOf.VALUES if seen else KinksOf.NOTHING
 
 
 def _monotone_distance(

@@ -123,7 +123,7 @@ class ModedState:
         for k, state in enumerate(self.states):
             if state.faces.fixed_mask is not None:
                 tied[k] |= state.faces.fixed_mask.ravel()
-            if state.held is not None:
+            if state.may_stop and state.held is not None:
                 tied[k] |= state.held
         if not tied.any():
             return self.rates

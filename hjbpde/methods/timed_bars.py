@@ -27,14 +27,13 @@ Far = Callable[[ControlProblem, Grid, int, bool], Array]
 by the closure of artificial faces in use or, where not, by another."""
 
 
-class Kinks(Enum):
-    """Where V bends sharply."""
+class KinksOf(Enum):
+    """What has kinks."""
 
-    NONE = 0
-    OF_VALUES = 1
-    """V has kinks."""
-    OF_CONTROLS = 2
-    """The Hamiltonian has, as that of a few controls."""
+    NOTHING = 0
+    VALUES = 1
+    CONTROLS = 2
+    """The Hamiltonian, where controls are a few points: V gets ever new ones."""
 
 
 MOST_ORDER = 2
@@ -57,7 +56,7 @@ def carried(values: Array, coarse: Grid, grid: Grid) -> Array:
 
 
 def discretisation(
-    fine: Array, others: Nested, grid: Grid, method: ExplicitMarching, kinks: Kinks
+    fine: Array, others: Nested, grid: Grid, method: ExplicitMarching, kinks: KinksOf
 ) -> tuple[Array, float | None]:
     """The bar (T, *shape) from halved grids, and the order seen in the mean.
 
@@ -74,14 +73,14 @@ def discretisation(
     if len(spread) == 2:
         gaps.append(np.abs(spread[-1] - spread[0]))
     near = [around(gap, grid) for gap in gaps]
-    if kinks is Kinks.OF_CONTROLS:
+    if kinks is KinksOf.CONTROLS:
         near = [_spread(gap, grid) for gap in near]
     if len(near) == 1:
         return NESTED_SAFETY * near[0], None
     near[0] = np.maximum(near[0], 2.0**-FASTEST * near[1])
     tiny = 1e-14 * max(float(np.ptp(fine)), 1e-300)
     ratio = (near[1] + tiny) / (near[0] + tiny)
-    believed = MOST_ORDER if kinks is Kinks.NONE else 1
+    believed = MOST_ORDER if kinks is KinksOf.NOTHING else 1
     most = 2.0 ** min(method.scheme.order, method.stages, believed)
     least = 2.0 ** (method.scheme.order / (method.scheme.order + 1))
     if method.stages == 1:
@@ -106,10 +105,8 @@ def around(gap: Array, grid: Grid) -> Array:
 def _spread(gap: Array, grid: Grid) -> Array:
     """The largest of gaps (T, *shape) within `REACH` of every axis."""
     for k, (n, periodic) in enumerate(zip(grid.shape, grid.periodic, strict=True), 1):
-        window, mode = (
-            2 * max(1, round(REACH * n)) + 1,
-            "wrap" if periodic else "nearest",
-        )
+        window = 2 * max(1, round(REACH * n)) + 1
+        mode = "wrap" if periodic else "nearest"
         gap = maximum_filter1d(gap, window, axis=k, mode=mode)
     return gap
 
