@@ -24,7 +24,8 @@ from hjbpde.progress import bar_over, last_of
 from ..admissible import admissible_start, timed_start
 from ..features import FeatureBasis, FeatureValue
 from ..first_set import first_set
-from ..free_boundary import advanced, is_pinned
+from ..free_boundary import advanced, is_pinned, resampled
+from ..level_set import LevelSet
 from ..outcome import GreedyPolicy, Outcome
 from ..start import Policy
 from ..stopping_payoff import Payoffs
@@ -248,7 +249,8 @@ class SurfaceRun:
     ) -> None:  # fmt: skip
         values = settled(self.payoffs, before, model, self.probes)
         size = max(float(np.abs(values).max()), 1e-300)
-        both = float(np.hypot(rms(gaps), rms(depth)))
+        holes = rms(self._seen_on_the_surface(before, model))
+        both = float(np.sqrt(rms(gaps) ** 2 + rms(depth) ** 2 + holes**2))
         worst = max(gaps.max(), depth.max(initial=0.0))
         rho = float(np.asarray(self.payoffs.problem.discount_at(self.probes)).min())
         self.history.append(
@@ -269,6 +271,21 @@ class SurfaceRun:
             self.since_best = 0
         if both < self.best_residual or self.best is None or self.held:
             self.best, self.best_set, self.best_residual = model, before, both
+
+    def _seen_on_the_surface(self, stopping: StoppingSet, model: ValueModel) -> Array:
+        """``W - psi``, to be 0, wherever one begins to stop, (n,).
+
+        That is not only at the states that W was fitted to: one state that has gone
+        astray opens a hole with a rim of no states, where W is anything (measured on
+        American puts: V wrong by its own size, with a residual of 1e-3).
+        """
+        whole = isinstance(stopping, LevelSet) or stopping.states.shape[1] == 1
+        if whole or not len(stopping.states):
+            return np.zeros(0)
+        rng, n = np.random.default_rng(7), len(stopping.states)
+        rim = resampled(self.payoffs, stopping, n, rng)
+        rim = rim.only(~is_pinned(self.payoffs, rim))
+        return self.payoffs.excess(model, rim.states, rim.owners)
 
     def _finished(self, k: int) -> bool:
         change = self.history[-1]["value_change"]

@@ -251,6 +251,20 @@ def test_american_put_is_learned_to_half_a_percent(sigma, half_width, seed):
     assert abs(price / {0.2: 6.0903, 0.5: 17.44876443}[sigma] - 1.0) < 5e-3
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [5, 10])
+def test_no_hole_opens_in_the_set_where_one_stops(seed):
+    """The residual knows nothing of a hole: V was wrong by 14 and by 137 % of max V."""
+    problem = hjb.catalogue.get("american-put", sigma=0.5, half_width=3.0)
+    method = neural.PolicyIteration(neural.LeastSquares(features=600))
+    learned = neural.solve(problem, method, seed=seed)
+    truth = hjb.solve(problem, (401,), times=[0.0, 0.5, 0.9, 1.0])
+    x = np.linspace(learned.region.low, learned.region.high, 2001)
+    for t in (0.0, 0.5, 0.9):
+        value = truth.value_at(x, t=t)
+        assert np.abs(learned.value_at(x, t=t) - value).max() < 0.03 * value.max()
+
+
 def test_report_says_why_it_stopped_and_what_share_stops():
     report = neural.solve(radial(1)[0]).report
     assert "stopped: V changed by less than the tolerance" in str(report)
