@@ -91,12 +91,13 @@ class LeastSquares:
     ----------
     features : int, optional
         M; by dimension when None (100, 400, 800, 2000, then 1400), time counting as
-        a dimension; twice as many where one may stop before a horizon.
+        a dimension; 800 where one may stop before a horizon in one state.
     scales : sequence of float, optional
         Slopes of the features on the box scaled to [-1, 1], the best chosen by the
         HJB residual on held-out states.
     points_per_feature : float
-        At least 1.2; 4 or more are taken where one may stop before a horizon.
+        At least 1.2; 4 or more are taken where one may stop before a horizon in one
+        state.
     regularisation : float
         Tikhonov weight relative to the system, in [0, 1e-3].
     max_policies : int
