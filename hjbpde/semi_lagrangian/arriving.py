@@ -126,20 +126,14 @@ class Arriving(Nested):
         cost = cost[np.isfinite(cost)] - self.given.shift
         return float(np.quantile(cost, FAR)) if cost.size else 0.0
 
-    def solve(self) -> list[System]:
-        """As of every problem; by linear readings where cubic ones do not settle."""
-        systems, enough = super().solve(), min(2, len(self.grids))
-        settled = systems[-1].status != "not converged" and len(systems) >= enough
-        if settled or self.method.width == 2:
-            return systems
-        self.fallbacks = (
-            "cubic readings did not settle on two grids (V has kinks or jumps): "
-            "linear ones",
-        )
-        self.method = replace(self.method, interpolation="linear")
-        self.pages, self.starts = replace(self.pages, part="linear "), {}
-        self.__dict__.pop("sampled", None)
-        return super().solve()
+    @property
+    def fewest(self) -> int:
+        """Two grids, where there are two: one alone may be settled by chance."""
+        return min(2, len(self.grids))
+
+    def _forget(self) -> None:
+        super()._forget()
+        self.starts = {}
 
     def joined(self, levels: list[Level], before: System) -> System:
         """A system that goes on looking."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -34,6 +34,8 @@ from .step_length import StepLength, active_columns, balanced, sampled_motion
 from .system import System, settle
 
 Array = NDArray[np.float64]
+LINEAR = "cubic readings did not settle (V has kinks or jumps): linear ones"
+"""What the report says where it was so."""
 LEVELS = 3
 """Nested grids that are solved: two differences tell an order."""
 
@@ -93,8 +95,34 @@ class Nested:
         """The step for these drifts and noises."""
         return planned(self.problem, self.grid, f, sigma, self.method)
 
+    @property
+    def fewest(self) -> int:
+        """Grids that must settle."""
+        return 1
+
     def solve(self) -> list[System]:
-        """The settled systems from coarse to fine."""
+        """The settled systems from coarse to fine.
+
+        By linear readings where cubic ones do not settle: these have no maximum
+        principle, and beside jumps of V (an exit that drift leads away from, a few
+        controls that turn it back) their policies may go in circles.
+        """
+        systems = self._solved()
+        settled = systems[-1].status != "not converged" and len(systems) >= self.fewest
+        if settled or self.method.width == 2:
+            return systems
+        self.fallbacks += (LINEAR,)
+        self.method = replace(self.method, interpolation="linear")
+        self.pages = replace(self.pages, part=f"linear {self.pages.part}")
+        self._forget()
+        return self._solved()
+
+    def _forget(self) -> None:
+        """Drop what was found by other readings."""
+        self.__dict__.pop("sampled", None)
+
+    def _solved(self) -> list[System]:
+        """The systems, of which the last may not have settled."""
         coarsest = len(self.grids) - 1
         before = self._start(0, self.sampled[0].at(coarsest))
         length = self._length_for(before)

@@ -50,7 +50,7 @@ def run_semi_lagrangian(
     with clock.phase("solve"):
         nested = nested_of(problem, grid, method, Pages(file, progress=progress))
         systems = nested.solve()
-    fine = systems[-1]
+    fine, method = systems[-1], nested.method
     with clock.phase("error bar"):
         bar, details = nested.bound(systems), nested.details(systems)
         if _looks_beyond(nested) and bar.truncation is not None:

@@ -29,6 +29,8 @@ DIRECT = 6000
 """Unknowns up to which elimination is tried first."""
 DIRECT_PLANE = 40000
 """The same where rows are short: two states at most, four readings."""
+FALLS = 1e-9
+"""Share of sup|V| by which round-off lets values fall from policy to policy."""
 PATIENCE = 6
 """Policies without halving the change before an iteration counts as stagnated."""
 
@@ -245,6 +247,7 @@ def _settle(
         for closing in closings if n else []:
             if closing.due(system.changes[-1] / system.scale):
                 closing.update()
+        before = system.V
         change = system.evaluate()
         system.changes.append(change)
         done = all(closing.done for closing in closings)
@@ -253,6 +256,9 @@ def _settle(
             return
         stalled = stalled + 1 if change > 0.5 * best else 0
         best = min(best, change)
+        if not system.is_game and n and _only_rises(before, system):
+            # A switch of controls moves by the reach of a step, V as much each time.
+            stalled = 0
         if 0 < system.held < fewest:
             # A set to stop in recedes by the reach of a step, V as much each time.
             fewest, stalled = system.held, 0
@@ -260,6 +266,11 @@ def _settle(
             break
     small = system.changes[-1] <= 1e-3 * system.scale
     system.status = "stagnated" if small else "not converged"
+
+
+def _only_rises(before: Array, system: System) -> bool:
+    """Whether no value fell, as under monotone readings: such policies arrive."""
+    return float(np.min(system.V - before)) >= -FALLS * system.scale
 
 
 def climb(system: System, tolerance: float, most: int, slope_updates: int) -> None:

@@ -341,3 +341,40 @@ def test_stopping_that_beats_the_terminal_value_is_refused():
     problem = replace(put, terminal=lambda x: 0.0 * x[..., 0])
     with pytest.raises(hjb.ProblemError, match="at the horizon stopping beats"):
         hjb.solve(problem, 41, CUBIC)
+
+
+def to_the_exit_or_not(controls, numbers, boundary=None):
+    """min int c + q (x - y)^2 + a^2 / 2 under x' = alpha x + b + s a, g at an edge."""
+    alpha, b, c, q, y, s, rho, edge, g = numbers
+    return hjb.ControlProblem(
+        drift=lambda x, a: alpha * x + b + s * a,
+        cost=lambda x, a: (c + q * (x - y) ** 2 + 0.5 * a**2).sum(-1),
+        controls=controls,
+        domain=hjb.Box(-1.0, 1.0),
+        boundary=boundary,
+        discount=rho,
+        exit=hjb.Exit(lambda x: edge - x[..., 0], lambda x: g + 0.0 * x[..., 0]),
+    )
+
+
+@pytest.mark.parametrize("method", [CUBIC, LINEAR])
+def test_switches_that_move_by_one_step_a_policy_arrive(method):
+    """V was 4.2 for 1.3 at two thirds of the nodes: no word of the exit came there."""
+    numbers = (-0.353, -0.0256, 0.414, 0.888, 0.234, 0.798, 0.1, 0.52, 0.85)
+    problem = to_the_exit_or_not(hjb.Box(-1.0, 1.0), numbers, hjb.Reflecting())
+    ours, theirs = hjb.solve(problem, 801, method), hjb.solve(problem, 801)
+    apart = np.abs(ours.value - theirs.value)
+    assert (apart <= ours.error_bar + theirs.error_bar).all()
+    assert ours.error_bar.max() < 1e-3
+
+
+def test_linear_readings_take_over_where_cubic_ones_go_in_circles():
+    """Drift leads away from the exit, and three controls turn it back or do not."""
+    numbers = (0.2559, -0.0775, 0.2035, 0.9309, 0.3881, 0.4581, 0.3, 0.3206, 0.1082)
+    problem = to_the_exit_or_not(hjb.Finite([[-1.0], [0.0], [1.0]]), numbers)
+    ours, theirs = hjb.solve(problem, 51, CUBIC), hjb.solve(problem, 51)
+    assert "linear ones" in ours.report.fallbacks[0]
+    assert "linear readings" in ours.report.method
+    apart = np.abs(ours.value - theirs.value)
+    assert (apart <= ours.error_bar + theirs.error_bar).all()
+    assert ours.error_bar.max() < 0.05 * np.ptp(ours.value)
