@@ -129,29 +129,46 @@ def truncation(problem: ControlProblem, grid: Grid, others: Nested, far: Far) ->
 
 
 def _beyond(problem: ControlProblem, grid: Grid, others: Nested, far: Far) -> Array:
-    """From V of boxes half as large again and, where these do not do, four times."""
-    gaps, felt = [], False
-    for i, one in enumerate(reversed(others)):
-        change, rest = _changes(problem, one, i + 1, NEAR, far)
+    """From V of boxes half as large again and, where these do not do, four times.
+
+    The larger of the two only tells what the smaller one misses: what both change is
+    blurred by coarse steps in h, and seen best on the finest halved grid.
+    """
+    gaps, missed, felt = [], [], False
+    found = []
+    for i, (coarse, values) in enumerate(reversed(others)):
+        near, other = _wider(problem, coarse, i + 1, NEAR, far)
+        change, rest = np.abs(near - values), np.abs(near - other)
         felt = felt or float(rest.max()) > FELT * float(change.max())
-        gaps.append(_widened(NESTED_SAFETY * change + rest, one[0], grid))
-    gap = gaps[0]
-    if len(gaps) == 2:
-        # What the closure misses is of some order in h, what the box misses of none.
-        gap = np.maximum(gap - 0.25 * np.maximum(gaps[1] - gap, 0.0), 0.5 * gap)
+        gaps.append(_widened(NESTED_SAFETY * change, coarse, grid))
+        missed.append(_widened(rest, coarse, grid))
+        found.append((coarse, near, i + 1))
     if felt:
-        change, rest = _changes(problem, others[0], len(others), FAR, far)
-        most = _widened(NESTED_SAFETY * change + rest, others[0][0], grid)
-        gap = np.maximum(gap, most)
-    return gap
+        # With three states and more the finer one would take longer than the solve.
+        levels = found if grid.dimension < 3 else found[-1:]
+        missed = [np.max([_missed(problem, *one, grid, far) for one in levels], axis=0)]
+        missed *= len(gaps)
+    gaps = [gap + rest for gap, rest in zip(gaps, missed, strict=True)]
+    if len(gaps) == 1:
+        return gaps[0]
+    # What the closure misses is of some order in h, what the box misses of none.
+    return np.maximum(gaps[0] - 0.25 * np.maximum(gaps[1] - gaps[0], 0), 0.5 * gaps[0])
 
 
-def _changes(
-    problem: ControlProblem, nested: tuple[Grid, Array], halved: int, share: float,
+def _missed(
+    problem: ControlProblem, coarse: Grid, near: Array, halved: int, grid: Grid,
     far: Far,
-) -> tuple[Array, Array]:  # fmt: skip
-    """What faces farther off change, and what another closure of those changes then."""
-    coarse, values = nested
+) -> Array:  # fmt: skip
+    """What faces yet farther off change, and what another closure of those does."""
+    found, other = _wider(problem, coarse, halved, FAR, far)
+    missed = NESTED_SAFETY * np.abs(found - near) + np.abs(found - other)
+    return _widened(missed, coarse, grid)
+
+
+def _wider(
+    problem: ControlProblem, coarse: Grid, halved: int, share: float, far: Far
+) -> tuple[Array, Array]:
+    """V at the nodes of `coarse` with faces farther off, closed one way and another."""
     wider, wide, own = farther(problem, coarse, share)
     with np.errstate(all="ignore"):
         found, other = (
@@ -160,7 +177,7 @@ def _changes(
         )
     if not (np.isfinite(found).all() and np.isfinite(other).all()):
         raise FloatingPointError("V beyond the box is not finite")
-    return np.abs(found - values), np.abs(found - other)
+    return found, other
 
 
 def _widened(gap: Array, coarse: Grid, grid: Grid) -> Array:
