@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,7 @@ class Checkpoint:
     parts: dict[str, dict[str, Array]] = field(default_factory=dict)
     cost: float = FIRST
     written: float = field(default_factory=time.monotonic)
+    prefix: str = ""
 
     @classmethod
     def at(cls, path: str | Path, identity: Identity) -> Checkpoint:
@@ -148,7 +149,11 @@ class Checkpoint:
 
     def page(self, part: str) -> Page:
         """One part of the file."""
-        return Page(self, part)
+        return Page(self, f"{self.prefix}{part}")
+
+    def branch(self, name: str) -> Checkpoint:
+        """The same file for another solve of the same call: its parts are named so."""
+        return replace(self, prefix=f"{self.prefix}{name}")
 
 
 @dataclass(frozen=True, eq=False)

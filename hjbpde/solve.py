@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from .semi_lagrangian.method import SemiLagrangian
 from .semi_lagrangian.run import run_semi_lagrangian
 from .semi_lagrangian.timed_run import run_timed
 from .solution import GridSolution
+from .whole_space import Trial, on_larger_boxes
 
 
 def solve(
@@ -97,34 +98,77 @@ def solve(
     if not isinstance(method, PolicyIteration):
         why = "it starts from the terminal or exit data"
         _refuse(method, why, guess=guess, budget=budget)
-    if isinstance(method, Sweeping):
-        method = method if tolerance is None else replace(method, tolerance=tolerance)
-        file = _file_at(checkpoint, problem, grid, method)
-        return _returned(run_sweeping(problem, grid, method, file), strict)
-    if isinstance(method, SemiLagrangian):
-        method = method if tolerance is None else replace(method, tolerance=tolerance)
+    call = _Call.of(
+        problem, grid, method, guess, times, tolerance, budget, checkpoint, progress
+    )
+    found = call.run(problem, grid, call.file)
+    if isinstance(method, GROWING):
+        quick = isinstance(method, PolicyIteration)
+        found = on_larger_boxes(found, call.on, quick)
+    return _returned(found, strict)
+
+
+GROWING = PolicyIteration | Marching | SemiLagrangian
+"""Methods that take grids whose steps grow."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """One call of `solve`: how to solve its problem on its grid, or on another."""
+
+    method: Method
+    outputs: Any
+    options: RunOptions
+    file: Checkpoint
+
+    @classmethod
+    def of(
+        cls, problem: ControlProblem, grid: Grid, method: Method, guess: Any,
+        times: Any, tolerance: float | None, budget: float | None, checkpoint: Any,
+        progress: bool,
+    ) -> _Call:  # fmt: skip
+        """With everything checked that the user gave."""
+        if tolerance is not None and isinstance(method, Sweeping | SemiLagrangian):
+            method = replace(method, tolerance=tolerance)
+        start = _guess_on(guess, grid, problem)
+        options = RunOptions.of(start, tolerance, budget, progress=progress)
+        told: dict[str, Any] = {}
+        if isinstance(method, PolicyIteration):
+            told = {"guess": start, "tolerance": tolerance}
+        outputs = None
         if problem.horizon is not None:
-            outputs = output_times(problem, times)
-            file = _file_at(checkpoint, problem, grid, method, times=outputs)
-            return run_timed(problem, grid, method, outputs, file, progress)
-        file = _file_at(checkpoint, problem, grid, method)
-        solution = run_semi_lagrangian(problem, grid, method, file, progress)
-        return _returned(solution, strict)
-    if isinstance(method, Marching | ExplicitMarching):
-        outputs = output_times(problem, times)
-        file = _file_at(checkpoint, problem, grid, method, times=outputs)
+            outputs = told["times"] = output_times(problem, times)
+        file = _file_at(checkpoint, problem, grid, method, **told)
+        return cls(method, outputs, options, file)
+
+    def on(self, trial: Trial) -> GridSolution:
+        """The same for the problem on a larger box."""
+        check_memory(trial.grid, trial.problem)
+        own = replace(self, options=replace(self.options, guess=None))
+        return own.run(trial.problem, trial.grid, trial.file(self.file))
+
+    def run(
+        self, problem: ControlProblem, grid: Grid, file: Checkpoint
+    ) -> GridSolution:
+        """By the method, whatever the problem and the grid."""
+        method, progress = self.method, self.options.progress
+        timed = file, progress
+        if isinstance(method, Sweeping):
+            return run_sweeping(problem, grid, method, file)
         if isinstance(method, Marching):
-            return run_marching(problem, grid, method, outputs, file, progress)
-        return run_explicit(problem, grid, method, outputs, file, progress)
-    start = _guess_on(guess, grid, problem)
-    options = RunOptions.of(start, tolerance, budget, progress=progress)
-    file = _file_at(checkpoint, problem, grid, method, guess=start, tolerance=tolerance)
-    options = replace(options, checkpoint=file)
-    runner = run if problem.modes is None else run_modes
-    runner = run_average if problem.average else runner
-    runner = runner if problem.impulse is None else run_impulse
-    runner = runner if problem.adversary is None else run_game
-    return _returned(runner(problem, grid, method, options), strict)
+            return run_marching(problem, grid, method, self.outputs, *timed)
+        if isinstance(method, ExplicitMarching):
+            return run_explicit(problem, grid, method, self.outputs, *timed)
+        if isinstance(method, SemiLagrangian) and self.outputs is not None:
+            return run_timed(problem, grid, method, self.outputs, *timed)
+        if isinstance(method, SemiLagrangian):
+            return run_semi_lagrangian(problem, grid, method, *timed)
+        runner = run if problem.modes is None else run_modes
+        runner = run_average if problem.average else runner
+        runner = runner if problem.impulse is None else run_impulse
+        runner = runner if problem.adversary is None else run_game
+        options = replace(self.options, checkpoint=file)
+        return runner(problem, grid, method, options)
 
 
 def _refuse(method: Method, why: str, **given: Any) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from ..grid import Grid
 from ..problem import ControlProblem
@@ -22,6 +24,9 @@ NEAR = 0.5
 """Share of the box added beyond every artificial face."""
 FAR = 1.5
 """The same where what lies beyond these is felt as well."""
+HALVING = {1: 8}
+"""Cells of larger boxes with growing steps are a multiple of this, of 4 in the plane
+and in space, by dimension: so often are they halved."""
 
 
 def farther(
@@ -29,21 +34,31 @@ def farther(
     grid: Grid,
     share: float = NEAR,
     within_sign: bool = False,
+    growth: float | None = None,
 ) -> tuple[ControlProblem, Grid, tuple[slice, ...]]:
     """A problem on a larger box, a grid on it, and where the nodes of `grid` are in it.
 
     The user's functions must make sense there: who calls this is ready for errors.
     Wealth and prices make none beyond 0: `within_sign`, faces go at most 3/4 of their
-    way there.
+    way there. Steps beyond mirror those inside; with a `growth` each is so many times
+    the one before.
     """
     axes, cut = [], []
     for k, axis in enumerate(grid.axes):
-        low, high = (
-            _beyond(steps, width, most)
-            if not grid.periodic[k] and problem.faces.get((k, side)) is None
-            else np.empty(0)
-            for side, steps, width, most in _sides(axis, share, within_sign)
-        )
+        added: list[Array] = []
+        for side, steps, width, most in _sides(axis, share, within_sign):
+            if grid.periodic[k] or problem.faces.get((k, side)) is not None:
+                added.append(np.empty(0))
+            elif growth is None:
+                added.append(_beyond(steps, width, most))
+            else:
+                # All cells together halve often: coarser grids keep the same nodes.
+                cells = axis.size - 1 + added[0].size if added else 0
+                far = min(width, most)
+                multiple = HALVING.get(grid.dimension, 4)
+                step = float(steps[0])
+                added.append(_growing(step, growth, far, cells, multiple))
+        low, high = added
         axes.append(np.concatenate([axis[0] - low[::-1], axis, axis[-1] + high]))
         cut.append(slice(low.size, low.size + axis.size))
     low, high = (
@@ -90,3 +105,25 @@ def _beyond(steps: Array, width: float, most: float) -> Array:
     far = np.cumsum(np.concatenate([steps, steps[::-1]] * times))
     far = far[: 1 + int(np.searchsorted(far, width * (1.0 - 1e-9)))]
     return far[far <= most]
+
+
+def _growing(
+    step: float, growth: float, width: float, cells: int, multiple: int
+) -> Array:
+    """Distances of new nodes to a face, the last `width`: each step so many times the
+    one before, `growth` or less.
+
+    With `cells` they are a multiple of `multiple`.
+    """
+    if width <= step:
+        return np.empty(0)
+    count = int(np.ceil(np.log1p(width / step * (1.0 - 1.0 / growth)) / np.log(growth)))
+    count += -(cells + count) % multiple
+    powers = np.arange(1, count + 1)
+
+    def excess(ratio: float) -> float:
+        return float(step * (ratio**powers).sum()) - width
+
+    # Below 1/2 they would never get there.
+    ratio: Any = brentq(excess, 0.25, growth * (1.0 + 1e-9))
+    return np.cumsum(step * float(ratio) ** powers, dtype=np.float64)

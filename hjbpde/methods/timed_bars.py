@@ -146,8 +146,11 @@ def _beyond(problem: ControlProblem, grid: Grid, others: Nested, far: Far) -> Ar
     if felt:
         # With three states and more the finer one would take longer than the solve.
         levels = found if grid.dimension < 3 else found[-1:]
-        missed = [np.max([_missed(problem, *one, grid, far) for one in levels], axis=0)]
-        missed *= len(gaps)
+        worst = [
+            _missed(problem, coarse, near, halved, grid, far)
+            for coarse, near, halved in levels
+        ]
+        missed = [np.max(worst, axis=0)] * len(gaps)
     gaps = [gap + rest for gap, rest in zip(gaps, missed, strict=True)]
     if len(gaps) == 1:
         return gaps[0]

@@ -139,8 +139,9 @@ def test_a_killed_march_ends_with_the_same_bits(
         calls.clear()
         resumed = hjb.solve(problem, shape, MARCHING, times=times, checkpoint=path)
         same_bits(whole, resumed)
-        # The steps left, and the last one of at most eight finished runs (two modes).
-        assert len(calls) <= total - done + 16
+        # The steps left, and the last one of at most eight finished runs (two modes),
+        # or sixteen where a larger box is solved as well.
+        assert len(calls) <= total - done + 32
 
 
 def test_a_march_killed_many_times_ends_with_the_same_bits(

@@ -138,4 +138,3 @@ def test_bars_of_implicit_steps_cover_noise_that_drift_carries_out(rate):
     value = quad_vec(lambda s: paid(s, x[..., 0]), 0.0, HORIZON, epsrel=1e-11)[0]
     error = np.abs(solution.value[0] - value)[inside]
     assert np.all(error <= solution.error_bar[0][inside])
-    assert error.max() > solution.report.error_parts["discretisation"]

@@ -119,8 +119,9 @@ def test_a_perpetual_put_knows_that_prices_rise_beyond_the_box(low, high, n):
     waiting = (strike - best) * (np.maximum(S, best) / best) ** -g
     off = np.abs(solution.value - np.where(S < best, strike - S, waiting))
     assert np.all(off <= solution.error_bar)
-    # A bar that says so, not one that says nothing.
-    assert np.median(solution.error_bar) <= 3 * np.max(off)
+    # On the domain's own box V is 4 to 6 off; a bar that says nothing is no bar.
+    assert np.max(off) <= 0.01 * strike
+    assert np.median(solution.error_bar) <= 0.02 * strike
 
 
 def test_wealth_that_is_eaten_at_the_face_has_no_bar():
@@ -239,7 +240,7 @@ def test_wealth_at_a_horizon_has_a_bar_that_says_something():
     assert np.median(solution.error_bar[0]) <= 1e-4
 
 
-def test_interventions_beyond_the_box_are_in_the_bar():
+def test_interventions_beyond_the_box_are_seen():
     # The quadratic cost makes V quadratic inside, where nobody intervenes: closures are
     # exact, and only a larger box knows that one does so farther out. The reference is
     # the same problem on a box nine times as wide, with cells a quarter as wide.
@@ -263,5 +264,6 @@ def test_interventions_beyond_the_box_are_in_the_bar():
     solution, far = on(0.0, n), on(4 * (high - low), 9 * 4 * (n - 1) + 1)
     reference = far.value_at(solution.grid.nodes())
     off = np.abs(solution.value - reference)
-    assert np.max(off) >= 0.01 * np.ptp(reference)
+    # On the domain's own box V is more than 1e-2 off.
+    assert np.max(off) <= 2e-3 * np.ptp(reference)
     assert np.all(off <= solution.error_bar)
