@@ -8,7 +8,7 @@ from the domain; the domain's nodes are among its own, and V there is kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from .checkpoint import Checkpoint
 from .grid import Grid
+from .methods.ergodic import centred
 from .methods.farther_faces import FAR, NEAR, farther
 from .problem import ControlProblem
 from .report import Report
@@ -61,7 +62,7 @@ def effort(problem: ControlProblem, quick: bool) -> Effort | None:
 
     `quick`: stationary, by policy iteration.
     """
-    if problem.dimension > 3 or problem.average:
+    if problem.dimension > 3:
         return None
     slow = not quick or problem.adversary is not None
     return {1: ON_A_LINE, 2: SLOW if slow else IN_THE_PLANE, 3: IN_SPACE}[
@@ -87,28 +88,39 @@ def on_larger_boxes(
 ) -> GridSolution:
     """`found`, or what `again` finds on a larger box where that has a smaller bar.
 
-    `again` may fail in any way: the user's functions need not be defined there.
+    Where faces rule no more, the next larger box is asked to confirm it. `again` may
+    fail in any way: the user's functions need not be defined there.
     """
     best, problem = found, found.problem
     most = None if problem is None else effort(problem, quick)
     if problem is None or most is None or not found.report.converged:
         return best
-    for share, within_sign in _boxes(found.grid, most):
-        if not faces_rule(best, most.worth):
-            break
-        try:
-            moved = farther(problem, found.grid, share, within_sign, most.growth)
-            wider, wide, own = moved
-            with np.errstate(all="ignore"):
-                there = again(Trial(wider, wide, f"on {wider.domain}, growing steps, "))
-        # The user's own functions are called where they need not be defined.
-        except Exception:
-            continue
-        if there.report.converged:
-            tried = restricted(there, found, own)
-            if _is_better(tried, best):
-                best = tried
+    for within_sign in _kinds(found.grid):
+        before, boxes = best, list[GridSolution]()
+        for share in most.shares:
+            confirmed = not boxes or best is not boxes[-1]
+            if confirmed and not faces_rule(best, most.worth):
+                return best
+            try:
+                moved = farther(problem, found.grid, share, within_sign, most.growth)
+                wider, wide, own = moved
+                name = f"on {wider.domain}, growing steps, "
+                with np.errstate(all="ignore"):
+                    there = again(Trial(wider, wide, name))
+            # The user's own functions are called where they need not be defined.
+            except Exception:
+                continue
+            if there.report.converged:
+                last = restricted(there, found, own)
+                boxes = [*(_known_by(last, box) for box in boxes), last]
+                best = _best(boxes, before)
     return best
+
+
+def _best(boxes: list[GridSolution], before: GridSolution) -> GridSolution:
+    """The one with the smallest bar of those that better what was `before`."""
+    better = [box for box in boxes if _is_better(box, before)]
+    return min(better, key=_mean_bar, default=before)
 
 
 def faces_rule(solution: GridSolution, worth: float) -> bool:
@@ -136,21 +148,37 @@ def restricted(
         values, nodes = getattr(there, name, None), there.value.shape
         if values is not None and values.shape[: len(nodes)] == nodes:
             fields[name] = np.ascontiguousarray(values[(*lead, *own)])
-    with np.errstate(invalid="ignore"):
-        apart = np.abs(fields["value"] - found.value) - found.error_bar
-    fields["error_bar"] = np.fmax(fields["error_bar"], apart)
+    if there.average is not None:
+        fields["value"] = centred(found.grid, fields["value"])
+    fields["error_bar"] = _covering(fields["value"], fields["error_bar"], found)
     fields |= {"problem": found.problem, "grid": found.grid}
     fields["artificial_axes"] = found.artificial_axes
     cut = replace(there, **fields)
     return replace(cut, report=_told(there, cut, found.report))
 
 
-def _boxes(grid: Grid, most: Effort) -> Iterator[tuple[float, bool]]:
-    """Shares in turn, and whether states keep their signs: prices and wealth do."""
-    one_sign = any(x[0] * x[-1] >= 0.0 for x in grid.axes)
-    for within_sign in (True, False) if one_sign else (False,):
-        for share in most.shares:
-            yield share, within_sign
+def _covering(value: Any, bar: Any, other: GridSolution) -> Any:
+    """A bar that allows for another value as far as the other's own does not."""
+    with np.errstate(invalid="ignore"):
+        return np.fmax(bar, np.abs(value - other.value) - other.error_bar)
+
+
+def _known_by(larger: GridSolution, box: GridSolution) -> GridSolution:
+    """What is known of a box from a larger one: faces of it that its bar misses."""
+    bar = _covering(box.value, box.error_bar, larger)
+    more = float(np.max(_inside(box, np.where(bar > box.error_bar, bar, 0.0))))
+    parts = box.report.error_parts
+    parts = {**parts, "truncation": max(parts.get("truncation", 0.0), more)}
+    return replace(box, error_bar=bar, report=replace(box.report, error_parts=parts))
+
+
+def _kinds(grid: Grid) -> tuple[bool, ...]:
+    """Whether states keep their signs beyond the faces: prices and wealth do."""
+    return (True, False) if any(x[0] * x[-1] >= 0.0 for x in grid.axes) else (False,)
+
+
+def _mean_bar(solution: GridSolution) -> float:
+    return float(np.mean(_inside(solution, solution.error_bar)))
 
 
 def _inside(solution: GridSolution, values: Any) -> Any:
@@ -161,11 +189,10 @@ def _inside(solution: GridSolution, values: Any) -> Any:
 
 def _is_better(tried: GridSolution, best: GridSolution) -> bool:
     """Whether a bar is smaller by a good part, and is one: V may grow without end."""
-    bars = [_inside(one, one.error_bar) for one in (tried, best)]
     values = [_inside(one, one.value) for one in (tried, best)]
     large = np.max(np.abs(values[0])) > ABSURD * np.max(np.abs(values[1]))
-    most = min(float(np.mean(bars[1])), float(np.ptp(values[0])))
-    return bool(not large and np.mean(bars[0]) <= BETTER * most)
+    most = min(_mean_bar(best), float(np.ptp(values[0])))
+    return bool(not large and _mean_bar(tried) <= BETTER * most)
 
 
 def _told(there: GridSolution, cut: GridSolution, before: Report) -> Report:

@@ -36,6 +36,7 @@ from ..prolongation import (
     nested_grids,
     prolonged_policy,
 )
+from ..sets import Box
 from ..table_checks import hold_inside
 from ..tabulate import QuadraticTables, Tables, fixed_policy_tables, tabulate
 from .inward import inward_start
@@ -100,9 +101,10 @@ class AverageState:
         return centred(self.state.grid, self.state.V)
 
 
-def centred(grid: Grid, V: Array) -> Array:
-    """V (*shape) less its value at the domain centre."""
-    centre = 0.5 * (np.asarray(grid.domain.low) + np.asarray(grid.domain.high))
+def centred(grid: Grid, V: Array, domain: Box | None = None) -> Array:
+    """V (*shape) less its value at the centre of the grid's domain, or of another."""
+    domain = domain or grid.domain
+    centre = 0.5 * (np.asarray(domain.low) + np.asarray(domain.high))
     return V - float(Interpolant(grid, V).cubic(centre))
 
 

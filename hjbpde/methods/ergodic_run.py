@@ -14,7 +14,14 @@ from ..problem import ControlProblem
 from ..report import Report
 from ..solution import GridSolution
 from .bounds import region_mask
-from .ergodic import VANISHING, AverageState, solve_average, with_discount
+from .ergodic import (
+    VANISHING,
+    AverageState,
+    centred,
+    solve_average,
+    with_discount,
+)
+from .larger_box import LargerBox, require_settled
 from .nested import RunOptions
 from .policy_iteration import EPS, PolicyIteration
 
@@ -37,6 +44,9 @@ def run_average(
     solved = time.perf_counter()
     fine = found[-1]
     bar, average_error = _bars(found)
+    if policy is None and np.isfinite(average_error):
+        box = _larger(problem, found, method, options)
+        bar, average_error = _beyond(box, bar, average_error, fine)
     seconds = {"solve": solved - start, "error bar": time.perf_counter() - solved}
     control = np.ascontiguousarray(fine.state.a.T) if policy is None else policy
     return GridSolution(
@@ -78,8 +88,52 @@ def _bars(found: list[AverageState]) -> tuple[ErrorBar, float]:
     far, near = (abs(b.average - a.average) for a, b in pairwise(last))
     order = np.clip(np.log2((far + 1e-300) / (near + 1e-300)), 1.0, 2.0)
     off = NESTED_SAFETY * max(near, far / 4.0) / (2.0**order - 1.0)
-    off += _truncated(fine, values[-1]) + fine.residual
-    return ErrorBar(total, parts, nested.order), off + rounding * fine.rate
+    off += fine.residual + rounding * fine.rate
+    value = ErrorBar(total, parts, nested.order, truncation=2.0 * cut)
+    return value, off + _truncated(fine, values[-1])
+
+
+def _beyond(
+    box: LargerBox, bar: ErrorBar, average_error: float, fine: AverageState
+) -> tuple[ErrorBar, float]:
+    """Both bars with what larger boxes tell."""
+    inner = region_mask(fine.state)
+    cut = np.full(bar.total.shape, _truncated(fine, fine.centred()) / fine.rate)
+    whole = np.full_like(cut, average_error / fine.rate)
+    value, average = box.widened(
+        [bar, ErrorBar(whole, {}, None, truncation=cut)], inner
+    )
+    return value, fine.rate * float(np.max(average.total[inner]))
+
+
+def _larger(
+    problem: ControlProblem,
+    found: list[AverageState],
+    method: PolicyIteration,
+    options: RunOptions,
+) -> LargerBox:
+    """Values (2, *shape): the relative value, and the average over the rate of mixing.
+
+    The first is 0 at the centre of the problem's own domain on every box.
+    """
+    rate, average = found[-1].rate, found[-1].average
+    domain = found[-1].state.grid.domain
+
+    def both(one: AverageState) -> Array:
+        V = centred(one.state.grid, one.state.V, domain)
+        return np.stack([V, np.full_like(V, (one.average - average) / rate)])
+
+    def solved(wider: ControlProblem, wide: Grid, _: int) -> tuple[Array, Array]:
+        last = solve_average(wider, wide, method, options.on(wider))[-1]
+        require_settled(last.state.status)
+        values = both(last)
+        felt = np.full_like(values, _truncated(last, values[0]) / rate)
+        last.state.tables = with_discount(last.plain, last.rate)
+        felt[0] = 2.0 * truncation_bar(last.state, values[0])
+        return values, felt
+
+    grids = [one.state.grid for one in found]
+    return LargerBox(problem, grids, [both(one) for one in found], solved)
 
 
 def _truncated(fine: AverageState, V: Array) -> float:

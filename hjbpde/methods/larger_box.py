@@ -34,7 +34,9 @@ FEWEST_NODES = 2001
 TOO_WIDE = 3.0
 """Closures' part, of the rest of the bar, from which on boxes may also narrow it."""
 FELT = 1e-6
-"""Truncation, of the range of V, up to which nothing outside the domain is asked."""
+"""Truncation, of the range of V, up to which one box tells whether others are asked."""
+NOTHING = 1e-9
+"""Change by that box, of the range of V, that is but what iterations leave."""
 MOST_LEFT = 0.94
 """Largest share of what the faces do that is believed to be left beyond a box."""
 AT_ONCE = 3.0
@@ -80,13 +82,13 @@ class LargerBox:
             return bars
         closures = np.stack([np.asarray(bar.truncation) for bar in bars])
         shape = closures.shape
-        if not self._acts_far_away() and closures.max() < FELT * np.ptp(
-            self.values[-1]
-        ):
-            return bars
         rest = np.stack([bar.total for bar in bars]) - closures
+        size = float(np.ptp(self.values[-1]))
+        unfelt = not self._acts_far_away() and closures.max() < FELT * size
+        if unfelt and not self._changes_beyond(max(NOTHING * size, rest.min())):
+            return bars
         wide = bool((closures > TOO_WIDE * rest)[..., inner].any())
-        part, told = self.judged(closures.reshape(self.values[-1].shape), wide)
+        part, told = self.judged(closures.reshape(self.values[-1].shape), wide, unfelt)
         return [
             _with(bar, truncation, inner, told)
             for bar, truncation in zip(bars, part.reshape(shape), strict=True)
@@ -101,22 +103,33 @@ class LargerBox:
         acts = problem.stops or problem.impulse is not None
         return bool(acts or problem.jumps is not None)
 
+    def _changes_beyond(self, felt: float) -> bool:
+        """Whether V on the coarsest grid changes by more than `felt` on a larger box.
+
+        Where closures are exact inside, as of quadratic V, they know of nothing that
+        begins beyond the faces: a bound on the control that holds farther out.
+        """
+        found = self._change(0, FAR)
+        return found is not None and float(found[0].max()) > felt
+
     def judged(
-        self, closures: Array, wide: bool = False
+        self, closures: Array, wide: bool = False, certain: bool = False
     ) -> tuple[Array, tuple[str, ...]]:
         """The truncation part (..., *shape): what `closures` tell of it, or boxes.
 
         With g_1, g_2 the changes by boxes whose faces are farther by shares 1/2 and
         3/2, and an influence that decays geometrically with the distance,
         ``e = g_2 / (1 - t^3)`` where ``g_2 / g_1 = 1 + t + t^2``. Besides, what the
-        report should say of it. Boxes may tell of less only where `wide`.
+        report should say of it. Boxes may tell of less only where `wide`; where it is
+        not `certain` that they change V the first is asked first.
         """
         level = self._level()
         found = self._change(level, NEAR)
         if found is None:
             return closures, (NONE_LARGER,)
         near = found[0]
-        if not wide and not (AT_ONCE * self._carried(near, level) > closures).any():
+        first = AT_ONCE * self._carried(near, level)
+        if not (wide or certain or (first > closures).any()):
             return closures, ()
         far, rest = self._change(level, FAR) or found
         left = NESTED_SAFETY * self._left(near, level)

@@ -76,9 +76,7 @@ class MarchedFaces:
         if not any(self.problem.artificial_axes):
             return np.zeros_like(self.values)
         cut = self._widened(CLOSURE_SAFETY * self._closed_otherwise())
-        gap = (
-            self._farther(FAR if self.grid.dimension == 1 else NEAR) if beyond else None
-        )
+        gap = self._gap if beyond else None
         if gap is not None and gap[:, self.inner].max() > cut[:, self.inner].max():
             cut = np.maximum(cut, NESTED_SAFETY * gap)
         return cut
@@ -87,7 +85,9 @@ class MarchedFaces:
         """The same where `cut` is far wider than the `rest` of the bar, (rows, *shape).
 
         Values are no farther from the truth than from those `solved` on a larger box,
-        and those by their own bar. With one state: more take too long.
+        and those by their own bar; or from those on the box of `_gap`, farther yet: its
+        faces are beyond what the other's closures know nothing of. With one state: more
+        take too long.
         """
         felt = any(self.problem.artificial_axes) and self.grid.dimension == 1
         if not felt or np.mean((cut > TOO_WIDE * rest)[:, self.inner]) <= RULED:
@@ -104,8 +104,14 @@ class MarchedFaces:
             )
             if np.isfinite(there).all():
                 apart = self._widened(np.abs(there - values.reshape(there.shape)))
-                return np.minimum(cut, SAFETY * apart + bar)
+                least = apart if self._gap is None else np.maximum(apart, self._gap)
+                return np.minimum(cut, SAFETY * least + bar)
         return cut
+
+    @cached_property
+    def _gap(self) -> Array | None:
+        """How far V is from that on a larger box, where one is afforded."""
+        return self._farther(FAR if self.grid.dimension == 1 else NEAR)
 
     def _closed_otherwise(self) -> Array:
         """How far other closures move V.

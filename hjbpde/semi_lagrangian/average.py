@@ -163,29 +163,39 @@ class Averaging(Nested):
 
     def answers(self, systems: list[System]) -> dict[str, Any]:
         """The average, in the problem's own sense."""
-        return {"average": self.problem.sign * _chain(systems)[-1].average}
+        return {"average": self.problem.sign * chain(systems)[-1].average}
 
     def details(self, systems: list[System]) -> dict[str, Any]:
         """How wrong the average can be."""
-        return {"average_error": average_error(_chain(systems), self.method.order)}
+        return {"average_error": sum(self.average_errors(systems))}
+
+    def average_errors(self, systems: list[System]) -> tuple[float, float]:
+        """What the cells, and what artificial faces may do to the average."""
+        found = chain(systems)
+        unsettled = any(one.status == "not converged" for one in found)
+        if len(found) < 2 or unsettled:
+            return np.inf, 0.0
+        return average_error(found, self.method.order), average_cut(found[-1])
 
 
-def _chain(systems: list[System]) -> list[AverageSystem]:
+def chain(systems: list[System]) -> list[AverageSystem]:
     return [system for system in systems if isinstance(system, AverageSystem)]
 
 
+def average_cut(system: AverageSystem) -> float:
+    """What wrong slopes at artificial faces pay in the long run."""
+    moved = system.rate * system.durations * truncation(system)[0].ravel()
+    return abs(system.pinned(system.rows()[0], moved)[1])
+
+
 def average_error(systems: list[AverageSystem], order: int) -> float:
-    """How wrong the average of the finest grid can be.
+    """How wrong the average of the finest grid can be, but for artificial faces.
 
     Differences between grids, as for V, but no less than what is wrong with V itself
     in the time that the state mixes in, because one number may agree on all grids by
-    coincidence; what wrong slopes at artificial faces pay in the long run; what
-    policies may still change.
+    coincidence; what policies may still change.
     """
     fine = systems[-1]
-    unsettled = any(one.status == "not converged" for one in systems)
-    if len(systems) < 2 or unsettled:
-        return np.inf
     near, far = abs(fine.average - systems[-2].average), 0.0
     lowest, highest = LONG_RUN.lowest, order_believed(list(systems), order)
     seen = lowest
@@ -197,7 +207,5 @@ def average_error(systems: list[AverageSystem], order: int) -> float:
     values, grids = [one.level.V for one in systems], [one.grid for one in systems]
     wrong = nested_estimate(values, grids, highest, lowest, lowest).bar
     off = max(off, fine.rate * float(np.mean(wrong[region_mask(fine.level)])))
-    moved = fine.rate * fine.durations * truncation(fine)[0].ravel()
-    _, cut = fine.pinned(fine.rows()[0], moved)
     rounding = 64 * np.finfo(float).eps * fine.scale / fine.level.look.delta
-    return off + abs(cut) + fine.rate * fine.algebraic + float(rounding)
+    return off + fine.rate * fine.algebraic + float(rounding)

@@ -13,8 +13,6 @@ from ..error_bar import ErrorBar
 from ..game_solution import StationaryGameSolution
 from ..grid import Grid
 from ..impulse_solution import ImpulseSolution
-from ..methods.bounds import region_mask
-from ..methods.larger_box import LargerBox, require_settled
 from ..methods.run import Clock
 from ..moded_solution import ModedSolution
 from ..players import swapped
@@ -24,7 +22,7 @@ from ..schemes import Hybrid
 from ..solution import GridSolution
 from .arriving import arriving
 from .average import Averaging
-from .bar import truncation
+from .beyond import judged
 from .impulse import Impulses
 from .kruzkov import is_undiscounted
 from .level import spread_policy
@@ -52,10 +50,7 @@ def run_semi_lagrangian(
         systems = nested.solve()
     fine, method = systems[-1], nested.method
     with clock.phase("error bar"):
-        bar, details = nested.bound(systems), nested.details(systems)
-        if _looks_beyond(nested) and bar.truncation is not None:
-            box, inner = _larger(nested, systems), region_mask(fine.levels[0])
-            (bar,) = box.widened([bar], inner)
+        bar, details = judged(nested, systems)
     arrays: dict[str, Any] = {
         "value": problem.sign * fine.V,
         "control": np.stack(
@@ -92,27 +87,6 @@ def nested_of(
     kind = Averaging if problem.average else Nested
     kind = Impulses if problem.impulse is not None else kind
     return kind(problem, grid, method, pages)
-
-
-def _looks_beyond(nested: Nested) -> bool:
-    """Whether larger boxes are afforded: moves in three states take minutes on one."""
-    moves = type(nested) is Impulses and nested.problem.dimension < 3
-    return moves or type(nested) is Nested
-
-
-def _larger(nested: Nested, systems: list[System]) -> LargerBox:
-    """The same steps on the same cells with the artificial faces farther off."""
-    method, pages = nested.method, nested.pages
-
-    def solved(wider: ControlProblem, wide: Grid, level: int) -> tuple[Array, Array]:
-        same = replace(method, step=systems[level].looks[0].delta)
-        there = Pages(pages.file, f"{pages.part}on {wider.domain} ")
-        last = type(nested)(wider, wide, same, there).solve()[-1]
-        require_settled(last.status)
-        return last.V, truncation(last)
-
-    grids, values = [one.grid for one in systems], [one.V for one in systems]
-    return LargerBox(nested.problem, grids, values, solved)
 
 
 def _report(
