@@ -24,6 +24,8 @@ NEAR = 0.5
 """Share of the box added beyond every artificial face."""
 FAR = 1.5
 """The same where what lies beyond these is felt as well."""
+MOST_RATIO = 1e12
+"""Of what larger and smaller boxes change, told from no change at all."""
 HALVING = {1: 8}
 """Cells of larger boxes with growing steps are a multiple of this, of 4 in the plane
 and in space, by dimension: so often are they halved."""
@@ -83,7 +85,9 @@ def left_beyond(near: Array, far: Array) -> float:
     ratio = max(
         float(norm(far)) / max(float(norm(near)), 1e-300) for norm in (np.sum, np.max)
     )
-    return float(np.sqrt(max(ratio - 0.75, 0.25)) - 0.5) ** 3
+    # Where the first changes nothing the second is all that is known.
+    ratio = min(max(ratio, 1.0), MOST_RATIO)
+    return float(np.sqrt(ratio - 0.75) - 0.5) ** 3
 
 
 def _sides(

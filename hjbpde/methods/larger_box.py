@@ -107,10 +107,14 @@ class LargerBox:
         """Whether V on the coarsest grid changes by more than `felt` on a larger box.
 
         Where closures are exact inside, as of quadratic V, they know of nothing that
-        begins beyond the faces: a bound on the control that holds farther out.
+        begins beyond the faces: a bound on the control that holds farther out. A box
+        on which closures may do more than that and than V's whole range tells nothing.
         """
         found = self._change(0, FAR)
-        return found is not None and float(found[0].max()) > felt
+        if found is None:
+            return False
+        change, rest = (float(one.max()) for one in found)
+        return change > felt and rest <= max(change, float(np.ptp(self.values[0])))
 
     def judged(
         self, closures: Array, wide: bool = False, certain: bool = False

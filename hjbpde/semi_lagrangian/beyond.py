@@ -90,9 +90,9 @@ def _averaging(nested: Averaging, systems: list[System]) -> LargerBox:
 
 def _on(nested: Nested, system: System, wider: ControlProblem, wide: Grid) -> System:
     """The finest system of a larger box, by steps as long as those of `system`."""
-    pages = nested.pages
-    same = replace(nested.method, step=system.looks[0].delta)
-    there = Pages(pages.file, f"{pages.part}on {wider.domain} ")
+    pages, step = nested.pages, system.looks[0].delta
+    same = replace(nested.method, step=step)
+    there = Pages(pages.file, f"{pages.part}on {wider.domain} by {step} ")
     last = type(nested)(wider, wide, same, there).solve()[-1]
     require_settled(last.status)
     return last
