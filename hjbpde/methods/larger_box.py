@@ -23,6 +23,7 @@ from ..errors import NotConverged
 from ..grid import Grid
 from ..problem import ControlProblem
 from ..prolongation import prolonged
+from .continued import continued
 from .farther_faces import FAR, NEAR, farther, left_beyond
 
 Array = NDArray[np.float64]
@@ -104,13 +105,15 @@ class LargerBox:
         return bool(acts or problem.jumps is not None)
 
     def _changes_beyond(self, felt: float) -> bool:
-        """Whether V on the coarsest grid changes by more than `felt` on a larger box.
+        """Whether V on the coarsest grid changes by more than `felt` on a larger box,
+        as the problem looks from inside.
 
         Where closures are exact inside, as of quadratic V, they know of nothing that
         begins beyond the faces: a bound on the control that holds farther out. A box
         on which closures may do more than that and than V's whole range tells nothing.
+        The user's own functions are not asked out there before this says so.
         """
-        found = self._change(0, FAR)
+        found = self._change(0, FAR, from_inside=True)
         if found is None:
             return False
         change, rest = (float(one.max()) for one in found)
@@ -179,11 +182,14 @@ class LargerBox:
         fallen = np.maximum(before - near, 0.0) / np.maximum(near, 1e-300)
         return np.maximum(1.0 - fallen / 3.0, 0.25**finer)
 
-    def _change(self, level: int, share: float) -> tuple[Array, Array] | None:
+    def _change(
+        self, level: int, share: float, from_inside: bool = False
+    ) -> tuple[Array, Array] | None:
         """How far V on a larger box is from V here, and what its faces do to it there.
 
         Of two boxes, one of which keeps the signs of the state, on that whose faces
-        are felt less; None where V has no value on either.
+        are felt less; None where V has no value on either. The problem there is the
+        user's, or the one inside continued.
         """
         grid, V = self.grids[level], self.values[level]
         one_sign = any(x[0] * x[-1] >= 0.0 for x in grid.axes)
@@ -191,6 +197,7 @@ class LargerBox:
         for within_sign in (False, True) if one_sign else (False,):
             try:
                 wider, wide, own = farther(self.problem, grid, share, within_sign)
+                wider = continued(wider, grid.domain) if from_inside else wider
                 with np.errstate(all="ignore"):
                     found = self.solved(wider, wide, level)
                 value, felt = (one[(..., *own)] for one in found)

@@ -60,7 +60,7 @@ class RunOptions:
 
     def on(self, wider: ControlProblem) -> RunOptions:
         """The same for the problem on a larger box, beside its own solve."""
-        part = f"{self.part}on {wider.domain} "
+        part = f"{self.part}{wider.name} on {wider.domain} "
         return replace(self, guess=None, part=part, progress=False)
 
     def kept(self, status: str) -> bool:

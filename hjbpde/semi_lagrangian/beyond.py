@@ -92,7 +92,7 @@ def _on(nested: Nested, system: System, wider: ControlProblem, wide: Grid) -> Sy
     """The finest system of a larger box, by steps as long as those of `system`."""
     pages, step = nested.pages, system.looks[0].delta
     same = replace(nested.method, step=step)
-    there = Pages(pages.file, f"{pages.part}on {wider.domain} by {step} ")
+    there = Pages(pages.file, f"{pages.part}{wider.name} on {wider.domain} by {step} ")
     last = type(nested)(wider, wide, same, there).solve()[-1]
     require_settled(last.status)
     return last
